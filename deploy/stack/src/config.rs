@@ -1,0 +1,154 @@
+//! Every setting of the stack; the only place in the library that reads the environment.
+
+use std::path::{Path, PathBuf};
+
+use crate::{Choice, Error};
+
+/// What the environment says.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// `BANYAN_STACK`: the source that [`crate::shared`] takes; `auto` when unset. Another word stops the start.
+    pub(crate) choice: Choice,
+    /// `DATABASE_URL`: a superuser's address of an existing PostgreSQL.
+    pub(crate) database_url: Option<String>,
+    /// `KAFKA_BOOTSTRAP_SERVERS`: addresses of an existing Kafka.
+    pub(crate) bootstrap_servers: Option<String>,
+    /// `BANYAN_STACK_SOURCE`: set by `stack run`, so that its child knows who stands behind the two addresses.
+    pub(crate) behind: Option<&'static str>,
+    /// `BANYAN_POSTGRES_IMAGE`, default `postgres:17`.
+    pub(crate) postgres_image: String,
+    /// `BANYAN_KAFKA_IMAGE`, default `apache/kafka:4.1.0`.
+    pub(crate) kafka_image: String,
+    /// `DOCKER_HOST`, else the usual sockets in the order in which testcontainers looks for them.
+    pub(crate) docker_host: String,
+    /// `BANYAN_POSTGRES_BIN`: where PostgreSQL's programs are.
+    pub(crate) postgres_bin: PostgresBin,
+    /// `BANYAN_STACK_CACHE`: where fetched jars are kept; default `target/stack` of this checkout, else
+    /// `~/.cache/banyan`, else a folder for temporary files.
+    pub(crate) cache: PathBuf,
+    /// `PATH`, for finding programs.
+    pub(crate) path: Vec<PathBuf>,
+}
+
+/// Where the native stack looks for `initdb` and `postgres`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PostgresBin {
+    /// On the `PATH` and in `/usr/lib/postgresql/*/bin`, else the jar. The default.
+    Search,
+    /// `none`: the jar, whatever is installed.
+    Jar,
+    /// This folder and no other.
+    Folder(PathBuf),
+}
+
+impl Config {
+    /// Reads the environment once.
+    pub(crate) fn from_env() -> Result<Self, Error> {
+        Ok(Self {
+            choice: choice(variable("BANYAN_STACK"))?,
+            database_url: variable("DATABASE_URL"),
+            bootstrap_servers: variable("KAFKA_BOOTSTRAP_SERVERS"),
+            behind: behind(variable("BANYAN_STACK_SOURCE"))?,
+            postgres_image: image("BANYAN_POSTGRES_IMAGE", "postgres:17")?,
+            kafka_image: image("BANYAN_KAFKA_IMAGE", "apache/kafka:4.1.0")?,
+            docker_host: variable("DOCKER_HOST").unwrap_or_else(docker_socket),
+            postgres_bin: postgres_bin(variable("BANYAN_POSTGRES_BIN")),
+            cache: variable("BANYAN_STACK_CACHE").map_or_else(cache, PathBuf::from),
+            path: variable("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
+        })
+    }
+
+    /// The first executable of this name on the `PATH`.
+    pub(crate) fn program(&self, name: &str) -> Option<PathBuf> {
+        self.path.iter().map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
+    }
+}
+
+/// An empty variable counts as unset: that is how a shell hides one for a single command.
+#[expect(clippy::disallowed_methods, reason = "this file is the one that reads the environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn choice(value: Option<String>) -> Result<Choice, Error> {
+    let Some(value) = value else { return Ok(Choice::Auto) };
+    clap::ValueEnum::from_str(&value, false).map_err(|_| Error::Setting {
+        variable: "BANYAN_STACK",
+        value,
+        allowed: "external, docker, native or auto",
+    })
+}
+
+fn behind(value: Option<String>) -> Result<Option<&'static str>, Error> {
+    let Some(value) = value else { return Ok(None) };
+    [Choice::External, Choice::Docker, Choice::Native]
+        .into_iter()
+        .map(Choice::name)
+        .find(|name| *name == value)
+        .map(Some)
+        .ok_or(Error::Setting {
+            variable: "BANYAN_STACK_SOURCE",
+            value,
+            allowed: "external, docker or native",
+        })
+}
+
+/// An image name with a tag; without one the engine would take `latest`, which is a different thing each month.
+fn image(name: &'static str, default: &str) -> Result<String, Error> {
+    let image = variable(name).unwrap_or_else(|| default.to_owned());
+    let tagged = image.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if tagged && !image.contains('@') {
+        return Ok(image);
+    }
+    Err(Error::Setting { variable: name, value: image, allowed: "an image with its tag, like postgres:17" })
+}
+
+fn postgres_bin(value: Option<String>) -> PostgresBin {
+    match value.as_deref() {
+        None => PostgresBin::Search,
+        Some("none") => PostgresBin::Jar,
+        Some(folder) => PostgresBin::Folder(PathBuf::from(folder)),
+    }
+}
+
+fn docker_socket() -> String {
+    let home = variable("HOME").unwrap_or_default();
+    let runtime = variable("XDG_RUNTIME_DIR").unwrap_or_default();
+    let usual = "/var/run/docker.sock".to_owned();
+    let candidates = [
+        usual.clone(),
+        format!("{runtime}/.docker/run/docker.sock"),
+        format!("{home}/.docker/run/docker.sock"),
+        format!("{home}/.docker/desktop/docker.sock"),
+    ];
+    let socket = candidates.into_iter().find(|path| Path::new(path).exists()).unwrap_or(usual);
+    format!("unix://{socket}")
+}
+
+fn cache() -> PathBuf {
+    let checkout = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    if checkout.join("Cargo.lock").is_file() {
+        return checkout.join("target/stack");
+    }
+    match variable("HOME") {
+        Some(home) => Path::new(&home).join(".cache/banyan"),
+        None => std::env::temp_dir().join("banyan-cache"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_stack_is_refused_by_name() {
+        let error = choice(Some("podman".to_owned())).unwrap_err().to_string();
+        assert_eq!(error, "BANYAN_STACK=`podman` is not allowed: external, docker, native or auto");
+    }
+
+    #[test]
+    fn none_means_the_jar() {
+        assert_eq!(postgres_bin(Some("none".to_owned())), PostgresBin::Jar);
+        assert_eq!(postgres_bin(Some("/opt/pg/bin".to_owned())), PostgresBin::Folder("/opt/pg/bin".into()));
+    }
+}
