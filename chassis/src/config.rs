@@ -91,7 +91,8 @@ pub fn help<C>(config: impl FnOnce(&mut Reader) -> Option<C>) -> String {
     drop(config(&mut reader));
     let mut text = String::from("Settings, read from the environment:\n");
     for setting in &reader.described {
-        let default = setting.default.as_ref().map_or("required".to_owned(), |it| format!("default {it}"));
+        let default =
+            setting.default.as_ref().map_or_else(|| "required".to_owned(), |it| format!("default {it}"));
         text.push_str(&format!("  {}\n      {} ({default})\n", setting.name, setting.allowed));
     }
     text

@@ -171,8 +171,12 @@ mod tests {
                     post(|it: Idempotent<Order>| async move { format!("{} {}", it.key.0, it.body.quantity) }),
                 )
                 .route("/orders/{id}", get(|Path(id): Path<u32>| async move { id.to_string() }))
-                .route("/panic", get(|| async { panic!("on purpose") })),
+                .route("/panic", get(panics)),
         )
+    }
+
+    async fn panics() -> String {
+        panic!("on purpose")
     }
 
     async fn send(request: axum::http::request::Builder, body: impl Into<axum::body::Body>) -> (u16, String) {

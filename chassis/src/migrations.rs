@@ -1,5 +1,6 @@
 //! Migrations of one schema, with bookkeeping of their own: `<schema>._migrations`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use sqlx::migrate::{MigrateError, Migrator};
@@ -9,7 +10,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgPool};
 use crate::database::unreachable;
 use crate::role::quoted;
 
-/// The migrations of one schema: `Migrations::new("orders", sqlx::migrate!())`.
+/// The migrations of one schema: `Migrations::new("orders", &MIGRATOR)` with a
+/// `static MIGRATOR: Migrator = sqlx::migrate!()`.
 #[derive(Debug)]
 pub struct Migrations {
     schema: &'static str,
@@ -34,7 +36,8 @@ struct Applied {
 
 impl Migrations {
     /// Takes the migrations of a folder. The schema is created before the first one runs.
-    pub fn new(schema: &'static str, mut migrator: Migrator) -> Self {
+    pub fn new(schema: &'static str, migrator: &'static Migrator) -> Self {
+        let mut migrator = Migrator { migrations: Cow::Borrowed(&*migrator.migrations), ..Migrator::DEFAULT };
         migrator.dangerous_set_table_name(table(schema));
         migrator.create_schema(quoted(schema));
         Self { schema, migrator }

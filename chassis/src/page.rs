@@ -73,7 +73,11 @@ mod tests {
         assert_eq!(second.next(&[8, 9], |n| *n), Some(9));
         assert_eq!(second.next(&[8], |n| *n), None);
         for wrong in ["?limit=0", "?limit=201", "?limit=many"] {
-            assert_eq!(page(wrong).await, Err("limit must be a whole number from 1 to 200".into()), "{wrong}");
+            assert_eq!(
+                page(wrong).await,
+                Err("limit must be a whole number from 1 to 200".into()),
+                "{wrong}"
+            );
         }
         assert_eq!(page("?after=x").await, Err("after must be `next` of the page before".into()));
     }

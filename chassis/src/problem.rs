@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -15,10 +15,11 @@ pub const TYPE_BASE: &str = "https://banyan.dev/problems/";
 /// What went wrong, as `application/problem+json`.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
-    /// Stable identifier of the kind of problem; programs decide by it.
-    #[serde(rename = "type")]
-    #[schema(example = "https://banyan.dev/problems/validation")]
-    pub kind: String,
+    /// Stable identifier of the kind of problem, on the wire with [`TYPE_BASE`] before it; programs decide
+    /// by it.
+    #[serde(rename = "type", serialize_with = "with_base")]
+    #[schema(value_type = String, example = "https://banyan.dev/problems/validation")]
+    pub kind: &'static str,
     /// The kind of problem in words.
     pub title: &'static str,
     /// The HTTP status code.
@@ -34,7 +35,7 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
     #[serde(skip)]
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: Option<Box<HeaderMap>>,
 }
 
 /// A field that is wrong.
@@ -57,15 +58,20 @@ type Detail = Cow<'static, str>;
 
 impl Problem {
     /// A problem of a kind of your own: `slug` ends its `type` and must stay as it is for ever.
-    pub fn new(status: StatusCode, slug: &str, title: &'static str, detail: impl Into<Detail>) -> Self {
+    pub fn new(
+        status: StatusCode,
+        slug: &'static str,
+        title: &'static str,
+        detail: impl Into<Detail>,
+    ) -> Self {
         Self {
-            kind: format!("{TYPE_BASE}{slug}"),
+            kind: slug,
             title,
             status,
             detail: detail.into(),
             instance: None,
             errors: Vec::new(),
-            headers: Vec::new(),
+            headers: None,
         }
     }
 
@@ -170,7 +176,7 @@ impl Problem {
     /// Adds a header to the answer.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.headers.get_or_insert_default().insert(name, value);
         self
     }
 }
@@ -180,13 +186,17 @@ impl IntoResponse for Problem {
         let mut response = (self.status, axum::Json(&self)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.extend(self.headers);
+        headers.extend(self.headers.into_iter().flat_map(|headers| *headers));
         response
     }
 }
 
 fn status_code<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u16(status.as_u16())
+}
+
+fn with_base<S: serde::Serializer>(kind: &&'static str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{TYPE_BASE}{kind}"))
 }
 
 #[cfg(test)]
