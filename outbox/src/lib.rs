@@ -1,1 +1,37 @@
-//! stub
+//! A transactional outbox and inbox for PostgreSQL and Kafka.
+//!
+//! [`publish`] writes an event in the caller's transaction; a [`Relay`] sends what was committed, per key in order; an
+//! [`Inbox`] applies each event once, in the transaction of its effect. `docs/outbox.md` says what is promised and how it
+//! fails.
+
+mod codec;
+mod envelope;
+mod error;
+mod event;
+mod handler;
+mod headers;
+mod inbox;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+mod publish;
+mod relay;
+mod replica;
+mod schema;
+mod sink;
+mod source;
+mod store;
+mod topic;
+
+pub use codec::{Codec, Json, Protobuf};
+pub use error::{BoxError, Error};
+pub use event::{Event, Incoming, Meta, Received};
+pub use handler::Handler;
+pub use headers::Headers;
+pub use inbox::{Inbox, InboxOptions};
+pub use publish::{follow, head_version, lock, publish};
+pub use relay::{Relay, RelayOptions};
+pub use replica::{Replica, StateTransfer};
+pub use schema::{MIGRATOR, grant_module, grant_relay, migrate};
+pub use sink::{Record, Refusal, Sink};
+pub use source::{Message, Source};
+pub use topic::Topic;

@@ -1,0 +1,98 @@
+-- The log: heads, events and the queue of what is not delivered yet. Written only by outbox.publish and outbox.follow.
+create schema if not exists outbox;
+
+-- Who publishes as what. The origin of an event follows from the login role, never from an argument.
+create table outbox.origin (
+    role name primary key,
+    origin text not null check (origin ~ '^[a-z0-9._-]{1,100}$')
+);
+
+-- Drawn after the head lock, one at a time (cache 1), so that per key the order of positions is the order of commits.
+create sequence outbox.position cache 1;
+
+-- The last version of each key. Its row lock orders the writers of a key and makes versions dense.
+create table outbox.head (
+    topic text not null check (topic ~ '^[a-z0-9._-]{1,200}$'),
+    key text not null check (octet_length(key) between 1 and 255),
+    version bigint not null check (version >= 0),
+    last_id uuid,             -- null only at version 0: locked, nothing published yet
+    position bigint,          -- of the key's last event published here; null while all of them are foreign
+    previous bigint,          -- of the one before it
+    constraint head_pkey primary key (topic, key)
+) with (fillfactor = 80);
+
+-- Append only, one partition a day. The checks keep a record below what a broker takes by default (1 MiB with headers).
+create table outbox.event (
+    position bigint not null,
+    created_at timestamptz not null,
+    id uuid not null,
+    bucket smallint not null,
+    topic text not null,
+    key text not null,
+    version bigint not null check (version >= 1),
+    kind text not null check (kind ~ '^[A-Za-z0-9._-]{1,200}$'),
+    origin text not null,
+    payload bytea not null check (octet_length(payload) <= 900000),
+    headers jsonb not null check (jsonb_typeof(headers) = 'object' and octet_length(headers::text) <= 32768),
+    primary key (position, created_at)
+) partition by range (created_at);
+
+-- What is not delivered. A row leaves only when a broker reported its delivery.
+create table outbox.pending (
+    bucket smallint not null,
+    position bigint not null,
+    created_at timestamptz not null,
+    previous bigint,          -- this key's event before: sent only when that is no longer pending
+    attempts integer not null default 0,   -- how often a broker refused it; an outage does not count
+    error text,               -- the last refusal
+    retry_at timestamptz,     -- not before
+    primary key (bucket, position)
+) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
+-- The written hash that spreads keys over 64 buckets: the low six bits of the first byte of SHA-256.
+create function outbox.bucket(key text) returns smallint
+language sql immutable strict parallel safe
+return (get_byte(sha256(convert_to(key, 'UTF8')), 0) & 63)::smallint;
+
+-- A version 7 UUID (RFC 9562): 48 bits of Unix milliseconds, then random bits. Bits 52 and 53 turn version 4 into 7.
+create function outbox.uuid_v7(at timestamptz) returns uuid
+language sql volatile strict parallel safe
+return encode(
+    set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
+        placing substring(int8send((extract(epoch from at) * 1000)::bigint) from 3) from 1 for 6), 52, 1), 53, 1),
+    'hex')::uuid;
+
+-- Makes the partition of one day, if it is missing. `like` + `attach` under a lock timeout: `create .. partition of` would
+-- wait behind any open publisher and make all others wait behind it.
+create function outbox.make_partition(day date) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    part text := 'event_' || to_char($1, 'YYYYMMDD');
+begin
+    if to_regclass('outbox.' || part) is not null then
+        return false;
+    end if;
+    perform set_config('lock_timeout', '2s', true);
+    execute format('create table outbox.%I (like outbox.event including all)', part);
+    execute format('alter table outbox.event attach partition outbox.%I for values from (%L) to (%L)', part,
+        $1::timestamp at time zone 'UTC', ($1 + 1)::timestamp at time zone 'UTC');
+    return true;
+end $$;
+
+-- Makes the partitions of yesterday to `days` ahead that are missing. Called when migrating and hourly by each relay.
+create function outbox.make_partitions(days integer) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    today date := (clock_timestamp() at time zone 'UTC')::date;
+    made integer := 0;
+begin
+    perform pg_advisory_xact_lock(hashtext('outbox.partitions'));
+    for n in -1 .. $1 loop
+        if outbox.make_partition(today + n) then
+            made := made + 1;
+        end if;
+    end loop;
+    return made;
+end $$;
+
+select outbox.make_partitions(14);

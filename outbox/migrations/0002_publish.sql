@@ -1,0 +1,61 @@
+-- The contract for any language: publish, lock and follow, in the caller's transaction.
+
+-- Publishes one event and returns its version: 1, 2, 3 ... per (topic, key).
+-- Errors: 42501 for a role that was not granted as a module; 23514 for a bad topic, key, kind, size or headers.
+create function outbox.publish(topic text, key text, kind text, payload bytea, headers jsonb default '{}') returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    origin_ text;
+    at_ timestamptz;
+    id_ uuid;
+    bucket_ smallint := outbox.bucket($2);
+    head_ outbox.head;
+begin
+    select o.origin into origin_ from outbox.origin o where o.role = session_user;
+    if origin_ is null then
+        raise insufficient_privilege using
+            message = format('role %s may not publish: it has no origin', session_user),
+            hint = 'select outbox.grant_module(role, origin)';
+    end if;
+    id_ := outbox.uuid_v7(clock_timestamp());
+    -- 1. The head. In the update branch the position is drawn under the row lock; a first insert that loses the race for a
+    --    new key ends in that branch too.
+    insert into outbox.head as h (topic, key, version, last_id, position)
+    values ($1, $2, 1, id_, nextval('outbox.position'))
+    on conflict on constraint head_pkey do update
+    set version = h.version + 1, last_id = excluded.last_id, previous = h.position, position = nextval('outbox.position')
+    returning h.* into head_;
+    -- 2. The event, with a time drawn under the lock.
+    at_ := clock_timestamp();
+    insert into outbox.event (position, created_at, id, bucket, topic, key, version, kind, origin, payload, headers)
+    values (head_.position, at_, id_, bucket_, $1, $2, head_.version, $3, origin_, $4, coalesce($5, '{}'));
+    -- 3. The queue.
+    insert into outbox.pending (bucket, position, created_at, previous)
+    values (bucket_, head_.position, at_, head_.previous);
+    return head_.version;
+end $$;
+
+-- Locks the head of a key until the transaction ends and returns its version; 0 for a key without events.
+create function outbox.lock(topic text, key text) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    version_ bigint;
+begin
+    insert into outbox.head (topic, key, version) values ($1, $2, 0) on conflict on constraint head_pkey do nothing;
+    select h.version into version_ from outbox.head h where h.topic = $1 and h.key = $2 for update;
+    return version_;
+end $$;
+
+-- Makes the head follow a foreign event, for replicas. A head only rises: a lower version changes nothing.
+create function outbox.follow(topic text, key text, version bigint, id uuid) returns void
+language sql security definer set search_path = pg_catalog, pg_temp as $$
+    insert into outbox.head as h (topic, key, version, last_id) values ($1, $2, $3, $4)
+    on conflict on constraint head_pkey do update set version = excluded.version, last_id = excluded.last_id
+    where h.version < excluded.version
+$$;
+
+-- The head's version, without a lock; 0 for a key without events.
+create function outbox.head_version(topic text, key text) returns bigint
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select coalesce((select h.version from outbox.head h where h.topic = $1 and h.key = $2), 0)
+$$;

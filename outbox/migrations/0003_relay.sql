@@ -1,0 +1,53 @@
+-- What relays share: who is alive, and who sends which bucket. The lease is for economy; it is not what keeps order.
+create table outbox.relay (
+    id uuid primary key,
+    seen_at timestamptz not null
+);
+
+create table outbox.lease (
+    bucket smallint primary key check (bucket between 0 and 63),
+    relay uuid,
+    expires_at timestamptz not null default '-infinity'
+);
+insert into outbox.lease (bucket) select generate_series(0, 63);
+
+-- Renews what this relay holds, gives back what is over its fair share, takes what is free or expired up to that share,
+-- and returns the buckets it holds now. All times are the database's.
+create function outbox.lease(relay uuid, ttl interval) returns setof smallint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    share integer;
+begin
+    -- One at a time: the statements below count on each other's results.
+    perform pg_advisory_xact_lock(hashtext('outbox.lease'));
+    insert into outbox.relay as r (id, seen_at) values ($1, clock_timestamp())
+    on conflict (id) do update set seen_at = excluded.seen_at;
+    delete from outbox.relay r where r.seen_at < clock_timestamp() - $2;
+    select ceil(64.0 / count(*)) into share from outbox.relay;
+    update outbox.lease l
+    set relay = case when kept.n <= share then $1 end,
+        expires_at = case when kept.n <= share then clock_timestamp() + $2 else '-infinity' end
+    from (
+        select mine.bucket, row_number() over (order by mine.bucket) as n
+        from outbox.lease mine where mine.relay = $1 and mine.expires_at > clock_timestamp()
+    ) kept
+    where l.bucket = kept.bucket;
+    update outbox.lease l
+    set relay = $1, expires_at = clock_timestamp() + $2
+    from (
+        select free.bucket from outbox.lease free
+        where free.expires_at <= clock_timestamp()
+        order by free.bucket
+        limit greatest(0, share - (select count(*) from outbox.lease mine
+                                   where mine.relay = $1 and mine.expires_at > clock_timestamp()))
+    ) taken
+    where l.bucket = taken.bucket;
+    return query select l.bucket from outbox.lease l where l.relay = $1 and l.expires_at > clock_timestamp();
+end $$;
+
+-- Gives all leases back at once, on shutdown.
+create function outbox.release(relay uuid) returns void
+language sql security definer set search_path = pg_catalog, pg_temp as $$
+    update outbox.lease l set relay = null, expires_at = '-infinity' where l.relay = $1;
+    delete from outbox.relay r where r.id = $1;
+$$;

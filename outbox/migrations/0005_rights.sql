@@ -1,0 +1,36 @@
+-- Rights. A module's role may execute the contract's functions and nothing else here; a relay's role works on the queue.
+revoke execute on all functions in schema outbox from public;
+
+-- Lets a login role publish as `origin` and run handlers.
+create function outbox.grant_module(role name, origin text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    insert into outbox.origin (role, origin) values ($1, $2)
+    on conflict on constraint origin_pkey do update set origin = excluded.origin;
+    execute format('grant usage on schema outbox to %I', $1);
+    execute format('grant execute on function
+        outbox.publish(text, text, text, bytea, jsonb), outbox.lock(text, text),
+        outbox.follow(text, text, bigint, uuid), outbox.head_version(text, text),
+        outbox.register(text), outbox.admit(text, text, text, bigint, uuid),
+        outbox.jump(text, text, text, bigint, uuid), outbox.await_snapshot(text, text, text),
+        outbox.park(text, text, text, bigint, uuid, bytea, jsonb, text, text, integer),
+        outbox.next_parked(text, text, text), outbox.unpark(text, text, text),
+        outbox.retry_later(text, text, text, bigint, text, text, interval), outbox.due(text, integer),
+        outbox.keep_unreadable(text, text, integer, bigint, text, bytea, bytea, jsonb),
+        outbox.subscribed(text, text, integer), outbox.subscribe(text, text, integer) to %I', $1);
+end $$;
+
+-- Lets a login role run a relay.
+create function outbox.grant_relay(role name) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    execute format('grant usage on schema outbox to %I', $1);
+    execute format('grant select on outbox.event, outbox.head, outbox.cursor, outbox.parked, outbox.unreadable,
+        outbox.conflict, outbox.handler, outbox.lease, outbox.relay to %I', $1);
+    execute format('grant select, update, delete on outbox.pending to %I', $1);
+    execute format('grant select on sequence outbox.position to %I', $1);
+    execute format('grant execute on function outbox.lease(uuid, interval), outbox.release(uuid),
+        outbox.make_partitions(integer) to %I', $1);
+end $$;
+
+revoke execute on function outbox.grant_module(name, text), outbox.grant_relay(name) from public;

@@ -1,0 +1,85 @@
+//! What can go wrong.
+
+/// An error of any type, as handlers return it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The event breaks a rule of the contract (topic, key, kind, size, headers); nothing was written. The transaction is
+    /// aborted and must be rolled back.
+    #[error("event {kind} with key {key:?} was refused by the outbox: {reason}")]
+    Invalid {
+        /// The event's kind.
+        kind: String,
+        /// The event's key.
+        key: String,
+        /// The rule, in the database's words.
+        reason: String,
+    },
+    /// The event could not be encoded.
+    #[error("event {kind} could not be encoded")]
+    Encode {
+        /// The event's kind.
+        kind: String,
+        /// Why.
+        source: BoxError,
+    },
+    /// The role may not do this; `outbox.grant_module` or `outbox.grant_relay` gives the right.
+    #[error("the database refused: {0}")]
+    Denied(String),
+    /// The database failed.
+    #[error("the outbox's database failed")]
+    Database(#[source] sqlx::Error),
+    /// The migrations could not be applied.
+    #[error("the outbox's migrations failed")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The message broker failed, or was configured in a way it does not accept.
+    #[error("the broker failed: {0}")]
+    Broker(String),
+    /// The position a consumer group had reached is no longer in the log, so events may be missing. Someone must decide.
+    #[error("group {group} lost its place in {topic}[{partition}]: {reason}")]
+    OffsetLost {
+        /// The consumer group.
+        group: String,
+        /// The topic, with its prefix.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// What was found.
+        reason: String,
+    },
+    /// The database is behind the log it wrote: an event of its own has a version that its head never reached.
+    #[error(
+        "the database went back in time: {topic}/{key} has head {head}, but its own version {version} is in the log"
+    )]
+    WentBack {
+        /// The logical topic.
+        topic: String,
+        /// The key.
+        key: String,
+        /// The head's version here.
+        head: i64,
+        /// The version in the log.
+        version: i64,
+    },
+    /// More events wait before their turn than `parked_max`; the consumer stops rather than drop one.
+    #[error("handler {handler} has {parked_max} events parked: the consumer waits until some are applied")]
+    ParkedFull {
+        /// The handler.
+        handler: String,
+        /// The bound.
+        parked_max: i32,
+    },
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let denied = error.as_database_error().filter(|e| e.code().as_deref() == Some("42501"));
+        match denied {
+            Some(e) => Error::Denied(e.message().to_owned()),
+            None => Error::Database(error),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Telling a handler's verdict from a database that could not run it.
+
+use std::{error::Error as StdError, fmt::Write as _};
+
+use crate::BoxError;
+
+/// Whether trying again may help by itself: the connection, the pool or the server failed, or the transaction lost against
+/// another one. PostgreSQL's error classes: 08 connection, 40 rollback, 53 resources, 55P03 lock timeout, 57 intervention.
+pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(e) => e
+            .code()
+            .is_some_and(|code| matches!(code.get(..2), Some("08" | "40" | "53" | "57")) || code == "55P03"),
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => true,
+        _ => false,
+    }
+}
+
+/// The same for what a handler returned: looks for a database error anywhere in its chain.
+pub(crate) fn is_passing_in(error: &BoxError) -> bool {
+    let mut at: Option<&(dyn StdError + 'static)> = Some(&**error);
+    while let Some(error) = at {
+        if let Some(database) = error.downcast_ref::<sqlx::Error>() {
+            return is_passing(database);
+        }
+        at = error.source();
+    }
+    false
+}
+
+/// An error with its sources, on one line.
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut at = error.source();
+    while let Some(source) = at {
+        // Writing to a String can't fail.
+        let _ = write!(text, ": {source}");
+        at = source.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_connection_is_found_in_the_chain() {
+        let io = sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
+        assert!(is_passing_in(&(Box::new(crate::Error::Database(io)) as BoxError)));
+        assert!(!is_passing_in(&BoxError::from("the amount is negative")));
+        assert!(!is_passing_in(&(Box::new(sqlx::Error::RowNotFound) as BoxError)));
+    }
+}

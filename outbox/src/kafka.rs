@@ -1,0 +1,11 @@
+//! Apache Kafka as sink and source, by librdkafka.
+
+mod client;
+mod producer;
+mod reader;
+mod topics;
+
+pub use client::Config;
+pub use producer::{KafkaSink, sink};
+pub use reader::{KafkaSource, source};
+pub use topics::create_topics;

@@ -1,0 +1,138 @@
+//! Replicas: handlers that follow another home's state.
+
+use std::{future::Future, sync::Arc};
+
+use sqlx::{PgPool, postgres::PgTransaction};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    BoxError, Error, Inbox, Incoming, Meta, Received, Source, Topic,
+    envelope::Envelope,
+    handler::{Effect, Erased},
+    inbox::{Attempt, Dealt, Gate, InboxOptions, Kind},
+    store,
+};
+
+/// Follows the state of keys that another home may own. Its stream's first event is applied by every home, whoever
+/// published it; after that, events of its own module only move the cursor.
+pub trait StateTransfer: Send + Sync + 'static {
+    /// Names its cursors, such as `payments.replica`.
+    const NAME: &'static str;
+    /// The stream it follows.
+    type Event: Incoming;
+
+    /// Whether events of this kind carry a key's whole state, so that one may start or repair a key by itself.
+    fn is_snapshot(kind: &str) -> bool;
+
+    /// Applies an event to the replica's tables in `tx`. The cursor and the outbox's head of the key have moved in the same
+    /// transaction. A snapshot replaces the state.
+    ///
+    /// # Errors
+    /// As for [`crate::Handler::handle`]: the key stops there, others go on.
+    fn apply(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        event: Received<Self::Event>,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+/// Runs a [`StateTransfer`] in a consumer group of its own.
+pub struct Replica<S>(Inbox<S>);
+
+impl<S: Source> Replica<S> {
+    /// A replica at the home that publishes this stream as `module`, such as `payments-service`.
+    pub fn new<T: StateTransfer>(pool: PgPool, source: S, module: &str, transfer: T) -> Self {
+        let kind = Kind::Replica { module: module.to_owned() };
+        Self(Inbox::new(pool, source).gate(kind, Arc::new(Following(transfer))))
+    }
+
+    /// Replaces the bounds.
+    #[must_use]
+    pub fn with(self, options: InboxOptions) -> Self {
+        Self(self.0.with(options))
+    }
+
+    /// As [`Inbox::run`].
+    ///
+    /// # Errors
+    /// As [`Inbox::run`]; among them [`Error::WentBack`], when the log holds events of this home that its database lacks.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        self.0.run(shutdown).await
+    }
+}
+
+/// The gate of a replica.
+pub(crate) async fn admit(
+    gate: &Gate,
+    tx: &mut PgTransaction<'_>,
+    event: &Envelope,
+    module: &str,
+) -> Result<Attempt, Error> {
+    if event.origin == module && event.version > 1 {
+        return own(gate, tx, event).await;
+    }
+    let attempt = if gate.handler.is_snapshot(&event.kind) {
+        if store::jump(tx, gate.name(), event).await? {
+            // What it passed over may be parked.
+            gate.apply(tx, event, true).await
+        } else {
+            Attempt::Dealt(Dealt::Duplicate, false)
+        }
+    } else {
+        gate.admit(tx, event).await?
+    };
+    if matches!(attempt, Attempt::Dealt(Dealt::Applied, _)) {
+        store::follow(tx, &event.topic, &event.key, event.version, event.id).await?;
+    }
+    Ok(attempt)
+}
+
+/// An event of this home: its effect is here already, only the cursor moves.
+async fn own(gate: &Gate, tx: &mut PgTransaction<'_>, event: &Envelope) -> Result<Attempt, Error> {
+    let head = store::head_version(tx, &event.topic, &event.key).await?;
+    if event.version > head {
+        let (topic, key) = (event.topic.clone(), event.key.clone());
+        return Err(Error::WentBack { topic, key, head, version: event.version });
+    }
+    let at = store::admit(tx, gate.name(), event).await?;
+    Ok(match at.verdict.as_str() {
+        "apply" => Attempt::Dealt(Dealt::Own, at.waiting > 0),
+        "duplicate" => Attempt::Dealt(Dealt::Duplicate, at.waiting > 0),
+        "conflict" => Attempt::Dealt(Dealt::Conflict, at.waiting > 0),
+        _ => Attempt::Early { applied: at.applied },
+    })
+}
+
+struct Following<T>(T);
+
+impl<T: StateTransfer> Erased for Following<T> {
+    fn name(&self) -> &'static str {
+        T::NAME
+    }
+
+    fn topic(&self) -> Topic {
+        T::Event::TOPIC
+    }
+
+    fn is_snapshot(&self, kind: &str) -> bool {
+        T::is_snapshot(kind)
+    }
+
+    fn apply<'a>(
+        &'a self,
+        tx: &'a mut PgTransaction<'_>,
+        meta: Meta,
+        payload: &'a [u8],
+    ) -> crate::handler::Applied<'a> {
+        Box::pin(async move {
+            match T::Event::decode(&meta.kind, payload) {
+                // Passing over it would leave the replica's state behind under a newer version.
+                None => Err(format!("kind {} is unknown to {}", meta.kind, T::NAME).into()),
+                Some(event) => {
+                    self.0.apply(tx, Received { event: event?, meta }).await?;
+                    Ok(Effect::Applied)
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,38 @@
+//! The schema `outbox` and its rights.
+
+use std::borrow::Cow;
+
+use sqlx::{PgPool, migrate::Migrator};
+
+use crate::{Error, store};
+
+/// The migrations of schema `outbox`, with their own bookkeeping table `outbox._migrations`.
+pub static MIGRATOR: Migrator = Migrator {
+    table_name: Cow::Borrowed("outbox._migrations"),
+    create_schemas: Cow::Borrowed(&[Cow::Borrowed("outbox")]),
+    ..sqlx::migrate!("./migrations")
+};
+
+/// Brings schema `outbox` up to date. Run it as the database's owner; repeats change nothing.
+///
+/// # Errors
+/// [`Error::Migrate`] when a migration fails or the database has one that this version does not know.
+pub async fn migrate(admin: &PgPool) -> Result<(), Error> {
+    Ok(MIGRATOR.run(admin).await?)
+}
+
+/// Lets a login role publish as `origin` (such as `monolith.orders`) and run handlers. Run it as the database's owner.
+///
+/// # Errors
+/// [`Error::Database`] for an unknown role or a malformed origin.
+pub async fn grant_module(admin: &PgPool, role: &str, origin: &str) -> Result<(), Error> {
+    Ok(store::grant_module(admin, role, origin).await?)
+}
+
+/// Lets a login role run a [`crate::Relay`]. Run it as the database's owner.
+///
+/// # Errors
+/// [`Error::Database`] for an unknown role.
+pub async fn grant_relay(admin: &PgPool, role: &str) -> Result<(), Error> {
+    Ok(store::grant_relay(admin, role).await?)
+}

@@ -1,0 +1,42 @@
+//! Where a relay sends to.
+
+use async_trait::async_trait;
+
+use crate::{Error, Headers};
+
+/// One record to send.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// The logical topic.
+    pub topic: String,
+    /// The key, which also chooses the partition.
+    pub key: String,
+    /// The bytes, forwarded as they were published.
+    pub payload: Vec<u8>,
+    /// All headers of the record.
+    pub headers: Headers,
+}
+
+/// Why a record was not delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The broker refuses this record and would again: too large, unknown topic, not authorized.
+    #[error("the broker refused the record: {0}")]
+    Record(String),
+    /// The broker can't be reached or did not answer; the record may or may not have arrived. Sending it again is safe.
+    #[error("the broker can't be reached: {0}")]
+    Outage(String),
+}
+
+/// A message broker, as a relay sees it.
+#[async_trait]
+pub trait Sink: Send + Sync + 'static {
+    /// Sends one record and returns when its delivery was reported by the broker, within a bound of the sink's own.
+    async fn send(&self, record: Record) -> Result<(), Refusal>;
+
+    /// Checks that the broker can be reached, within a bound.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] with what went wrong.
+    async fn check(&self) -> Result<(), Error>;
+}

@@ -1,0 +1,200 @@
+//! Cursors and what waits in front of them.
+
+use std::time::Duration;
+
+use sqlx::{FromRow, PgPool, postgres::PgTransaction, types::Json};
+
+use super::queue::interval;
+use crate::{Headers, envelope::Envelope};
+
+/// The gate's answer.
+#[derive(Debug, FromRow)]
+pub(crate) struct Admitted {
+    pub(crate) verdict: String,
+    /// Parked events of this key.
+    pub(crate) waiting: i32,
+    /// The cursor's version now; 0 for a key it has not met.
+    pub(crate) applied: i64,
+}
+
+/// A parked event whose turn it is.
+#[derive(Debug, FromRow)]
+pub(crate) struct ParkedRow {
+    pub(crate) topic: String,
+    pub(crate) key: String,
+    pub(crate) attempts: i32,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) headers: Json<Headers>,
+}
+
+pub(crate) async fn register(pool: &PgPool, handler: &str) -> sqlx::Result<()> {
+    sqlx::query("select outbox.register($1)").bind(handler).execute(pool).await?;
+    Ok(())
+}
+
+pub(crate) async fn subscribed(
+    pool: &PgPool,
+    group: &str,
+    topic: &str,
+    partition: i32,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select outbox.subscribed($1, $2, $3)")
+        .bind(group)
+        .bind(topic)
+        .bind(partition)
+        .fetch_one(pool)
+        .await
+}
+
+pub(crate) async fn subscribe(pool: &PgPool, group: &str, topic: &str, partition: i32) -> sqlx::Result<()> {
+    sqlx::query("select outbox.subscribe($1, $2, $3)")
+        .bind(group)
+        .bind(topic)
+        .bind(partition)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn admit(
+    tx: &mut PgTransaction<'_>,
+    handler: &str,
+    event: &Envelope,
+) -> sqlx::Result<Admitted> {
+    sqlx::query_as("select verdict, waiting, applied from outbox.admit($1, $2, $3, $4, $5)")
+        .bind(handler)
+        .bind(&event.topic)
+        .bind(&event.key)
+        .bind(event.version)
+        .bind(event.id)
+        .fetch_one(&mut **tx)
+        .await
+}
+
+pub(crate) async fn jump(tx: &mut PgTransaction<'_>, handler: &str, event: &Envelope) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select outbox.jump($1, $2, $3, $4, $5)")
+        .bind(handler)
+        .bind(&event.topic)
+        .bind(&event.key)
+        .bind(event.version)
+        .bind(event.id)
+        .fetch_one(&mut **tx)
+        .await
+}
+
+pub(crate) async fn await_snapshot(pool: &PgPool, handler: &str, event: &Envelope) -> sqlx::Result<()> {
+    sqlx::query("select outbox.await_snapshot($1, $2, $3)")
+        .bind(handler)
+        .bind(&event.topic)
+        .bind(&event.key)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Why an event is parked.
+pub(crate) struct Parking<'a> {
+    /// `early`, `refused` or `failed`.
+    pub(crate) reason: &'static str,
+    pub(crate) error: Option<&'a str>,
+    pub(crate) parked_max: i32,
+}
+
+pub(crate) async fn park(
+    pool: &PgPool,
+    handler: &str,
+    event: &Envelope,
+    parking: Parking<'_>,
+) -> sqlx::Result<String> {
+    sqlx::query_scalar("select outbox.park($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
+        .bind(handler)
+        .bind(&event.topic)
+        .bind(&event.key)
+        .bind(event.version)
+        .bind(event.id)
+        .bind(&event.payload)
+        .bind(Json(&event.headers))
+        .bind(parking.reason)
+        .bind(parking.error)
+        .bind(parking.parked_max)
+        .fetch_one(pool)
+        .await
+}
+
+pub(crate) async fn next_parked(
+    pool: &PgPool,
+    handler: &str,
+    topic: &str,
+    key: &str,
+) -> sqlx::Result<Option<ParkedRow>> {
+    sqlx::query_as("select topic, key, attempts, payload, headers from outbox.next_parked($1, $2, $3)")
+        .bind(handler)
+        .bind(topic)
+        .bind(key)
+        .fetch_optional(pool)
+        .await
+}
+
+pub(crate) async fn unpark(
+    tx: &mut PgTransaction<'_>,
+    handler: &str,
+    topic: &str,
+    key: &str,
+) -> sqlx::Result<i32> {
+    sqlx::query_scalar("select outbox.unpark($1, $2, $3)")
+        .bind(handler)
+        .bind(topic)
+        .bind(key)
+        .fetch_one(&mut **tx)
+        .await
+}
+
+pub(crate) async fn retry_later(
+    pool: &PgPool,
+    handler: &str,
+    event: &Envelope,
+    (reason, error): (&'static str, &str),
+    delay: Duration,
+) -> sqlx::Result<()> {
+    sqlx::query("select outbox.retry_later($1, $2, $3, $4, $5, left($6, 2000), $7)")
+        .bind(handler)
+        .bind(&event.topic)
+        .bind(&event.key)
+        .bind(event.version)
+        .bind(reason)
+        .bind(error)
+        .bind(interval(delay))
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn due(pool: &PgPool, handler: &str, batch_max: i32) -> sqlx::Result<Vec<(String, String)>> {
+    sqlx::query_as("select topic, key from outbox.due($1, $2)")
+        .bind(handler)
+        .bind(batch_max)
+        .fetch_all(pool)
+        .await
+}
+
+/// A record that no gate can take, as it came.
+pub(crate) struct Unreadable<'a> {
+    pub(crate) error: &'a str,
+    pub(crate) message: &'a crate::Message,
+}
+
+pub(crate) async fn keep_unreadable(pool: &PgPool, group: &str, kept: Unreadable<'_>) -> sqlx::Result<()> {
+    let headers: Headers = kept.message.headers.iter().cloned().collect();
+    sqlx::query("select outbox.keep_unreadable($1, $2, $3, $4, $5, $6, $7, $8)")
+        .bind(group)
+        .bind(&kept.message.topic)
+        .bind(kept.message.partition)
+        .bind(kept.message.offset)
+        .bind(kept.error)
+        .bind(&kept.message.key)
+        .bind(&kept.message.payload)
+        .bind(Json(headers))
+        .execute(pool)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! The queue of what is not delivered, and the leases on it.
+
+use std::time::Duration;
+
+use sqlx::{FromRow, PgPool, postgres::types::PgInterval, types::Json};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::Headers;
+
+/// A row of the queue with its event. The event is `None` when the log has lost it.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    pub(crate) bucket: i16,
+    pub(crate) position: i64,
+    pub(crate) attempts: i32,
+    pub(crate) event: Option<Logged>,
+}
+
+/// An event as the log holds it.
+#[derive(Debug, FromRow)]
+pub(crate) struct Logged {
+    pub(crate) id: Uuid,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) topic: String,
+    pub(crate) key: String,
+    pub(crate) version: i64,
+    pub(crate) kind: String,
+    pub(crate) origin: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) headers: Json<Headers>,
+}
+
+impl FromRow<'_, sqlx::postgres::PgRow> for Claimed {
+    fn from_row(row: &sqlx::postgres::PgRow) -> sqlx::Result<Self> {
+        use sqlx::Row as _;
+        let found: Option<Uuid> = row.try_get("id")?;
+        Ok(Self {
+            bucket: row.try_get("bucket")?,
+            position: row.try_get("position")?,
+            attempts: row.try_get("attempts")?,
+            event: found.map(|_| Logged::from_row(row)).transpose()?,
+        })
+    }
+}
+
+/// What may be sent now: per bucket from its floor, without what is in flight, and never a row whose key has an earlier
+/// one pending.
+pub(crate) async fn claim(
+    pool: &PgPool,
+    floors: (&[i16], &[i64]),
+    in_flight: &[i64],
+    per_bucket: i64,
+    batch_max: i64,
+) -> sqlx::Result<Vec<Claimed>> {
+    sqlx::query_as(
+        "select p.bucket, p.position, p.attempts,
+                e.id, e.created_at, e.topic, e.key, e.version, e.kind, e.origin, e.payload, e.headers
+         from unnest($1::smallint[], $2::bigint[]) as held (bucket, floor)
+         cross join lateral (
+             select q.bucket, q.position, q.created_at, q.attempts
+             from outbox.pending q
+             where q.bucket = held.bucket and q.position > held.floor
+               and (q.retry_at is null or q.retry_at <= clock_timestamp())
+               and q.position <> all ($3::bigint[])
+               and not exists (
+                   select from outbox.pending before
+                   where before.bucket = q.bucket and before.position = q.previous)
+             order by q.position
+             limit $4
+         ) p
+         left join outbox.event e on e.position = p.position and e.created_at = p.created_at
+         limit $5",
+    )
+    .bind(floors.0)
+    .bind(floors.1)
+    .bind(in_flight)
+    .bind(per_bucket)
+    .bind(batch_max)
+    .fetch_all(pool)
+    .await
+}
+
+/// For each bucket, a position below which nothing is pending now: just under its first row, or under the last position
+/// drawn. Scans each bucket from its beginning, so it also finds rows that committed late.
+pub(crate) async fn floors(pool: &PgPool, buckets: &[i16]) -> sqlx::Result<Vec<(i16, i64)>> {
+    sqlx::query_as(
+        "select held.bucket, coalesce(first.position - 1, drawn.last_value)
+         from unnest($1::smallint[]) as held (bucket)
+         cross join (select last_value from outbox.position) drawn
+         left join lateral (
+             select q.position from outbox.pending q where q.bucket = held.bucket order by q.position limit 1
+         ) first on true",
+    )
+    .bind(buckets)
+    .fetch_all(pool)
+    .await
+}
+
+/// Forgets delivered rows.
+pub(crate) async fn remove(pool: &PgPool, buckets: &[i16], positions: &[i64]) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "delete from outbox.pending p
+         using unnest($1::smallint[], $2::bigint[]) as gone (bucket, position)
+         where p.bucket = gone.bucket and p.position = gone.position",
+    )
+    .bind(buckets)
+    .bind(positions)
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Notes a refusal; the row stays, and with it the rest of its key.
+pub(crate) async fn refuse(
+    pool: &PgPool,
+    bucket: i16,
+    position: i64,
+    error: &str,
+    delay: Duration,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "update outbox.pending
+         set attempts = attempts + 1, error = left($3, 2000), retry_at = clock_timestamp() + $4
+         where bucket = $1 and position = $2",
+    )
+    .bind(bucket)
+    .bind(position)
+    .bind(error)
+    .bind(interval(delay))
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn lease(pool: &PgPool, relay: Uuid, ttl: Duration) -> sqlx::Result<Vec<i16>> {
+    sqlx::query_scalar("select outbox.lease($1, $2)").bind(relay).bind(interval(ttl)).fetch_all(pool).await
+}
+
+pub(crate) async fn release(pool: &PgPool, relay: Uuid) -> sqlx::Result<()> {
+    sqlx::query("select outbox.release($1)").bind(relay).execute(pool).await?;
+    Ok(())
+}
+
+/// Durations here are bounded by options of seconds to minutes, so the conversion can't fail in earnest.
+pub(crate) fn interval(duration: Duration) -> PgInterval {
+    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    PgInterval { months: 0, days: 0, microseconds }
+}

@@ -1,0 +1,90 @@
+//! Events of topic `payments.v1`, keyed by payment: the linear history of each payment, whichever home writes it.
+
+use outbox::{BoxError, Event, Headers, Incoming, Protobuf, Topic};
+
+use crate::events::{
+    PaymentAuthorized, PaymentCaptured, PaymentDeclined, PaymentRefunded, PaymentRequested, PaymentSnapshot,
+    PaymentState, PaymentVoided,
+};
+
+/// The topic of payments.
+pub const PAYMENTS: Topic = Topic::new("payments.v1");
+
+impl Event for PaymentRequested {
+    const TOPIC: Topic = PAYMENTS;
+    const KIND: &'static str = "com.banyan.payments.payment_requested.v1";
+    type Codec = Protobuf;
+
+    fn key(&self) -> &str {
+        &self.payment_id
+    }
+
+    fn headers(&self, headers: &mut Headers) {
+        headers.set("tenant", self.tenant.as_str());
+    }
+}
+
+/// Events that carry the state after them. One without a state has an empty key, which the outbox refuses.
+macro_rules! payment_event {
+    ($message:ty, $kind:literal) => {
+        impl Event for $message {
+            const TOPIC: Topic = PAYMENTS;
+            const KIND: &'static str = $kind;
+            type Codec = Protobuf;
+
+            fn key(&self) -> &str {
+                key(self.state.as_ref())
+            }
+
+            fn headers(&self, headers: &mut Headers) {
+                if let Some(state) = &self.state {
+                    headers.set("tenant", state.tenant.as_str());
+                }
+            }
+        }
+    };
+}
+
+fn key(state: Option<&PaymentState>) -> &str {
+    state.map_or("", |state| state.payment_id.as_str())
+}
+
+payment_event!(PaymentAuthorized, "com.banyan.payments.payment_authorized.v1");
+payment_event!(PaymentCaptured, "com.banyan.payments.payment_captured.v1");
+payment_event!(PaymentDeclined, "com.banyan.payments.payment_declined.v1");
+payment_event!(PaymentVoided, "com.banyan.payments.payment_voided.v1");
+payment_event!(PaymentRefunded, "com.banyan.payments.payment_refunded.v1");
+payment_event!(PaymentSnapshot, "com.banyan.payments.payment_snapshot.v1");
+
+/// An event of a payment's stream. A new kind breaks the build of both homes, which must say what they do with it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PaymentStream {
+    /// Version 1, always.
+    Requested(PaymentRequested),
+    /// The amount is reserved.
+    Authorized(PaymentAuthorized),
+    /// Money was taken.
+    Captured(PaymentCaptured),
+    /// The provider said no.
+    Declined(PaymentDeclined),
+    /// The reservation was released.
+    Voided(PaymentVoided),
+    /// Money was returned.
+    Refunded(PaymentRefunded),
+    /// The whole state, for replicas.
+    Snapshot(PaymentSnapshot),
+}
+
+impl Incoming for PaymentStream {
+    const TOPIC: Topic = PAYMENTS;
+
+    fn decode(kind: &str, payload: &[u8]) -> Option<Result<Self, BoxError>> {
+        None.or_else(|| Some(<PaymentRequested as Incoming>::decode(kind, payload)?.map(Self::Requested)))
+            .or_else(|| Some(<PaymentAuthorized as Incoming>::decode(kind, payload)?.map(Self::Authorized)))
+            .or_else(|| Some(<PaymentCaptured as Incoming>::decode(kind, payload)?.map(Self::Captured)))
+            .or_else(|| Some(<PaymentDeclined as Incoming>::decode(kind, payload)?.map(Self::Declined)))
+            .or_else(|| Some(<PaymentVoided as Incoming>::decode(kind, payload)?.map(Self::Voided)))
+            .or_else(|| Some(<PaymentRefunded as Incoming>::decode(kind, payload)?.map(Self::Refunded)))
+            .or_else(|| Some(<PaymentSnapshot as Incoming>::decode(kind, payload)?.map(Self::Snapshot)))
+    }
+}
