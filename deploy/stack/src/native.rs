@@ -15,8 +15,10 @@ use crate::guard::Guard;
 use crate::stack::Servers;
 use crate::{Error, native};
 
+pub(crate) use log::last_lines;
+
 /// How often a server is started again because someone took its port between our look and its bind.
-const ATTEMPTS_MAX: u32 = 3;
+pub(crate) const ATTEMPTS_MAX: u32 = 3;
 
 /// Finds or fetches the programs, then starts both servers side by side.
 pub(crate) async fn start(config: &Config) -> Result<Servers, Error> {
@@ -33,7 +35,7 @@ pub(crate) async fn start(config: &Config) -> Result<Servers, Error> {
 }
 
 /// A loopback port that is free at this moment.
-fn free_port() -> Result<u16, Error> {
+pub(crate) fn free_port() -> Result<u16, Error> {
     TcpListener::bind(("127.0.0.1", 0))
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())

@@ -29,7 +29,8 @@ pub(crate) async fn find(config: &Config) -> Result<Java, Error> {
     let missing = |why: String| Error::Missing(format!("Kafka needs Java {VERSION_MIN} or newer, and {why}"));
     let program =
         config.program("java").ok_or_else(|| missing("there is no `java` on the PATH".to_owned()))?;
-    let asked = Command::new(&program).arg("-version").kill_on_drop(true).output();
+    // A JVM's performance data would leave a folder among the temporary ones.
+    let asked = Command::new(&program).args(["-XX:-UsePerfData", "-version"]).kill_on_drop(true).output();
     let output = tokio::time::timeout(VERSION_TIMEOUT, asked)
         .await
         .map_err(|_| missing(format!("`{} -version` does not answer", program.display())))?

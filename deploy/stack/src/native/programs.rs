@@ -152,6 +152,8 @@ async fn fetch(maven: &Path, cache: &Path, ready: &Path) -> Result<(), Error> {
         .arg("package")
         .arg(format!("-Dstack.folder={}", folder.path().display()))
         .arg(format!("-Dpostgres.platform={platform}"))
+        // No folder of performance data among the temporary ones.
+        .env("MAVEN_OPTS", "-XX:-UsePerfData")
         .current_dir(folder.path())
         .stdin(std::process::Stdio::null())
         .kill_on_drop(true)
