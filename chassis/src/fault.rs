@@ -1,5 +1,6 @@
 //! What a client reads when the database fails: never the database's own text.
 
+use std::error::Error;
 use std::time::Duration;
 
 use crate::problem::Problem;
@@ -22,14 +23,28 @@ pub fn is_passing(error: &sqlx::Error) -> bool {
     }
 }
 
-/// The answer to a request whose database work failed; the cause goes to the log. 503 for a passing fault, else 500.
-pub fn problem(error: &sqlx::Error) -> Problem {
-    if is_passing(error) {
-        tracing::warn!(%error, "the database could not serve a request");
+/// The answer to a request whose work failed; the cause goes to the log. 503 when a passing fault of the database is
+/// anywhere in the chain of sources, else 500.
+pub fn problem(error: &(dyn Error + 'static)) -> Problem {
+    let cause = chain(error);
+    if sources(error).filter_map(|error| error.downcast_ref::<sqlx::Error>()).any(is_passing) {
+        tracing::warn!(cause, "the database could not serve a request");
         return Problem::unavailable("the database is busy or away; repeat the same request", RETRY_AFTER);
     }
-    tracing::error!(%error, "the database failed a request");
+    tracing::error!(cause, "a request failed");
     Problem::internal()
+}
+
+/// The error and its sources in one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let texts: Vec<String> = sources(error).map(ToString::to_string).collect();
+    texts.join(": ")
+}
+
+/// The error, its source, the source of that, and so on.
+fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let next = |error: &&'a (dyn Error + 'static)| (*error).source();
+    std::iter::successors(Some(error), next)
 }
 
 #[cfg(test)]

@@ -1,0 +1,66 @@
+//! The module as others hold it.
+
+use std::sync::Arc;
+
+use catalog::Catalog;
+use chassis::Page;
+use proto::{OrderId, PaymentId};
+use sqlx::PgPool;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::{Error, NewOrder, Order, Payments, Placed, place, store};
+
+/// The most orders that one process places at once; more are refused at the edge.
+pub const PLACING_MAX: usize = 512;
+
+/// Orders, over a pool of its own role. Clones share everything.
+#[derive(Clone)]
+pub struct Orders {
+    pub(crate) pool: PgPool,
+    pub(crate) catalog: Catalog,
+    pub(crate) payments: Arc<dyn Payments>,
+    /// Transactions that outlive their request; the process waits for them before it ends.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) placing: Arc<Semaphore>,
+}
+
+impl Orders {
+    /// Orders over the pool of their role. `tasks` is joined by the process.
+    pub fn new(pool: PgPool, catalog: Catalog, payments: Arc<dyn Payments>, tasks: TaskTracker) -> Self {
+        Self { pool, catalog, payments, tasks, placing: Arc::new(Semaphore::new(PLACING_MAX)) }
+    }
+
+    /// Places an order: stores it, opens its payment and publishes `OrderPlaced`, all or nothing. Once begun it goes on
+    /// even when the caller's future is dropped. Repeated with the same key and request, it answers as before.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], [`Error::InFlight`], [`Error::KeyReused`], [`Error::Full`], or what went wrong inside.
+    pub async fn place(&self, order: NewOrder) -> Result<Placed, Error> {
+        place::place(self, order).await
+    }
+
+    /// An order of the tenant.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], also for another tenant's.
+    pub async fn find(&self, tenant: &str, id: OrderId) -> Result<Order, Error> {
+        store::find(&self.pool, tenant, id).await?.ok_or(Error::NotFound)
+    }
+
+    /// The tenant's order that a payment belongs to.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], also for another tenant's.
+    pub async fn find_by_payment(&self, tenant: &str, payment: PaymentId) -> Result<Order, Error> {
+        store::find_by_payment(&self.pool, tenant, payment).await?.ok_or(Error::NotFound)
+    }
+
+    /// A page of the tenant's orders, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn list(&self, tenant: &str, page: Page<OrderId>) -> Result<Vec<Order>, Error> {
+        store::list(&self.pool, tenant, page).await
+    }
+}

@@ -1,0 +1,107 @@
+//! Placing an order.
+
+use std::sync::Arc;
+
+use catalog::ProductId;
+use chassis::shield;
+use proto::{Money, OrderId, PaymentId, events};
+use sqlx::PgPool;
+
+use crate::order::price;
+use crate::{Error, Line, NewOrder, Order, Orders, PaymentRequest, Payments, Status, store};
+
+/// What a request to place an order came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placed {
+    /// Accepted now.
+    New(Order),
+    /// Accepted by an earlier request with this key; the order as it was then.
+    Replayed(Order),
+}
+
+/// An order with prices, not stored yet.
+pub(crate) struct Draft {
+    pub(crate) id: OrderId,
+    pub(crate) new: NewOrder,
+    pub(crate) lines: Vec<Line>,
+    pub(crate) total: Money,
+}
+
+pub(crate) async fn place(orders: &Orders, new: NewOrder) -> Result<Placed, Error> {
+    // A replay needs no prices: the product may be gone by now.
+    if let Some(placed) = replay(store::find_by_key(&orders.pool, &new.tenant, &new.key).await?, &new)? {
+        return Ok(placed);
+    }
+    let room = orders.placing.clone().try_acquire_owned().map_err(|_| Error::Full)?;
+    let draft = draft(orders, new).await?;
+    let (pool, payments) = (orders.pool.clone(), orders.payments.clone());
+    shield(&orders.tasks, async move {
+        let placed = accept(&pool, &payments, draft).await;
+        drop(room);
+        placed
+    })
+    .await?
+}
+
+/// Prices are read here, on the catalog's own pool: nothing slow happens inside the transaction.
+async fn draft(orders: &Orders, new: NewOrder) -> Result<Draft, Error> {
+    let mut ids: Vec<ProductId> = new.lines.iter().map(|line| line.product).collect();
+    ids.truncate(crate::LINES_MAX); // more lines are refused by `price`
+    let products = orders.catalog.find(&new.tenant, &ids).await?;
+    let (lines, total) = price(&new, &products).map_err(Error::Invalid)?;
+    Ok(Draft { id: OrderId::new(), new, lines, total })
+}
+
+async fn accept(pool: &PgPool, payments: &Arc<dyn Payments>, draft: Draft) -> Result<Placed, Error> {
+    let mut tx = pool.begin().await?;
+    if !store::claim(&mut tx, &draft.new.tenant, &draft.new.key).await? {
+        return Err(Error::InFlight);
+    }
+    // Looked up again under the lock: the first request may have ended since.
+    let earlier = store::find_by_key(&mut *tx, &draft.new.tenant, &draft.new.key).await?;
+    if let Some(placed) = replay(earlier, &draft.new)? {
+        return Ok(placed);
+    }
+    // Before our own rows: the migration row and the owner row come first in the order of locks.
+    let payment = payments.request(&mut tx, &draft.payment_request()).await.map_err(Error::Payments)?;
+    let placed_at = store::insert(&mut tx, &draft, payment).await?;
+    store::insert_lines(&mut tx, draft.id, &draft.lines).await?;
+    let order = draft.accepted(payment, placed_at);
+    outbox::publish(&mut tx, &events::OrderPlaced::from(&order)).await?;
+    tx.commit().await?;
+    Ok(Placed::New(order))
+}
+
+fn replay(earlier: Option<(String, Order)>, new: &NewOrder) -> Result<Option<Placed>, Error> {
+    match earlier {
+        None => Ok(None),
+        Some((fingerprint, _)) if fingerprint != new.fingerprint => Err(Error::KeyReused),
+        Some((_, order)) => Ok(Some(Placed::Replayed(Order { status: Status::Placed, ..order }))),
+    }
+}
+
+impl Draft {
+    fn payment_request(&self) -> PaymentRequest {
+        PaymentRequest {
+            tenant: self.new.tenant.clone(),
+            order: self.id,
+            amount: self.total,
+            capture_method: self.new.capture_method,
+            payment_method: self.new.payment_method.clone(),
+        }
+    }
+
+    fn accepted(self, payment: PaymentId, placed_at: time::OffsetDateTime) -> Order {
+        Order {
+            id: self.id,
+            tenant: self.new.tenant,
+            payment,
+            status: Status::Placed,
+            lines: self.lines,
+            total: self.total,
+            capture_method: self.new.capture_method,
+            payment_method: self.new.payment_method,
+            placed_at,
+        }
+    }
+}
