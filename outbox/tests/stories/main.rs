@@ -1,0 +1,5 @@
+//! The outbox alone, against a real PostgreSQL and a real Kafka.
+
+mod crossing;
+mod replica;
+mod world;
