@@ -13,6 +13,7 @@ mod headers;
 mod inbox;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+mod progress;
 mod publish;
 mod relay;
 mod replica;
@@ -28,6 +29,7 @@ pub use event::{Event, Incoming, Meta, Received};
 pub use handler::Handler;
 pub use headers::Headers;
 pub use inbox::{Inbox, InboxOptions};
+pub use progress::{Progress, progress};
 pub use publish::{follow, head_version, lock, publish};
 pub use relay::{Relay, RelayOptions};
 pub use replica::{Replica, StateTransfer};

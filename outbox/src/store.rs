@@ -2,8 +2,10 @@
 
 mod cursor;
 mod log;
+mod progress;
 mod queue;
 
 pub(crate) use cursor::*;
 pub(crate) use log::*;
+pub(crate) use progress::*;
 pub(crate) use queue::*;

@@ -1,0 +1,35 @@
+//! How far a handler is.
+
+use sqlx::PgPool;
+
+pub(crate) async fn cursors(
+    pool: &PgPool,
+    handler: &str,
+    topic: &str,
+    keys: &[String],
+) -> sqlx::Result<Vec<(String, i64)>> {
+    sqlx::query_as(
+        "select c.key, c.version from outbox.cursor c
+         where c.handler = $1 and c.topic = $2 and c.key = any($3) and c.version > 0",
+    )
+    .bind(handler)
+    .bind(topic)
+    .bind(keys)
+    .fetch_all(pool)
+    .await
+}
+
+pub(crate) async fn parked_count(pool: &PgPool, handler: &str) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select count(*) from outbox.parked p where p.handler = $1")
+        .bind(handler)
+        .fetch_one(pool)
+        .await
+}
+
+/// Reads the handler's cursors once: a question for an operator's gate, not for a request.
+pub(crate) async fn awaiting_count(pool: &PgPool, handler: &str) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select count(*) from outbox.cursor c where c.handler = $1 and c.awaiting_snapshot")
+        .bind(handler)
+        .fetch_one(pool)
+        .await
+}
