@@ -1,2 +1,72 @@
-//! stub
-fn main() {}
+//! The commands of this repository: `cargo xtask demo | test | check | bench`.
+//!
+//! It depends on no crate of the workspace; it builds their binaries and becomes the last one it starts, so that
+//! Ctrl-C, signals and the exit code reach it directly.
+
+mod cargo;
+mod check;
+mod demo;
+mod test;
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// The commands of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Demo),
+    Test(test::Test),
+    /// Format, lints and documentation, as CI has it.
+    Check,
+    /// Run the benchmarks in release mode.
+    Bench {
+        /// Passed on to the benchmarks.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// Where PostgreSQL and Kafka come from.
+#[derive(Clone, Copy, ValueEnum)]
+enum Stack {
+    /// The first of the three below that works.
+    Auto,
+    /// The servers at DATABASE_URL and KAFKA_BOOTSTRAP_SERVERS.
+    External,
+    /// Containers of a Docker engine.
+    Docker,
+    /// Processes of its own: PostgreSQL's programs or a jar, and Kafka's jars on Java 17 or newer.
+    Native,
+}
+
+impl Stack {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::External => "external",
+            Self::Docker => "docker",
+            Self::Native => "native",
+        }
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Demo(demo) => demo.run(),
+        Command::Test(test) => test.run(),
+        Command::Check => check::run(),
+        Command::Bench { arguments } => {
+            let mut command = cargo::cargo();
+            command.args(["run", "--release", "--package", "bench", "--"]).args(arguments);
+            Err(cargo::become_it(command))
+        }
+    }
+}

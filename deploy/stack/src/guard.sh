@@ -27,18 +27,18 @@ $p
 EOF
         alive "$pid" "$start" && return 0
     done
-    for g in $groups; do kill -0 -- "-${g%%:*}" 2>/dev/null && return 0; done
+    for g in $groups; do kill -s 0 -- "-${g%%:*}" 2>/dev/null && return 0; done
     return 1
 }
 
 # $1: a signal that overrides the polite ones, or nothing.
 signal_all() {
-    for g in $groups; do kill "-${1:-${g##*:}}" -- "-${g%%:*}" 2>/dev/null; done
+    for g in $groups; do kill -s "${1:-${g##*:}}" -- "-${g%%:*}" 2>/dev/null; done
     for p in $processes; do
         IFS=: read -r pid start signal <<EOF
 $p
 EOF
-        alive "$pid" "$start" && kill "-${1:-$signal}" "$pid" 2>/dev/null
+        alive "$pid" "$start" && kill -s "${1:-$signal}" "$pid" 2>/dev/null
     done
 }
 
@@ -65,7 +65,7 @@ kill_by_folder() {
         case $(readlink "$cwd" 2>/dev/null) in
             "$folder" | "$folder"/*)
                 pid=${cwd#/proc/}
-                kill -KILL "${pid%/cwd}" 2>/dev/null
+                kill -s KILL "${pid%/cwd}" 2>/dev/null
                 ;;
         esac
     done

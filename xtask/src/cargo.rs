@@ -1,0 +1,50 @@
+//! Calling cargo, and becoming the last command.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+
+/// The cargo that called us, at the root of the workspace.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// The root of the workspace.
+pub(crate) fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Where binaries of a build without `--release` go. We are one ourselves, wherever `CARGO_TARGET_DIR` points.
+pub(crate) fn binaries() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot tell where this program is")?;
+    Ok(own.parent().context("this program is in no folder")?.to_owned())
+}
+
+/// Runs a command to its end; its failure is ours.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+    let line = line(command);
+    eprintln!("xtask: {line}");
+    let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
+    anyhow::ensure!(status.success(), "`{line}` failed ({status})");
+    Ok(())
+}
+
+/// Becomes the command; comes back only when it can't be started.
+pub(crate) fn become_it(mut command: Command) -> anyhow::Error {
+    let line = line(&command);
+    eprintln!("xtask: {line}");
+    anyhow::Error::new(command.exec()).context(format!("cannot start `{line}`"))
+}
+
+fn line(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or_else(|| command.get_program());
+    std::iter::once(program)
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
