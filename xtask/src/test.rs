@@ -30,10 +30,11 @@ impl Test {
         let cargo = cargo::cargo();
         let mut stack = Command::new(binaries.join("stack"));
         stack.current_dir(cargo::root()).env("BANYAN_BIN_DIR", &binaries);
-        stack
-            .args(["run", "--stack", self.stack.name(), "--"])
-            .arg(cargo.get_program())
-            .args(["test", "--no-fail-fast"]);
+        stack.arg("run");
+        if let Some(source) = self.stack {
+            stack.args(["--stack", source.name()]);
+        }
+        stack.arg("--").arg(cargo.get_program()).args(["test", "--no-fail-fast"]);
         if self.package.is_empty() {
             stack.arg("--workspace");
         }

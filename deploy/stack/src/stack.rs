@@ -80,7 +80,7 @@ impl Stack {
             last: String::new(),
         })??;
         let source = match choice {
-            Choice::External => config.behind.unwrap_or(choice.name()),
+            Choice::External => config.behind.unwrap_or_else(|| choice.name()),
             Choice::Auto | Choice::Docker | Choice::Native => choice.name(),
         };
         let Servers { postgres_url, kafka, detail, containers, guard } = servers;

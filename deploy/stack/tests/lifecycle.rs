@@ -4,6 +4,8 @@
 //! be looked up: an empty folder, no process, no open port, no container. The source is the one that these tests
 //! run under, else native.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;

@@ -1,5 +1,7 @@
 //! What a stack hands out: databases, topic prefixes, and two servers that work.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
