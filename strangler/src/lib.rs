@@ -1,1 +1,45 @@
-//! stub
+//! Moves the keys of one domain from a monolith to a service, one key at a time, under traffic.
+//!
+//! [`Owners`] decides and stores where a new key is born and locks a key inside each write of the source; [`Authority`]
+//! does the same at the target. A [`Seam`] sends reads and writes to the home that owns the key. The [`Controller`] walks a
+//! migration through its [`Stage`]s, behind [`Gate`]s, and back. The crate knows no domain and no event: those are behind
+//! [`Domain`] and [`Peer`]. `docs/migration.md` tells an operator's side.
+
+mod answers;
+mod authority;
+mod cache;
+pub mod control;
+mod controller;
+mod domain;
+mod error;
+mod gate;
+mod home;
+mod memory;
+mod owners;
+mod peer;
+mod policy;
+mod schema;
+mod seam;
+mod seeding;
+mod share;
+mod stage;
+mod store;
+
+pub use answers::{Back, Change, Feed, Held, History, Keys, NextGate, Plan, PolicyView, Status, Step, Why};
+pub use authority::Authority;
+pub use controller::{Controller, Settings};
+pub use domain::{Domain, Key};
+pub use error::{BoxError, Error, Refusal};
+pub use gate::{Gate, Verdict};
+pub use home::{Epoch, Home, Ownership, Phase};
+pub use memory::Memory;
+pub use owners::Owners;
+pub use peer::{Applied, Evidence, Health, Peer};
+pub use policy::Advance;
+pub use schema::{
+    SOURCE_MIGRATOR, TARGET_MIGRATOR, define, grant_assigner, grant_controller, grant_home, grant_writer,
+    migrate_source, migrate_target,
+};
+pub use seam::{Answer, Bounds, Homes, Seam};
+pub use share::share;
+pub use stage::Stage;

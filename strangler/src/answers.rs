@@ -1,0 +1,245 @@
+//! What a controller answers. The fields are the admin API's JSON; `docs/migration.md` shows each.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::{Epoch, Gate, Home, Phase, Refusal, Stage, Verdict, policy::Policy};
+
+/// The policy in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyView {
+    /// The stage.
+    pub stage: Stage,
+    /// Of all new keys, how many are born at the target.
+    pub percent: i16,
+    /// Tenants whose new keys are all born at the target.
+    pub tenants: Vec<String>,
+    /// Rolled back, while keys are still at the target.
+    pub draining: bool,
+    /// Why nobody may advance.
+    pub held: Option<String>,
+    /// The business metric that must improve.
+    pub metric: Option<String>,
+    /// Grows with each change.
+    pub revision: i64,
+    /// Since when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+}
+
+/// The part of a policy that a step changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The stage.
+    pub stage: Stage,
+    /// Of all new keys, how many are born at the target.
+    pub percent: i16,
+    /// Tenants whose new keys are all born at the target.
+    pub tenants: Vec<String>,
+}
+
+/// A step forward: taken, or only looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The migration.
+    pub migration: String,
+    /// Whether the policy was changed.
+    pub entered: bool,
+    /// The policy before.
+    pub from: Change,
+    /// The policy after, or as it would be.
+    pub to: Change,
+    /// What it does to keys, in a phrase.
+    pub moves: String,
+    /// How to go back, in a phrase.
+    pub way_back: String,
+    /// The gates that were asked. None for a step that lets fewer keys be born at the target.
+    pub gates: Vec<Gate>,
+    /// Why it would be refused. Always absent for a step that was taken.
+    pub refused: Option<Refusal>,
+    /// How many keys got an owner row by this step.
+    pub seeded: i64,
+    /// The policy's revision now.
+    pub revision: i64,
+}
+
+/// What could come next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The migration.
+    pub migration: String,
+    /// The policy in force.
+    pub policy: PolicyView,
+    /// The next step, with its gates as they are found now.
+    pub next: Step,
+    /// What `rollback` would do.
+    pub way_back: String,
+}
+
+/// A rollback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Back {
+    /// The migration.
+    pub migration: String,
+    /// The policy before.
+    pub from: Change,
+    /// The policy now.
+    pub to: Change,
+    /// Keys are still at the target, so the lower stage is not entered yet.
+    pub draining: bool,
+    /// How many.
+    pub at_target: i64,
+    /// What that means, in a sentence.
+    pub says: String,
+    /// The policy's revision now.
+    pub revision: i64,
+}
+
+/// A hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The migration.
+    pub migration: String,
+    /// Why.
+    pub held: String,
+    /// The policy's revision now.
+    pub revision: i64,
+}
+
+/// How many keys live where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
+pub struct Keys {
+    /// Settled at the source.
+    pub source: i64,
+    /// Settled at the target.
+    pub target: i64,
+    /// Between the two.
+    pub moving: i64,
+}
+
+/// How far a feed is, measured by the keys written last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feed {
+    /// How many keys were looked at.
+    pub sampled: usize,
+    /// How many of them are behind.
+    pub behind: usize,
+    /// Events that wait for an earlier one or were refused.
+    pub parked: i64,
+    /// Keys that can't go on without a snapshot.
+    pub awaiting: i64,
+}
+
+/// The gate that stands in the way of the next stage, or the last of those that pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextGate {
+    /// The stage it is the gate of.
+    pub stage: Stage,
+    /// Its name.
+    pub gate: String,
+    /// Its answer.
+    pub verdict: Verdict,
+    /// What was found.
+    pub found: String,
+}
+
+/// One change of the policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
+pub struct History {
+    /// The policy's revision after it.
+    pub revision: i64,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// `define`, `advance`, `rollback` or `hold`.
+    pub action: String,
+    /// The stage before; absent for the first.
+    pub from_stage: Option<String>,
+    /// The stage after.
+    pub to_stage: String,
+    /// The percent after.
+    pub percent: i16,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Where a migration stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The migration.
+    pub migration: String,
+    /// The policy in force.
+    #[serde(flatten)]
+    pub policy: PolicyView,
+    /// For how long.
+    pub since_seconds: i64,
+    /// How many keys live where.
+    pub keys: Keys,
+    /// The target's health, in a phrase.
+    pub target: String,
+    /// The feed from source to target; absent when it can't be measured.
+    pub feed: Option<Feed>,
+    /// The feed from target to source; absent when it can't be measured.
+    pub reverse_feed: Option<Feed>,
+    /// The controller that acts; absent when none does.
+    pub controller: Option<String>,
+    /// What stands before the next step; absent when no stage is left.
+    pub next: Option<NextGate>,
+    /// The last changes, newest first.
+    pub history: Vec<History>,
+}
+
+/// Why a key is where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// The migration.
+    pub migration: String,
+    /// The key.
+    pub key: String,
+    /// Its tenant; absent before seeding.
+    pub tenant: Option<String>,
+    /// Its owner.
+    pub owner: Home,
+    /// Whether it stays there.
+    pub phase: Phase,
+    /// Since which change of its owner.
+    pub epoch: Epoch,
+    /// The last epoch that the target is known to have been granted; 0: none.
+    pub granted_epoch: i64,
+    /// When it was born, or seeded.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub born_at: Option<OffsetDateTime>,
+    /// Its share of the hash, 0 to 99: born at the target below the percent.
+    pub share: u8,
+    /// The rule that decided, in a sentence.
+    pub because: String,
+    /// Where the policy in force would let it be born.
+    pub would_be_born: Home,
+    /// The last version applied by the target; absent when it knows none or can't be asked.
+    pub applied_at_target: Option<i64>,
+    /// The last version consumed by the source's replica; absent when it knows none or can't be asked.
+    pub applied_at_source: Option<i64>,
+}
+
+impl From<&Policy> for PolicyView {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            stage: policy.stage,
+            percent: policy.percent,
+            tenants: policy.tenants.clone(),
+            draining: policy.draining,
+            held: policy.held.clone(),
+            metric: policy.metric.clone(),
+            revision: policy.revision,
+            since: policy.changed_at,
+        }
+    }
+}
+
+impl From<&Policy> for Change {
+    fn from(policy: &Policy) -> Self {
+        Self { stage: policy.stage, percent: policy.percent, tenants: policy.tenants.clone() }
+    }
+}

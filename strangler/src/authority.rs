@@ -1,0 +1,65 @@
+//! Which keys the target may write, in the target's database.
+
+use std::sync::Arc;
+
+use sqlx::postgres::PgTransaction;
+
+use crate::error::{LOCKED, code};
+use crate::store::authority as store;
+use crate::{Epoch, Error, Home};
+
+/// The authority of the target over one migration's keys. Its role needs [`crate::grant_home`].
+#[derive(Debug, Clone)]
+pub struct Authority {
+    migration: Arc<str>,
+}
+
+impl Authority {
+    /// Of the migration with this name, which is the source's.
+    pub fn new(migration: &str) -> Self {
+        Self { migration: migration.into() }
+    }
+
+    /// Notes, in the transaction that applies a key's first event, that the key was born here. A repeat changes nothing,
+    /// nor does a late birth of a key whose authority has moved on.
+    ///
+    /// # Errors
+    /// [`Error::Database`], also for a malformed key or epoch.
+    pub async fn born(&self, tx: &mut PgTransaction<'_>, key: &str, epoch: Epoch) -> Result<(), Error> {
+        let new = store::born(tx, &self.migration, key, epoch).await?;
+        if !new {
+            tracing::debug!(key, %epoch, "a key that was born here before");
+        }
+        Ok(())
+    }
+
+    /// Locks a key for a write by the target until the caller's transaction ends. Never waits.
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`] for the source's key, and for a key whose first event is not applied yet: ask the source for the
+    /// owner and, when that is the target, try again a moment later. [`Error::Moving`] while it changes its owner: the
+    /// transaction may be aborted by then, so roll it back and try again outside it.
+    pub async fn lock(&self, tx: &mut PgTransaction<'_>, key: &str) -> Result<Epoch, Error> {
+        let row =
+            store::lock(tx, &self.migration, key).await.map_err(|error| match code(&error).as_deref() {
+                Some(LOCKED) => Error::Moving { key: key.to_owned() },
+                _ => error.into(),
+            })?;
+        let (key, epoch) = (key.to_owned(), Epoch(row.epoch));
+        match row.verdict.as_str() {
+            "writable" => Ok(epoch),
+            "recalled" => Err(Error::Moving { key }),
+            "fenced" | "missing" => Err(Error::NotOwner { key, owner: Home::Source, epoch }),
+            other => Err(Error::stored("verdict", other)),
+        }
+    }
+
+    /// Whether the target may write a key, as the caller's transaction sees it, without a lock. For a replica that must
+    /// refuse foreign writes to keys of its own.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn holds(&self, tx: &mut PgTransaction<'_>, key: &str) -> Result<bool, Error> {
+        Ok(store::holds(tx, &self.migration, key).await?)
+    }
+}

@@ -1,0 +1,78 @@
+//! The controller's side.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tonic::service::{Interceptor, interceptor::InterceptedService};
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use super::v1::{EvidenceReply, EvidenceRequest, control_client::ControlClient};
+use crate::{Applied, BoxError, Health, Peer};
+
+/// How long one call may take, connecting included.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The target over gRPC. The interceptor adds what the target asks of a caller, such as a token.
+#[derive(Clone)]
+pub struct Client<I> {
+    channel: Channel,
+    interceptor: I,
+}
+
+impl<I: Interceptor + Clone + Send + Sync + 'static> Client<I> {
+    /// Over a channel that may be connected lazily: a target that is down is an answer.
+    pub fn new(channel: Channel, interceptor: I) -> Self {
+        Self { channel, interceptor }
+    }
+
+    fn service(&self) -> InterceptedService<Channel, I> {
+        InterceptedService::new(self.channel.clone(), self.interceptor.clone())
+    }
+}
+
+#[async_trait]
+impl<I: Interceptor + Clone + Send + Sync + 'static> Peer for Client<I> {
+    async fn health(&self) -> Result<Health, BoxError> {
+        let mut client = HealthClient::new(self.service());
+        let reply = client.check(bounded(HealthCheckRequest::default())).await.map_err(said)?;
+        Ok(match reply.into_inner().status() {
+            ServingStatus::Serving => Health::Serving,
+            ServingStatus::NotServing | ServingStatus::Unknown | ServingStatus::ServiceUnknown => {
+                Health::NotServing
+            }
+        })
+    }
+
+    async fn applied(&self, keys: &[String]) -> Result<Applied, BoxError> {
+        // The service refuses an empty question, and there is nothing to learn from one.
+        if keys.is_empty() {
+            return Ok(Applied::default());
+        }
+        let mut client = ControlClient::new(self.service());
+        let request = EvidenceRequest { keys: keys.to_vec() };
+        let EvidenceReply { applied, parked, awaiting } =
+            client.evidence(bounded(request)).await.map_err(said)?.into_inner();
+        let versions = applied.into_iter().map(|key| (key.key, key.version)).collect();
+        Ok(Applied { versions, parked, awaiting })
+    }
+}
+
+impl<I> std::fmt::Debug for Client<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+fn bounded<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(CALL_TIMEOUT);
+    request
+}
+
+/// A status as an operator reads it, without its metadata.
+fn said(status: Status) -> BoxError {
+    format!("{}: {}", status.code().description(), status.message()).into()
+}

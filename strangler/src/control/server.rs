@@ -1,0 +1,50 @@
+//! The target's side.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status, async_trait};
+
+use super::v1::{
+    EvidenceReply, EvidenceRequest, KeyVersion,
+    control_server::{Control, ControlServer},
+};
+use crate::peer::{KEY_BYTES_MAX, KEYS_MAX};
+use crate::{Applied, Evidence};
+
+/// Answers `strangler.v1.Control` from what the home supplies. [`serve`] makes it a service.
+pub struct Server<E>(Arc<E>);
+
+/// A gRPC service to mount beside the home's own; wrap it in an interceptor that lets only the source in.
+pub fn serve<E: Evidence>(evidence: Arc<E>) -> ControlServer<Server<E>> {
+    ControlServer::new(Server(evidence))
+}
+
+#[async_trait]
+impl<E: Evidence> Control for Server<E> {
+    async fn evidence(&self, request: Request<EvidenceRequest>) -> Result<Response<EvidenceReply>, Status> {
+        let keys = request.into_inner().keys;
+        if !(1..=KEYS_MAX).contains(&keys.len()) {
+            return Err(Status::invalid_argument(format!(
+                "keys: 1 to {KEYS_MAX} are needed, not {}",
+                keys.len()
+            )));
+        }
+        if keys.iter().any(|key| !(1..=KEY_BYTES_MAX).contains(&key.len())) {
+            return Err(Status::invalid_argument(format!(
+                "keys: each must be 1 to {KEY_BYTES_MAX} bytes long"
+            )));
+        }
+        let Applied { versions, parked, awaiting } = self.0.applied(&keys).await.map_err(|error| {
+            tracing::warn!(%error, "evidence could not be read");
+            Status::unavailable("the evidence can't be read now; see the target's log")
+        })?;
+        let applied = versions.into_iter().map(|(key, version)| KeyVersion { key, version }).collect();
+        Ok(Response::new(EvidenceReply { applied, parked, awaiting }))
+    }
+}
+
+impl<E> std::fmt::Debug for Server<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,204 @@
+//! The controller of a migration: changes its policy when told to, and keeps what the policy promises.
+
+mod advance;
+mod change;
+mod look;
+mod rollback;
+mod why;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::gate::Probe;
+use crate::policy::Policy;
+use crate::seeding::Seeding;
+use crate::store::policy as store;
+use crate::{Domain, Error, Peer, Stage};
+
+/// The bounds of a controller.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a lease lasts that is not renewed: after a crash another controller acts within it. Default 5 s.
+    pub lease: Duration,
+    /// Between two looks. Default 1 s.
+    pub tick: Duration,
+    /// How long a change waits for births in flight; births wait behind it. Default 2 s.
+    pub change_wait: Duration,
+    /// How long births may wait while a change looks for keys without an owner. Default 5 s.
+    pub recheck_timeout: Duration,
+    /// How long a feed may take to reach what was written before the question. Default 10 s.
+    pub feed_timeout: Duration,
+    /// How long the domain or the target may take to answer. Default 2 s.
+    pub ask_timeout: Duration,
+    /// The most keys a feed is measured by, at most 1,000. Default 1,000.
+    pub sample_max: i64,
+    /// The most keys seeded in a transaction. Default 500.
+    pub seed_batch_max: i64,
+    /// How often seeding starts again because keys without an owner were found after it. Default 3.
+    pub seed_rounds_max: u32,
+}
+
+/// The controller of one migration. Clones are the same controller.
+///
+/// Several may run: one acts, by a lease; each answers questions and changes the policy, for a change is made safe by the
+/// policy's row lock and its revision, not by the lease.
+#[derive(Clone)]
+pub struct Controller(Arc<Inner>);
+
+struct Inner {
+    migration: String,
+    name: String,
+    pool: PgPool,
+    domain: Arc<dyn Domain>,
+    peer: Arc<dyn Peer>,
+    settings: Settings,
+}
+
+impl Controller {
+    /// Of a migration, over a pool whose role has [`crate::grant_controller`].
+    pub fn new(migration: &str, pool: PgPool, domain: Arc<dyn Domain>, peer: Arc<dyn Peer>) -> Self {
+        Self::with(migration, pool, domain, peer, Settings::default())
+    }
+
+    /// With other bounds.
+    pub fn with(
+        migration: &str,
+        pool: PgPool,
+        domain: Arc<dyn Domain>,
+        peer: Arc<dyn Peer>,
+        settings: Settings,
+    ) -> Self {
+        let name = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
+        Self(Arc::new(Inner { migration: migration.to_owned(), name, pool, domain, peer, settings }))
+    }
+
+    /// The migration's name.
+    pub fn migration(&self) -> &str {
+        &self.0.migration
+    }
+
+    /// The name under which it holds the lease.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Acts while it holds the lease, until `shutdown`; then gives the lease back. A database that is away is waited for.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut tick = interval(self.0.settings.tick);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut walked: Option<String> = None;
+        let mut trouble = String::new();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                _ = tick.tick() => {}
+            }
+            let said = match Box::pin(self.tick(&mut walked)).await {
+                Ok(()) => String::new(),
+                Err(error) => describe(&error),
+            };
+            // Once for each trouble, not once a second.
+            if !said.is_empty() && said != trouble {
+                tracing::warn!(migration = self.0.migration, error = said, "the controller could not act");
+            }
+            trouble = said;
+        }
+        let release = store::release_lease(&self.0.pool, &self.0.migration, &self.0.name);
+        if !matches!(timeout(self.0.settings.ask_timeout, release).await, Ok(Ok(()))) {
+            tracing::info!("the lease was not given back: it expires by itself");
+        }
+    }
+
+    /// One look: renews the lease and does what the stored stage asks for.
+    async fn tick(&self, walked: &mut Option<String>) -> Result<(), Error> {
+        let Inner { migration, name, pool, settings, .. } = &*self.0;
+        let policy = self.policy().await?;
+        if !store::take_lease(pool, migration, name, settings.lease).await? {
+            return Ok(());
+        }
+        if policy.draining {
+            self.finish_draining().await?;
+        }
+        if policy.stage > Stage::Local && policy.held.is_none() {
+            self.keep_owners_whole(walked).await?;
+        }
+        Ok(())
+    }
+
+    /// Walks over the domain's keys, a batch at each look, and holds the migration when one has no owner.
+    async fn keep_owners_whole(&self, walked: &mut Option<String>) -> Result<(), Error> {
+        let (last, left_out) = self.seeding().look(walked.as_deref()).await?;
+        *walked = last;
+        if let Some(key) = left_out {
+            tracing::error!(migration = self.0.migration, key, "a key has no owner: the migration is held");
+            self.hold(&format!("key {key} has no owner"), "controller").await?;
+        }
+        Ok(())
+    }
+
+    async fn policy(&self) -> Result<Policy, Error> {
+        let policy = store::find(&self.0.pool, &self.0.migration).await?;
+        policy.ok_or_else(|| Error::UnknownMigration(self.0.migration.clone()))
+    }
+
+    fn probe(&self) -> Probe<'_> {
+        Probe {
+            domain: &*self.0.domain,
+            peer: &*self.0.peer,
+            ask_timeout: self.0.settings.ask_timeout,
+            feed_timeout: self.0.settings.feed_timeout,
+            sample_max: self.0.settings.sample_max,
+        }
+    }
+
+    fn seeding(&self) -> Seeding<'_> {
+        Seeding {
+            migration: &self.0.migration,
+            pool: &self.0.pool,
+            domain: &*self.0.domain,
+            batch_max: self.0.settings.seed_batch_max,
+            ask_timeout: self.0.settings.ask_timeout,
+        }
+    }
+}
+
+impl std::fmt::Debug for Controller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Controller")
+            .field("migration", &self.0.migration)
+            .field("name", &self.0.name)
+            .finish()
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(5),
+            tick: Duration::from_secs(1),
+            change_wait: Duration::from_secs(2),
+            recheck_timeout: Duration::from_secs(5),
+            feed_timeout: Duration::from_secs(10),
+            ask_timeout: Duration::from_secs(2),
+            sample_max: 1_000,
+            seed_batch_max: 500,
+            seed_rounds_max: 3,
+        }
+    }
+}
+
+/// An error with its causes, for a log.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

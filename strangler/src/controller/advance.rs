@@ -1,0 +1,206 @@
+//! Steps forward, behind gates.
+
+use serde_json::json;
+use time::{Duration, OffsetDateTime};
+
+use super::Controller;
+use crate::gate::{Direction, Gate, Verdict};
+use crate::policy::Policy;
+use crate::store::{keys, policy::Entry};
+use crate::{Advance, Change, Error, Plan, PolicyView, Refusal, Stage, Step};
+
+/// How long evidence counts.
+const EVIDENCE_LIFETIME: Duration = Duration::hours(24);
+
+impl Controller {
+    /// What could come next, with the gates as they are found now. Without a percent to go by, the next ramp is to twice the
+    /// present one.
+    ///
+    /// # Errors
+    /// As [`Controller::advance`], but never a refusal.
+    pub async fn plan(&self) -> Result<Plan, Error> {
+        let policy = self.policy().await?;
+        let to = policy.stage.next().unwrap_or(Stage::Ramping);
+        let mut step = Advance { dry_run: true, resume: true, ..Advance::to(to) };
+        if policy.stage == Stage::Ramping {
+            step.percent = Some(i64::from(policy.percent).saturating_mul(2).clamp(1, 100));
+        }
+        let mut next = self.advance(&step, "plan").await?;
+        if let (Some(held), None) = (&policy.held, &next.refused) {
+            next.refused = Some(Refusal {
+                rule: format!("the migration is held: {held}"),
+                way_on: "see to it, then advance with `--resume`".to_owned(),
+                gates: Vec::new(),
+            });
+        }
+        let way_back = self.way_back(&policy).await?;
+        Ok(Plan { migration: self.0.migration.clone(), policy: PolicyView::from(&policy), next, way_back })
+    }
+
+    /// Takes a step forward on behalf of `by`, or, with `dry_run`, says what it would do. A step that lets more keys be born
+    /// at the target must pass its gates.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when a rule or a gate says no (a dry run answers with the refusal instead),
+    /// [`Error::NotInThisVersion`], [`Error::Invalid`]; [`Error::Changed`] and [`Error::Busy`] may be tried again; and the
+    /// domain's and the database's failures.
+    pub async fn advance(&self, step: &Advance, by: &str) -> Result<Step, Error> {
+        let policy = self.policy().await?;
+        let next = match policy.advanced(step) {
+            Ok(next) => next,
+            Err(Error::Refused(refusal)) if step.dry_run => {
+                let to = Change { stage: step.to, ..Change::from(&policy) };
+                return self.answer(&policy, to, Vec::new(), Some(refusal)).await;
+            }
+            Err(error) => return Err(error),
+        };
+        let gates = self.gates(&policy, &next).await;
+        let refused = refusal(&gates, next.stage);
+        if step.dry_run {
+            return self.answer(&policy, Change::from(&next), gates, refused).await;
+        }
+        if let Some(refusal) = refused {
+            return Err(Error::Refused(refusal));
+        }
+        let (seeded, next) = self.enter(&policy, &next, &gates, by).await?;
+        let mut answer = self.answer(&policy, Change::from(&next), gates, None).await?;
+        (answer.entered, answer.seeded, answer.revision) = (true, seeded, next.revision);
+        Ok(answer)
+    }
+
+    async fn gates(&self, from: &Policy, next: &Policy) -> Vec<Gate> {
+        if !from.widens(next) {
+            return Vec::new();
+        }
+        let probe = self.probe();
+        match next.stage {
+            Stage::Following => {
+                vec![Gate::metric(next.metric.as_deref()), probe.target_healthy().await]
+            }
+            Stage::Ramping => {
+                let healthy = probe.target_healthy().await;
+                let (forward, reverse) =
+                    tokio::join!(probe.caught_up(Direction::Forward), probe.caught_up(Direction::Reverse));
+                vec![healthy, forward, reverse]
+            }
+            // Not entered by this version, so there is no gate to ask.
+            Stage::Local
+            | Stage::Shadowing
+            | Stage::Reading
+            | Stage::Primary
+            | Stage::Sealed
+            | Stage::Removed => Vec::new(),
+        }
+    }
+
+    /// Changes the policy. Entering `following` seeds first: outside the lock, then looks again under it.
+    async fn enter(
+        &self,
+        from: &Policy,
+        next: &Policy,
+        gates: &[Gate],
+        by: &str,
+    ) -> Result<(i64, Policy), Error> {
+        let evidence = evidence(gates);
+        let seeds = from.stage == Stage::Local;
+        let mut seeded = 0;
+        let mut left_out = String::new();
+        for _ in 0..self.0.settings.seed_rounds_max.max(1) {
+            if seeds {
+                seeded += self.seeding().run().await?;
+            }
+            let (mut tx, locked) = self.begin().await?;
+            if locked.revision != from.revision {
+                return Err(Error::Changed(self.0.migration.clone()));
+            }
+            if seeds && let Some(key) = self.left_out(&mut tx).await? {
+                tx.rollback().await?;
+                self.seeding().restart().await?;
+                left_out = key;
+                continue;
+            }
+            let entry = Entry { action: "advance", by, reason: "", evidence: &evidence };
+            return Ok((seeded, self.commit(tx, from, next.clone(), entry).await?));
+        }
+        Err(Error::refused(
+            format!("keys appear without an owner, such as {left_out}"),
+            "let the module that creates keys assign their owner in the same transaction, then advance again",
+        ))
+    }
+
+    async fn answer(
+        &self,
+        from: &Policy,
+        to: Change,
+        gates: Vec<Gate>,
+        refused: Option<Refusal>,
+    ) -> Result<Step, Error> {
+        let moves = match to.stage {
+            Stage::Following => "gives each key an owner; moves no key",
+            Stage::Ramping => "births only; moves no key",
+            Stage::Local
+            | Stage::Shadowing
+            | Stage::Reading
+            | Stage::Primary
+            | Stage::Sealed
+            | Stage::Removed => "moves no key",
+        };
+        let after = Policy { stage: to.stage, ..from.clone() };
+        Ok(Step {
+            migration: self.0.migration.clone(),
+            entered: false,
+            from: Change::from(from),
+            to,
+            moves: moves.to_owned(),
+            way_back: self.way_back(&after).await?,
+            gates,
+            refused,
+            seeded: 0,
+            revision: from.revision,
+        })
+    }
+
+    /// What `rollback` does from a policy, in a phrase.
+    async fn way_back(&self, policy: &Policy) -> Result<String, Error> {
+        if policy.stage == Stage::Local {
+            return Ok("none: this is the first stage".to_owned());
+        }
+        let away = keys::count_away(&self.0.pool, &self.0.migration).await?;
+        Ok(match (policy.stage, away) {
+            (Stage::Following, _) => "banyan rollback (to local; no key has moved)".to_owned(),
+            (_, 0) => "banyan rollback (births to source; no key is at the target)".to_owned(),
+            (_, away) => {
+                format!("banyan rollback (births to source at once; {away} keys stay at the target)")
+            }
+        })
+    }
+}
+
+fn refusal(gates: &[Gate], stage: Stage) -> Option<Refusal> {
+    let worst = gates.iter().max_by_key(|gate| gate.verdict).filter(|gate| gate.verdict != Verdict::Pass)?;
+    let word = match worst.verdict {
+        Verdict::Fail => "failed",
+        Verdict::Pass | Verdict::Inconclusive => "is inconclusive",
+    };
+    let way_on = match worst.name.as_str() {
+        "metric" => "name it: `--metric \"p99 of checkout\"`",
+        "target_healthy" => "start the target, or see its log, then advance again",
+        _ => "let it catch up, or see what waits there (`banyan status`), then advance again",
+    };
+    Some(Refusal {
+        rule: format!("gate `{}` of stage {stage} {word}: {}", worst.name, worst.found),
+        way_on: way_on.to_owned(),
+        gates: gates.to_vec(),
+    })
+}
+
+fn evidence(gates: &[Gate]) -> serde_json::Value {
+    let now = OffsetDateTime::now_utc();
+    json!({
+        "id": uuid::Uuid::now_v7(),
+        "at": now.unix_timestamp(),
+        "expires_at": (now + EVIDENCE_LIFETIME).unix_timestamp(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "gates": gates,
+    })
+}

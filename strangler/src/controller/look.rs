@@ -1,0 +1,64 @@
+//! Where a migration stands.
+
+use time::OffsetDateTime;
+
+use super::Controller;
+use crate::gate::{Direction, Distance, Gate, Verdict};
+use crate::policy::Policy;
+use crate::store::{keys, policy as store};
+use crate::{Error, Feed, NextGate, PolicyView, Stage, Status};
+
+/// How many changes a status shows.
+const HISTORY_MAX: i64 = 10;
+
+impl Controller {
+    /// Where the migration stands, feeds and target as they are found now.
+    ///
+    /// # Errors
+    /// [`Error::UnknownMigration`], or the database's failure. A target or domain that can't be asked is part of the answer.
+    pub async fn status(&self) -> Result<Status, Error> {
+        let (pool, migration) = (&self.0.pool, &self.0.migration);
+        let policy = self.policy().await?;
+        let probe = self.probe();
+        let (healthy, (forward, there), (reverse, here)) = tokio::join!(
+            probe.target_healthy(),
+            probe.glance(Direction::Forward),
+            probe.glance(Direction::Reverse)
+        );
+        Ok(Status {
+            migration: migration.clone(),
+            since_seconds: (OffsetDateTime::now_utc() - policy.changed_at).whole_seconds().max(0),
+            keys: keys::count(pool, migration).await?,
+            target: healthy.found.clone(),
+            feed: there.map(feed),
+            reverse_feed: here.map(feed),
+            controller: store::leader(pool, migration).await?,
+            next: next_gate(&policy, vec![healthy, forward, reverse]),
+            history: store::history(pool, migration, HISTORY_MAX).await?,
+            policy: PolicyView::from(&policy),
+        })
+    }
+}
+
+fn feed((sampled, distance): (usize, Distance)) -> Feed {
+    let Distance { behind, parked, awaiting } = distance;
+    Feed { sampled, behind: behind.len(), parked, awaiting }
+}
+
+/// The worst gate before the next step.
+fn next_gate(policy: &Policy, mut gates: Vec<Gate>) -> Option<NextGate> {
+    let stage = match policy.stage {
+        Stage::Local => Stage::Following,
+        Stage::Following | Stage::Ramping => Stage::Ramping,
+        Stage::Shadowing | Stage::Reading | Stage::Primary | Stage::Sealed | Stage::Removed => return None,
+    };
+    if stage == Stage::Following {
+        gates.truncate(1);
+        gates.push(Gate::metric(policy.metric.as_deref()));
+    }
+    if let Some(held) = &policy.held {
+        gates = vec![Gate::new("held", Verdict::Fail, format!("the migration is held: {held}"))];
+    }
+    let worst = gates.into_iter().max_by_key(|gate| gate.verdict)?;
+    Some(NextGate { stage, gate: worst.name, verdict: worst.verdict, found: worst.found })
+}

@@ -1,0 +1,78 @@
+//! The way back, and the brake.
+
+use serde_json::json;
+
+use super::Controller;
+use crate::policy::Policy;
+use crate::store::{keys, policy::Entry};
+use crate::{Back, Change, Error, Held, Stage};
+
+/// The longest reason of a hold, in bytes.
+const REASON_MAX: usize = 500;
+
+impl Controller {
+    /// Goes back: births are the source's as soon as this returns. From `following` to `local`. From `ramping` to
+    /// `following`, when no key is at the target; else the stage stays, marked as draining, with percent 0.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] in `local`; [`Error::NotInThisVersion`] where keys had to be handed back first; [`Error::Busy`] may be
+    /// tried again.
+    pub async fn rollback(&self, by: &str) -> Result<Back, Error> {
+        let (from, next, away) = self.go_back(by, "").await?;
+        Ok(Back {
+            migration: self.0.migration.clone(),
+            draining: next.draining,
+            at_target: away,
+            says: says(&next, away),
+            revision: next.revision,
+            from: Change::from(&from),
+            to: Change::from(&next),
+        })
+    }
+
+    /// Stops all steps forward until one comes with `resume`. Births go on as the policy says; going back stays allowed.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for no reason or one over 500 bytes; [`Error::Busy`] may be tried again.
+    pub async fn hold(&self, reason: &str, by: &str) -> Result<Held, Error> {
+        let reason = reason.trim();
+        if !(1..=REASON_MAX).contains(&reason.len()) {
+            let reason = format!("must be 1 to {REASON_MAX} bytes long");
+            return Err(Error::Invalid { field: "reason", reason });
+        }
+        let (tx, from) = self.begin().await?;
+        let next = Policy { held: Some(reason.to_owned()), ..from.clone() };
+        let entry = Entry { action: "hold", by, reason, evidence: &json!({}) };
+        let next = self.commit(tx, &from, next, entry).await?;
+        let migration = self.0.migration.clone();
+        Ok(Held { migration, held: reason.to_owned(), revision: next.revision })
+    }
+
+    /// Enters the lower stage once the last key has left the target.
+    pub(super) async fn finish_draining(&self) -> Result<(), Error> {
+        if keys::count_away(&self.0.pool, &self.0.migration).await? > 0 {
+            return Ok(());
+        }
+        self.go_back("controller", "the last key left the target").await.map(drop)
+    }
+
+    async fn go_back(&self, by: &str, reason: &str) -> Result<(Policy, Policy, i64), Error> {
+        let (mut tx, from) = self.begin().await?;
+        // Counted while births are at a halt: none can land at the target after this.
+        let away = keys::count_away(&mut *tx, &self.0.migration).await?;
+        let next = from.back(away)?;
+        let entry = Entry { action: "rollback", by, reason, evidence: &json!({ "at_target": away }) };
+        let next = self.commit(tx, &from, next, entry).await?;
+        Ok((from, next, away))
+    }
+}
+
+fn says(next: &Policy, away: i64) -> String {
+    match (next.stage, next.draining) {
+        (Stage::Ramping, true) => format!(
+            "births are the source's; {away} keys stay at the target and are served there: handing them back comes with a \
+             later version"
+        ),
+        (stage, _) => format!("births are the source's; no key is at the target; the stage is {stage}"),
+    }
+}

@@ -1,0 +1,99 @@
+//! Why a key is where it is.
+
+use std::slice;
+
+use tokio::time::timeout;
+
+use super::Controller;
+use crate::store::keys as store;
+use crate::{Epoch, Error, Home, Phase, Stage, Why, share};
+
+impl Controller {
+    /// Explains the owner of a key: which policy decided, by which rule, and how far both homes are.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKey`] for a key that was never born; in `local` each key is the source's.
+    pub async fn why(&self, key: &str) -> Result<Why, Error> {
+        let (pool, migration) = (&self.0.pool, &self.0.migration);
+        let policy = self.policy().await?;
+        let share = share(&policy.salt, key);
+        let mut why = match store::find(pool, migration, key).await? {
+            Some(born) => {
+                let birthplace = store::birthplace(pool, migration, &born.tenant, key).await?;
+                explain(self.blank(key, share), &born, birthplace.parse()?)?
+            }
+            None if policy.stage == Stage::Local => self.blank(key, share),
+            None => return Err(Error::UnknownKey { migration: migration.clone(), key: key.to_owned() }),
+        };
+        (why.applied_at_target, why.applied_at_source) = self.applied(key).await;
+        Ok(why)
+    }
+
+    async fn applied(&self, key: &str) -> (Option<i64>, Option<i64>) {
+        let owned = key.to_owned();
+        let keys = slice::from_ref(&owned);
+        let bound = self.0.settings.ask_timeout;
+        let (there, here) = tokio::join!(
+            timeout(bound, self.0.peer.applied(keys)),
+            timeout(bound, self.0.domain.reverse_feed(keys))
+        );
+        let version = |answer: Result<Result<crate::Applied, _>, _>| match answer {
+            Ok(Ok(applied)) => applied.versions.get(key).copied(),
+            _ => None::<i64>,
+        };
+        (version(there), version(here))
+    }
+
+    /// The answer for a key without an owner row, in `local`.
+    fn blank(&self, key: &str, share: u8) -> Why {
+        Why {
+            migration: self.0.migration.clone(),
+            key: key.to_owned(),
+            tenant: None,
+            owner: Home::Source,
+            phase: Phase::Settled,
+            epoch: Epoch::BIRTH,
+            granted_epoch: 0,
+            born_at: None,
+            share,
+            because: "in stage local a key without an owner row is the source's".to_owned(),
+            would_be_born: Home::Source,
+            applied_at_target: None,
+            applied_at_source: None,
+        }
+    }
+}
+
+fn explain(blank: Why, born: &store::Born, would_be_born: Home) -> Result<Why, Error> {
+    Ok(Why {
+        tenant: Some(born.tenant.clone()),
+        owner: born.owner.parse()?,
+        phase: born.phase.parse()?,
+        epoch: Epoch(born.epoch),
+        granted_epoch: born.granted_epoch,
+        born_at: Some(born.born_at),
+        because: because(born, blank.share)?,
+        would_be_born,
+        ..blank
+    })
+}
+
+fn because(born: &store::Born, share: u8) -> Result<String, Error> {
+    if born.epoch > Epoch::BIRTH.get() {
+        return Ok(format!("it was handed over since its birth: epoch {}", born.epoch));
+    }
+    let revision = born.born_revision;
+    let Some(stage) = &born.stage else {
+        return Ok("it is older than the migration and was seeded as the source's".to_owned());
+    };
+    let stage: Stage = stage.parse().map_err(|_| Error::stored("stage", stage))?;
+    if stage < Stage::Ramping {
+        return Ok(format!("born at revision {revision}, in stage {stage}: all births were the source's"));
+    }
+    if born.by_tenant == Some(true) {
+        return Ok(format!("born at revision {revision}: its tenant is named by the ramp"));
+    }
+    let percent = born.percent.unwrap_or(0);
+    let sign = if i16::from(share) < percent { "below" } else { "not below" };
+    Ok(format!("born at revision {revision}, {percent} %: its share {share} is {sign} {percent}"))
+}

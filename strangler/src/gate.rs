@@ -1,0 +1,252 @@
+//! Gates: what must be shown before a stage is entered. No data is never success.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{Applied, BoxError, Domain, Health, Peer};
+
+/// Between two looks at a feed.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How many keys a gate names.
+const NAMED_MAX: usize = 5;
+
+/// A gate's answer. The order is from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Shown.
+    Pass,
+    /// Nothing to judge by, or nobody to ask.
+    Inconclusive,
+    /// Shown not to be so.
+    Fail,
+}
+
+/// One gate, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gate {
+    /// Its name: `metric`, `target_healthy`, `feed`, `reverse_feed`.
+    pub name: String,
+    /// The answer.
+    pub verdict: Verdict,
+    /// What was found, in a sentence.
+    pub found: String,
+    /// The numbers behind it.
+    #[serde(default)]
+    pub evidence: serde_json::Value,
+}
+
+/// From where to where events flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Forward,
+    Reverse,
+}
+
+/// The keys by which a feed is measured, with the versions it must have reached.
+pub(crate) type Sample = Vec<(String, i64)>;
+
+/// Both feeds and the target, with the bounds of asking.
+pub(crate) struct Probe<'a> {
+    pub(crate) domain: &'a dyn Domain,
+    pub(crate) peer: &'a dyn Peer,
+    pub(crate) ask_timeout: Duration,
+    pub(crate) feed_timeout: Duration,
+    pub(crate) sample_max: i64,
+}
+
+/// How far a feed is behind a sample.
+#[derive(Debug, Clone)]
+pub(crate) struct Distance {
+    pub(crate) behind: Vec<String>,
+    pub(crate) parked: i64,
+    pub(crate) awaiting: i64,
+}
+
+impl Gate {
+    pub(crate) fn new(name: &str, verdict: Verdict, found: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), verdict, found: found.into(), evidence: serde_json::Value::Null }
+    }
+
+    fn with(mut self, evidence: serde_json::Value) -> Self {
+        self.evidence = evidence;
+        self
+    }
+
+    /// The business metric that must improve, so that "done" can be told from "moved".
+    pub(crate) fn metric(metric: Option<&str>) -> Self {
+        match metric {
+            Some(metric) => Self::new("metric", Verdict::Pass, format!("must improve: {metric}"))
+                .with(json!({ "metric": metric })),
+            None => Self::new("metric", Verdict::Fail, "the business metric that must improve is not named"),
+        }
+    }
+}
+
+impl Distance {
+    fn between(sample: &[(String, i64)], applied: &Applied) -> Self {
+        let reached = |key: &str| applied.versions.get(key).copied().unwrap_or(0);
+        let behind = sample.iter().filter(|(key, version)| reached(key) < *version);
+        Self {
+            behind: behind.map(|(key, _)| key.clone()).collect(),
+            parked: applied.parked,
+            awaiting: applied.awaiting,
+        }
+    }
+
+    pub(crate) fn is_zero(&self) -> bool {
+        self.behind.is_empty() && self.parked == 0 && self.awaiting == 0
+    }
+}
+
+impl Direction {
+    pub(crate) const fn gate(self) -> &'static str {
+        match self {
+            Self::Forward => "feed",
+            Self::Reverse => "reverse_feed",
+        }
+    }
+}
+
+impl Probe<'_> {
+    pub(crate) async fn target_healthy(&self) -> Gate {
+        let gate = |verdict, found: String| Gate::new("target_healthy", verdict, found);
+        match self.bounded(self.peer.health()).await {
+            Ok(Health::Serving) => gate(Verdict::Pass, "the target serves".to_owned()),
+            Ok(Health::NotServing) => {
+                gate(Verdict::Fail, "the target says that it does not serve".to_owned())
+            }
+            Err(error) => gate(Verdict::Inconclusive, format!("the target could not be asked: {error}")),
+        }
+    }
+
+    /// The keys written last, with the versions they have now.
+    pub(crate) async fn sample(&self) -> Result<Sample, BoxError> {
+        let sample = self.bounded(self.domain.versions(self.sample_max)).await?;
+        match usize::try_from(self.sample_max) {
+            Ok(bound) if sample.len() <= bound => Ok(sample),
+            _ => Err(format!("{} keys were answered, more than asked for", sample.len()).into()),
+        }
+    }
+
+    /// How far a feed is behind, now.
+    pub(crate) async fn distance(&self, direction: Direction, sample: &Sample) -> Result<Distance, BoxError> {
+        let keys: Vec<String> = sample.iter().map(|(key, _)| key.clone()).collect();
+        let applied = match direction {
+            Direction::Forward => self.bounded(self.peer.applied(&keys)).await?,
+            Direction::Reverse => self.bounded(self.domain.reverse_feed(&keys)).await?,
+        };
+        Ok(Distance::between(sample, &applied))
+    }
+
+    /// Whether a feed reaches, within the bound, what the source knew when the question was asked. Exact for the keys of
+    /// the sample, and quick under load: what is written meanwhile is not waited for.
+    pub(crate) async fn caught_up(&self, direction: Direction) -> Gate {
+        let name = direction.gate();
+        let sample = match self.sample().await {
+            Ok(sample) if sample.is_empty() => {
+                return Gate::new(
+                    name,
+                    Verdict::Inconclusive,
+                    "no key was written yet: nothing shows the feed",
+                );
+            }
+            Ok(sample) => sample,
+            Err(error) => return unasked(name, &error),
+        };
+        let started = Instant::now();
+        loop {
+            let distance = self.distance(direction, &sample).await;
+            let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let over = started.elapsed() + LOOK_EVERY > self.feed_timeout;
+            match distance {
+                Ok(distance) if distance.is_zero() => return reached(name, sample.len(), ms),
+                Ok(distance) if over => return late(name, sample.len(), ms, &distance),
+                Err(error) if over => return unasked(name, &error),
+                Ok(_) | Err(_) => sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+
+    /// A gate's answer without waiting, for a status: one look.
+    pub(crate) async fn glance(&self, direction: Direction) -> (Gate, Option<(usize, Distance)>) {
+        let looked = async {
+            let sample = self.sample().await?;
+            let distance = self.distance(direction, &sample).await?;
+            Ok::<_, BoxError>((sample.len(), distance))
+        };
+        match looked.await {
+            Ok((0, distance)) => {
+                let found = "no key was written yet: nothing shows the feed";
+                (Gate::new(direction.gate(), Verdict::Inconclusive, found), Some((0, distance)))
+            }
+            Ok((sampled, distance)) if distance.is_zero() => {
+                (reached(direction.gate(), sampled, 0), Some((sampled, distance)))
+            }
+            // Under load some key is always on its way; only the gate itself waits to see.
+            Ok((sampled, distance)) => {
+                let mut gate = late(direction.gate(), sampled, 0, &distance);
+                gate.verdict = Verdict::Inconclusive;
+                (gate, Some((sampled, distance)))
+            }
+            Err(error) => (unasked(direction.gate(), &error), None),
+        }
+    }
+
+    async fn bounded<T>(&self, ask: impl Future<Output = Result<T, BoxError>>) -> Result<T, BoxError> {
+        match timeout(self.ask_timeout, ask).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("no answer within {} ms", self.ask_timeout.as_millis()).into()),
+        }
+    }
+}
+
+fn reached(name: &str, sampled: usize, ms: u64) -> Gate {
+    Gate::new(name, Verdict::Pass, format!("all of {sampled} keys reached within {ms} ms; nothing waits"))
+        .with(json!({ "keys": sampled, "behind": 0, "parked": 0, "awaiting": 0, "waited_ms": ms }))
+}
+
+fn late(name: &str, sampled: usize, ms: u64, distance: &Distance) -> Gate {
+    let Distance { behind, parked, awaiting } = distance;
+    let named: Vec<&str> = behind.iter().take(NAMED_MAX).map(String::as_str).collect();
+    let found = format!(
+        "{} of {sampled} keys behind after {ms} ms, {parked} events parked, {awaiting} keys await a snapshot",
+        behind.len()
+    );
+    Gate::new(name, Verdict::Fail, found).with(json!({
+        "keys": sampled, "behind": behind.len(), "such_as": named, "parked": parked, "awaiting": awaiting, "waited_ms": ms,
+    }))
+}
+
+fn unasked(name: &str, error: &BoxError) -> Gate {
+    Gate::new(name, Verdict::Inconclusive, format!("could not be asked: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Distance, Gate, Verdict};
+    use crate::Applied;
+
+    #[test]
+    fn a_key_that_the_replica_does_not_know_is_behind() {
+        let applied = Applied { versions: [("a".to_owned(), 2)].into(), parked: 0, awaiting: 0 };
+        let distance = Distance::between(&[("a".to_owned(), 2), ("b".to_owned(), 1)], &applied);
+        assert_eq!(distance.behind, ["b"]);
+        assert!(!distance.is_zero());
+    }
+
+    #[test]
+    fn what_waits_counts_even_when_every_key_is_reached() {
+        let applied = Applied { parked: 1, ..Applied::default() };
+        assert!(!Distance::between(&[], &applied).is_zero());
+    }
+
+    #[test]
+    fn a_metric_must_be_named() {
+        assert_eq!(Gate::metric(None).verdict, Verdict::Fail);
+        assert_eq!(Gate::metric(Some("p99 of checkout")).verdict, Verdict::Pass);
+    }
+}

@@ -1,0 +1,49 @@
+//! What the controller asks of the target.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use crate::BoxError;
+
+/// The most keys in one question for evidence.
+pub(crate) const KEYS_MAX: usize = 1_000;
+/// The longest key, in bytes.
+pub(crate) const KEY_BYTES_MAX: usize = 255;
+
+/// Whether the target serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Serving,
+    /// It says that it does not.
+    NotServing,
+}
+
+/// How far a replica is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The last version applied of each key that was asked for; a key it does not know is missing.
+    pub versions: BTreeMap<String, i64>,
+    /// Events, of all keys, that wait for an earlier one or were refused.
+    pub parked: i64,
+    /// Keys, of all, that can't go on without a snapshot.
+    pub awaiting: i64,
+}
+
+/// A home's own word on what its replica applied. The target implements it and serves it by [`crate::control::serve`].
+#[async_trait]
+pub trait Evidence: Send + Sync + 'static {
+    /// What was applied of these keys, and what waits.
+    async fn applied(&self, keys: &[String]) -> Result<Applied, BoxError>;
+}
+
+/// The target, as the controller sees it: [`crate::control::Client`] over gRPC, [`crate::Memory`] in tests.
+#[async_trait]
+pub trait Peer: Send + Sync {
+    /// Whether it serves. An error means that it can't be asked.
+    async fn health(&self) -> Result<Health, BoxError>;
+
+    /// What it has applied of at most 1,000 keys.
+    async fn applied(&self, keys: &[String]) -> Result<Applied, BoxError>;
+}

@@ -1,0 +1,107 @@
+use time::OffsetDateTime;
+
+use super::{Advance, Policy};
+use crate::{Error, Stage};
+
+fn policy(stage: Stage) -> Policy {
+    Policy {
+        stage,
+        percent: 0,
+        tenants: Vec::new(),
+        salt: "s".to_owned(),
+        metric: None,
+        draining: false,
+        held: None,
+        revision: 1,
+        changed_at: OffsetDateTime::UNIX_EPOCH,
+    }
+}
+
+fn refused(result: Result<Policy, Error>) -> String {
+    match result {
+        Err(error @ (Error::Refused(_) | Error::NotInThisVersion { .. } | Error::Invalid { .. })) => {
+            error.to_string()
+        }
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+#[test]
+fn the_walk_is_local_following_ramping() {
+    let following = policy(Stage::Local).advanced(&Advance::to(Stage::Following)).unwrap();
+    let ramping = following.advanced(&Advance::ramp(0)).unwrap();
+    let quarter = ramping.advanced(&Advance::ramp(25)).unwrap();
+    assert_eq!((quarter.stage, quarter.percent), (Stage::Ramping, 25));
+    assert!(ramping.widens(&quarter));
+    assert!(!quarter.widens(&ramping));
+}
+
+#[test]
+fn each_illegal_step_names_its_rule_and_the_way_on() {
+    let cases = [
+        (
+            Stage::Local,
+            Advance::ramp(5),
+            "refused: stage ramping is not entered from local; the next stage is following",
+        ),
+        (
+            Stage::Following,
+            Advance::to(Stage::Following),
+            "it is in stage following already; the next stage is ramping",
+        ),
+        (
+            Stage::Ramping,
+            Advance::to(Stage::Following),
+            "stage following is before ramping; go back with `banyan rollback`",
+        ),
+        (Stage::Ramping, Advance::to(Stage::Ramping), "with this percent and these tenants already"),
+        (
+            Stage::Ramping,
+            Advance::to(Stage::Primary),
+            "not in this version: stage primary; it can enter local",
+        ),
+        (Stage::Following, Advance::to(Stage::Shadowing), "not in this version: stage shadowing"),
+        (Stage::Following, Advance::ramp(101), "percent: 101 is not 0 to 100"),
+        (Stage::Following, Advance::ramp(-1), "percent: -1 is not 0 to 100"),
+        (
+            Stage::Local,
+            Advance { percent: Some(5), ..Advance::to(Stage::Following) },
+            "percent: only stage ramping",
+        ),
+        (
+            Stage::Local,
+            Advance { metric: Some(" ".into()), ..Advance::to(Stage::Following) },
+            "metric: must be 1",
+        ),
+        (
+            Stage::Following,
+            Advance { tenants: Some(vec![String::new()]), ..Advance::ramp(1) },
+            "tenants: each must",
+        ),
+    ];
+    for (stage, step, text) in cases {
+        let said = refused(policy(stage).advanced(&step));
+        assert!(said.contains(text), "{said:?} lacks {text:?}");
+    }
+}
+
+#[test]
+fn a_hold_stops_each_step_until_it_is_lifted() {
+    let held = Policy { held: Some("numbers look odd".to_owned()), ..policy(Stage::Following) };
+    assert!(refused(held.advanced(&Advance::ramp(1))).contains("numbers look odd"));
+    let resumed = held.advanced(&Advance { resume: true, ..Advance::ramp(1) }).unwrap();
+    assert_eq!(resumed.held, None);
+}
+
+#[test]
+fn a_rollback_stops_births_at_once_and_lowers_the_stage_only_when_no_key_is_away() {
+    let ramping = Policy { percent: 50, tenants: vec!["t".to_owned()], ..policy(Stage::Ramping) };
+    let draining = ramping.back(3).unwrap();
+    assert_eq!((draining.stage, draining.percent, draining.draining), (Stage::Ramping, 0, true));
+    assert!(draining.tenants.is_empty());
+    assert_eq!(draining.back(0).unwrap().stage, Stage::Following);
+    assert!(!draining.advanced(&Advance::ramp(10)).unwrap().draining);
+    assert_eq!(policy(Stage::Following).back(0).unwrap().stage, Stage::Local);
+    refused(policy(Stage::Following).back(1));
+    refused(policy(Stage::Local).back(0));
+}

@@ -1,0 +1,87 @@
+//! The stages of a migration.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// The policy of a migration, in the order in which it is walked. Ownership is not a stage's: it is stored per key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// All is at the source; the target need not exist. A key without an owner row is the source's.
+    Local,
+    /// Each key has an owner row, still the source's. The target follows the stream.
+    Following,
+    /// The target's answers are compared. Not in this version.
+    Shadowing,
+    /// Reads go to the target. Not in this version.
+    Reading,
+    /// New keys are born at the target, for a percent of all keys and for named tenants.
+    Ramping,
+    /// All keys are born at the target, old ones are handed over. Not in this version.
+    Primary,
+    /// The source's copy is retired. Not in this version.
+    Sealed,
+    /// The source's code and tables are gone. Not in this version.
+    Removed,
+}
+
+impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 8] = [
+        Self::Local,
+        Self::Following,
+        Self::Shadowing,
+        Self::Reading,
+        Self::Ramping,
+        Self::Primary,
+        Self::Sealed,
+        Self::Removed,
+    ];
+
+    /// Whether this version can enter it.
+    pub const fn in_this_version(self) -> bool {
+        match self {
+            Self::Local | Self::Following | Self::Ramping => true,
+            Self::Shadowing | Self::Reading | Self::Primary | Self::Sealed | Self::Removed => false,
+        }
+    }
+
+    /// The next one that this version can enter.
+    pub fn next(self) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| *stage > self && stage.in_this_version())
+    }
+
+    /// Its name, as stored and as written on a command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Following => "following",
+            Self::Shadowing => "shadowing",
+            Self::Reading => "reading",
+            Self::Ramping => "ramping",
+            Self::Primary => "primary",
+            Self::Sealed => "sealed",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Stage {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|stage| stage.name() == text).ok_or_else(|| Error::Invalid {
+            field: "to",
+            reason: format!("{text:?} is no stage; they are {}", Self::ALL.map(Self::name).join(", ")),
+        })
+    }
+}

@@ -1,0 +1,7 @@
+//! All SQL, by whose it is: one statement a function.
+
+pub(crate) mod authority;
+pub(crate) mod keys;
+pub(crate) mod owners;
+pub(crate) mod policy;
+pub(crate) mod rights;

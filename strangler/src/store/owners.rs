@@ -1,0 +1,62 @@
+//! What modules may ask of the owners: functions, no tables.
+
+use sqlx::{PgExecutor, postgres::PgTransaction};
+
+use crate::{Epoch, Error, Ownership};
+
+#[derive(sqlx::FromRow)]
+pub(crate) struct Row {
+    owner: String,
+    phase: String,
+    epoch: i64,
+}
+
+#[derive(sqlx::FromRow)]
+pub(crate) struct Locked {
+    pub(crate) verdict: String,
+    pub(crate) epoch: i64,
+}
+
+impl Row {
+    pub(crate) fn ownership(&self) -> Result<Ownership, Error> {
+        Ok(Ownership { home: self.owner.parse()?, phase: self.phase.parse()?, epoch: Epoch(self.epoch) })
+    }
+}
+
+pub(crate) async fn assign(
+    tx: &mut PgTransaction<'_>,
+    migration: &str,
+    tenant: &str,
+    key: &str,
+) -> Result<Row, sqlx::Error> {
+    sqlx::query_as("select owner, phase, epoch from strangler.assign($1, $2, $3)")
+        .bind(migration)
+        .bind(tenant)
+        .bind(key)
+        .fetch_one(&mut **tx)
+        .await
+}
+
+pub(crate) async fn lock(
+    tx: &mut PgTransaction<'_>,
+    migration: &str,
+    key: &str,
+) -> Result<Locked, sqlx::Error> {
+    sqlx::query_as("select verdict, epoch from strangler.lock_owner($1, $2)")
+        .bind(migration)
+        .bind(key)
+        .fetch_one(&mut **tx)
+        .await
+}
+
+pub(crate) async fn find(
+    executor: impl PgExecutor<'_>,
+    migration: &str,
+    key: &str,
+) -> Result<Option<Row>, sqlx::Error> {
+    sqlx::query_as("select owner, phase, epoch from strangler.find_owner($1, $2)")
+        .bind(migration)
+        .bind(key)
+        .fetch_optional(executor)
+        .await
+}

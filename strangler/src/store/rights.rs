@@ -1,0 +1,23 @@
+//! Definitions and rights, as the database's owner.
+
+use sqlx::PgPool;
+
+pub(crate) async fn define(admin: &PgPool, migration: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("select strangler.define($1)").bind(migration).execute(admin).await.map(drop)
+}
+
+pub(crate) async fn grant_assigner(admin: &PgPool, role: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("select strangler.grant_assigner($1::name)").bind(role).execute(admin).await.map(drop)
+}
+
+pub(crate) async fn grant_writer(admin: &PgPool, role: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("select strangler.grant_writer($1::name)").bind(role).execute(admin).await.map(drop)
+}
+
+pub(crate) async fn grant_controller(admin: &PgPool, role: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("select strangler.grant_controller($1::name)").bind(role).execute(admin).await.map(drop)
+}
+
+pub(crate) async fn grant_home(admin: &PgPool, role: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("select strangler.grant_home($1::name)").bind(role).execute(admin).await.map(drop)
+}
