@@ -1,1 +1,47 @@
-//! stub
+//! The payments domain: one library, two homes.
+//!
+//! A [`Home`] is what differs between them: its database, who may write a payment ([`Authority`]), its provider. [`Local`]
+//! answers callers, [`Engine`] does what is open, [`Replicate`] follows the other home. The rules are in [`decide`], which is
+//! pure. `docs/payments.md` tells how a charge survives a crash.
+
+mod authority;
+mod decide;
+mod desk;
+mod effect;
+mod engine;
+mod error;
+mod events;
+mod fee;
+mod home;
+mod intend;
+mod ledger;
+mod local;
+mod memory;
+mod payment;
+mod provider;
+mod replicate;
+mod schema;
+mod settle;
+mod store;
+mod stripe;
+
+#[cfg(test)]
+mod tests;
+
+pub use authority::{Authority, Births, NoBirths};
+pub use decide::{
+    Change, Command, Idempotency, Operation, Outcome, PaymentEvent, Refusal, apply, check, decide,
+};
+pub use desk::{Capture, Desk, Page, Refund, Void};
+pub use engine::{Engine, Limits};
+pub use error::{Error, Violation};
+pub use fee::{FEE_BASIS_POINTS, fee};
+pub use home::Home;
+pub use ledger::{Account, Posting, Transaction};
+pub use local::Local;
+pub use memory::{Call, Fault, Memory, Movement};
+pub use payment::{CaptureMethod, Epoch, IdempotencyKey, Payment, Status, Tenant};
+pub use provider::{Failure, Move, NewIntent, Object, ObjectStatus, Provider, RefundObject, Tag};
+pub use replicate::Replicate;
+pub use schema::{MIGRATOR, grant};
+pub use stripe::{Stripe, StripeConfig};

@@ -1,0 +1,285 @@
+//! The rules, pure: which command a payment allows, and what its outcome makes of it.
+
+use std::fmt;
+
+use proto::{Money, MoneyError};
+use uuid::Uuid;
+
+use crate::payment::words;
+use crate::{IdempotencyKey, Payment, Status, Transaction};
+
+/// What is done to a payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Take the money at once (the owner's engine).
+    Charge,
+    /// Reserve it (the owner's engine).
+    Authorize,
+    /// Take reserved money.
+    Capture,
+    /// Release reserved money.
+    Void,
+    /// Return taken money.
+    Refund,
+}
+
+words!(Operation {
+    Charge = "charge",
+    Authorize = "authorize",
+    Capture = "capture",
+    Void = "void",
+    Refund = "refund",
+});
+
+/// A caller's key and the fingerprint of the request that first used it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The key.
+    pub key: IdempotencyKey,
+    /// SHA-256, hexadecimal.
+    pub fingerprint: String,
+}
+
+/// What was asked of the provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Its id.
+    pub id: Uuid,
+    /// What is done.
+    pub operation: Operation,
+    /// How much.
+    pub amount_minor: i64,
+    /// `None` for the engine's own commands.
+    pub idempotency: Option<Idempotency>,
+    /// Grows only after a definite answer.
+    pub attempt: i32,
+}
+
+/// What the provider definitely answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The command's amount was taken.
+    Succeeded {
+        /// The payment intent.
+        object: String,
+    },
+    /// The command's amount is reserved.
+    RequiresCapture {
+        /// The payment intent.
+        object: String,
+    },
+    /// No.
+    Declined {
+        /// The payment intent; empty when the provider made none.
+        object: String,
+        /// The provider's code.
+        code: String,
+    },
+    /// The reservation is released.
+    Canceled {
+        /// The payment intent.
+        object: String,
+    },
+    /// The command's amount goes back.
+    Refunded {
+        /// The refund.
+        object: String,
+    },
+}
+
+/// What changed; one kind of event each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// The amount is reserved.
+    Authorized,
+    /// Money was taken.
+    Captured,
+    /// The provider said no.
+    Declined,
+    /// The reservation was released.
+    Voided,
+    /// Money was returned.
+    Refunded,
+}
+
+/// A change with its cause: the state after it, the command, its outcome and the postings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentEvent {
+    /// What changed.
+    pub change: Change,
+    /// The state after it. Its version is still the one before; publishing gives the new one.
+    pub payment: Payment,
+    /// What was asked.
+    pub command: Command,
+    /// What was answered.
+    pub outcome: Outcome,
+    /// What moved; `None` when no money did.
+    pub ledger: Option<Transaction>,
+}
+
+/// Why a command is refused. Nothing changes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The payment's status does not allow it.
+    #[error("a payment that is {status} does not allow {operation}")]
+    IllegalTransition {
+        /// Its status.
+        status: Status,
+        /// What was asked.
+        operation: Operation,
+    },
+    /// More than there is.
+    #[error("{asked} minor units were asked for, but only {available} are available")]
+    AmountTooLarge {
+        /// What was asked.
+        asked: i64,
+        /// What there is.
+        available: i64,
+    },
+    /// The provider refused; a decline is an outcome, this is not.
+    #[error("the provider refused: {code}")]
+    Provider {
+        /// The provider's code.
+        code: String,
+    },
+    /// An answer that does not belong to the command. Someone must look.
+    #[error("the outcome {outcome} does not answer {operation}")]
+    WrongOutcome {
+        /// What was asked.
+        operation: Operation,
+        /// What was answered.
+        outcome: &'static str,
+    },
+    /// An amount left the range of 64 bits.
+    #[error(transparent)]
+    Money(#[from] MoneyError),
+}
+
+/// The amount that a command is about, if the payment allows it. `amount_minor` `None`: all there is. The caller has checked
+/// that it is positive.
+///
+/// # Errors
+/// [`Refusal::IllegalTransition`], [`Refusal::AmountTooLarge`].
+pub fn check(payment: &Payment, operation: Operation, amount_minor: Option<i64>) -> Result<i64, Refusal> {
+    let (needed, available) = match operation {
+        Operation::Charge | Operation::Authorize => (Status::Requested, payment.amount.minor),
+        Operation::Capture | Operation::Void => (Status::Authorized, payment.authorized_minor),
+        Operation::Refund => (Status::Captured, payment.refundable_minor()),
+    };
+    if payment.status != needed {
+        return Err(Refusal::IllegalTransition { status: payment.status, operation });
+    }
+    match amount_minor {
+        Some(asked) if asked > available => Err(Refusal::AmountTooLarge { asked, available }),
+        Some(asked) => Ok(asked),
+        None => Ok(available),
+    }
+}
+
+/// What a command and its outcome make of a payment. The same input gives the same event in both homes.
+///
+/// # Errors
+/// Everything of [`check`]; [`Refusal::WrongOutcome`].
+pub fn decide(payment: &Payment, command: &Command, outcome: &Outcome) -> Result<PaymentEvent, Refusal> {
+    check(payment, command.operation, Some(command.amount_minor))?;
+    let change = change(command.operation, outcome)?;
+    let moved = Money::new(command.amount_minor, payment.amount.currency);
+    let ledger = match change {
+        Change::Captured => Some(Transaction::capture(command.id, moved)?),
+        Change::Refunded => Some(Transaction::refund(command.id, moved)?),
+        Change::Authorized | Change::Declined | Change::Voided => None,
+    };
+    let payment = apply(payment, change, command, outcome);
+    Ok(PaymentEvent { change, payment, command: command.clone(), outcome: outcome.clone(), ledger })
+}
+
+/// The state after a change that [`decide`] allowed.
+pub fn apply(payment: &Payment, change: Change, command: &Command, outcome: &Outcome) -> Payment {
+    let mut after = payment.clone();
+    let amount = command.amount_minor;
+    match change {
+        Change::Authorized => (after.status, after.authorized_minor) = (Status::Authorized, amount),
+        Change::Captured => {
+            if command.operation == Operation::Charge {
+                after.authorized_minor = amount;
+            }
+            (after.status, after.captured_minor) = (Status::Captured, amount);
+        }
+        Change::Declined => after.status = Status::Declined,
+        Change::Voided => after.status = Status::Voided,
+        Change::Refunded => {
+            after.refunded_minor = after.refunded_minor.saturating_add(amount);
+            if after.refundable_minor() == 0 {
+                after.status = Status::Refunded;
+            }
+        }
+    }
+    if let (Some(intent), None) = (outcome.payment_intent(), &after.provider_ref) {
+        after.provider_ref = Some(intent.to_owned());
+    }
+    after
+}
+
+fn change(operation: Operation, outcome: &Outcome) -> Result<Change, Refusal> {
+    match (operation, outcome) {
+        (Operation::Charge | Operation::Capture, Outcome::Succeeded { .. }) => Ok(Change::Captured),
+        (Operation::Authorize, Outcome::RequiresCapture { .. }) => Ok(Change::Authorized),
+        (Operation::Charge | Operation::Authorize, Outcome::Declined { .. }) => Ok(Change::Declined),
+        (Operation::Void, Outcome::Canceled { .. }) => Ok(Change::Voided),
+        (Operation::Refund, Outcome::Refunded { .. }) => Ok(Change::Refunded),
+        (operation, outcome) => Err(Refusal::WrongOutcome { operation, outcome: outcome.word() }),
+    }
+}
+
+impl Outcome {
+    /// Its stable word.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Outcome::Succeeded { .. } => "succeeded",
+            Outcome::RequiresCapture { .. } => "requires_capture",
+            Outcome::Declined { .. } => "declined",
+            Outcome::Canceled { .. } => "canceled",
+            Outcome::Refunded { .. } => "refunded",
+        }
+    }
+
+    /// The provider's object: a payment intent, or a refund.
+    pub fn object(&self) -> &str {
+        match self {
+            Outcome::Succeeded { object }
+            | Outcome::RequiresCapture { object }
+            | Outcome::Declined { object, .. }
+            | Outcome::Canceled { object }
+            | Outcome::Refunded { object } => object,
+        }
+    }
+
+    fn payment_intent(&self) -> Option<&str> {
+        match self {
+            Outcome::Refunded { .. } => None,
+            Outcome::Succeeded { object }
+            | Outcome::RequiresCapture { object }
+            | Outcome::Declined { object, .. }
+            | Outcome::Canceled { object } => Some(object.as_str()).filter(|object| !object.is_empty()),
+        }
+    }
+}
+
+impl Refusal {
+    /// A stable word for callers.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Refusal::IllegalTransition { .. } => "illegal_transition",
+            Refusal::AmountTooLarge { .. } => "amount_too_large",
+            Refusal::Provider { .. } => "provider_refused",
+            Refusal::WrongOutcome { .. } => "wrong_outcome",
+            Refusal::Money(_) => "amount_out_of_range",
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}

@@ -1,0 +1,149 @@
+//! Acting derives from state: whoever owns a payment with open work does it, whoever began it.
+
+use std::{sync::Arc, time::Duration};
+
+use proto::PaymentId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::intend::{Intent, intend_requested};
+use crate::{Error, Home, effect, store};
+
+/// The bounds of an engine.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Effects at once, and the most that one look at the tables takes. Default 16.
+    pub concurrency: u32,
+    /// The pause after a look that found work. Default 10 ms.
+    pub poll_min: Duration,
+    /// The pause that doubling looks without work end at. Default 200 ms.
+    pub poll_max: Duration,
+    /// How long running effects may take to end at a shutdown. Default 10 s; what has not ended by then, another engine
+    /// continues from the tables.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            concurrency: 16,
+            poll_min: Duration::from_millis(10),
+            poll_max: Duration::from_millis(200),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Charges and authorizes requested payments that its home owns, and takes up intents that nobody works on: those without an
+/// answer, and those of a process that died. Several engines of a home share the work.
+#[derive(Debug)]
+pub struct Engine {
+    home: Home,
+    limits: Limits,
+    permits: Arc<Semaphore>,
+    effects: TaskTracker,
+}
+
+/// The pause after a look at the tables that failed.
+const FAILED_PAUSE: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// An engine of a home.
+    pub fn new(home: Home, limits: Limits) -> Self {
+        let permits = usize::try_from(limits.concurrency.max(1)).unwrap_or(1);
+        Self { home, limits, permits: Arc::new(Semaphore::new(permits)), effects: TaskTracker::new() }
+    }
+
+    /// Works until the shutdown, then waits for what runs. A database that is away is waited for.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut pause = self.limits.poll_min;
+        while !shutdown.is_cancelled() {
+            pause = match self.look().await {
+                Ok(0) => pause.saturating_mul(2).min(self.limits.poll_max),
+                Ok(_) => self.limits.poll_min,
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the engine could not look for work"
+                    );
+                    FAILED_PAUSE
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.effects.close();
+        if tokio::time::timeout(self.limits.drain, self.effects.wait()).await.is_err() {
+            tracing::warn!(
+                running = self.effects.len(),
+                "the engine ends before its effects; another one continues them"
+            );
+        }
+    }
+
+    /// One look at the tables: starts as much work as there are free permits and returns how much.
+    async fn look(&self) -> Result<usize, Error> {
+        let mut permits = Vec::new();
+        while let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            permits.push(permit);
+        }
+        let intents = store::claim_due(&self.home.pool, count(permits.len())).await?;
+        let mut started = intents.len();
+        for (intent, permit) in intents.into_iter().zip(permits.drain(..started.min(permits.len()))) {
+            self.resume(intent, permit);
+        }
+        if !permits.is_empty() {
+            let requested = store::claim_requested(&self.home.pool, count(permits.len())).await?;
+            started += requested.len();
+            for (id, permit) in requested.into_iter().zip(permits) {
+                self.begin(id, permit);
+            }
+        }
+        Ok(started)
+    }
+
+    fn resume(&self, intent: Intent, permit: OwnedSemaphorePermit) {
+        let home = self.home.clone();
+        self.effects.spawn(async move {
+            resume(&home, &intent).await;
+            drop(permit);
+        });
+    }
+
+    fn begin(&self, id: PaymentId, permit: OwnedSemaphorePermit) {
+        let home = self.home.clone();
+        self.effects.spawn(async move {
+            match intend_requested(&home, id).await {
+                Ok(Some(intent)) => resume(&home, &intent).await,
+                // The other home's, or done by another engine; it is looked at again, ever more rarely.
+                Ok(None) | Err(Error::NotOwner | Error::Busy(_)) => {}
+                Err(error) => {
+                    tracing::warn!(payment = %id, error = &error as &dyn std::error::Error, "a payment could not be begun");
+                }
+            }
+            drop(permit);
+        });
+    }
+
+    /// One look, and the end of all it started; for tests.
+    #[cfg(test)]
+    pub(crate) async fn once(&self) -> Result<usize, Error> {
+        let started = self.look().await?;
+        self.effects.close();
+        self.effects.wait().await;
+        self.effects.reopen();
+        Ok(started)
+    }
+}
+
+async fn resume(home: &Home, intent: &Intent) {
+    if let Err(error) = effect::run(home, intent).await {
+        tracing::warn!(payment = %intent.payment.id, error = &error as &dyn std::error::Error, "an effect has to be tried again");
+    }
+}
+
+fn count(permits: usize) -> i64 {
+    i64::try_from(permits).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,215 @@
+//! Between the domain and its messages.
+
+use outbox::BoxError;
+use proto::{Money, PaymentId, events as wire};
+use sqlx::postgres::PgTransaction;
+use time::OffsetDateTime;
+
+use crate::{
+    Account, CaptureMethod, Change, Command, Error, Idempotency, Operation, Outcome, Payment, PaymentEvent,
+    Posting, Status, Transaction,
+};
+
+/// Publishes a change in `tx` and returns its version.
+pub(crate) async fn publish(tx: &mut PgTransaction<'_>, event: &PaymentEvent) -> Result<i64, Error> {
+    let state = Some(state(&event.payment));
+    let command = Some(command(&event.command));
+    let outcome = Some(outcome(&event.outcome));
+    let ledger: Vec<_> = event.ledger.iter().map(transaction).collect();
+    let version = match event.change {
+        Change::Authorized => {
+            outbox::publish(tx, &wire::PaymentAuthorized { state, command, outcome, ledger }).await
+        }
+        Change::Captured => {
+            outbox::publish(tx, &wire::PaymentCaptured { state, command, outcome, ledger }).await
+        }
+        Change::Declined => {
+            outbox::publish(tx, &wire::PaymentDeclined { state, command, outcome, ledger }).await
+        }
+        Change::Voided => outbox::publish(tx, &wire::PaymentVoided { state, command, outcome, ledger }).await,
+        Change::Refunded => {
+            outbox::publish(tx, &wire::PaymentRefunded { state, command, outcome, ledger }).await
+        }
+    };
+    Ok(version?)
+}
+
+/// A payment as a message.
+pub(crate) fn state(payment: &Payment) -> wire::PaymentState {
+    wire::PaymentState {
+        payment_id: payment.id.to_string(),
+        tenant: payment.tenant.to_string(),
+        order_id: payment.order.to_string(),
+        amount: Some(payment.amount.into()),
+        capture_method: match payment.capture_method {
+            CaptureMethod::Automatic => wire::CaptureMethod::Automatic.into(),
+            CaptureMethod::Manual => wire::CaptureMethod::Manual.into(),
+        },
+        payment_method: payment.payment_method.clone(),
+        status: match payment.status {
+            Status::Requested => wire::PaymentStatus::Requested.into(),
+            Status::Authorized => wire::PaymentStatus::Authorized.into(),
+            Status::Captured => wire::PaymentStatus::Captured.into(),
+            Status::Declined => wire::PaymentStatus::Declined.into(),
+            Status::Voided => wire::PaymentStatus::Voided.into(),
+            Status::Refunded => wire::PaymentStatus::Refunded.into(),
+        },
+        authorized_minor: payment.authorized_minor,
+        captured_minor: payment.captured_minor,
+        refunded_minor: payment.refunded_minor,
+        provider_ref: payment.provider_ref.clone().unwrap_or_default(),
+        requested_at_ms: to_millis(payment.requested_at),
+    }
+}
+
+fn command(command: &Command) -> wire::PaymentCommand {
+    let (key, fingerprint) = match &command.idempotency {
+        Some(Idempotency { key, fingerprint }) => (key.to_string(), fingerprint.clone()),
+        None => Default::default(),
+    };
+    wire::PaymentCommand {
+        command_id: command.id.to_string(),
+        operation: command.operation.word().to_owned(),
+        amount_minor: command.amount_minor,
+        idempotency_key: key,
+        fingerprint,
+        attempt: command.attempt,
+    }
+}
+
+fn outcome(outcome: &Outcome) -> wire::ProviderOutcome {
+    let decline_code = match outcome {
+        Outcome::Declined { code, .. } => code.clone(),
+        Outcome::Succeeded { .. }
+        | Outcome::RequiresCapture { .. }
+        | Outcome::Canceled { .. }
+        | Outcome::Refunded { .. } => String::new(),
+    };
+    wire::ProviderOutcome {
+        result: outcome.word().to_owned(),
+        object: outcome.object().to_owned(),
+        decline_code,
+    }
+}
+
+fn transaction(transaction: &Transaction) -> wire::LedgerTransaction {
+    let line = |posting: &Posting| wire::Posting {
+        account: posting.account.word().to_owned(),
+        amount: Some(posting.amount.into()),
+    };
+    wire::LedgerTransaction {
+        transaction_id: transaction.id.to_string(),
+        postings: transaction.postings.iter().map(line).collect(),
+    }
+}
+
+/// A message as a payment at `version`.
+pub(crate) fn read_state(state: wire::PaymentState, version: i64) -> Result<Payment, BoxError> {
+    let status = match state.status() {
+        wire::PaymentStatus::Unspecified => return Err("the payment has no status".into()),
+        wire::PaymentStatus::Requested => Status::Requested,
+        wire::PaymentStatus::Authorized => Status::Authorized,
+        wire::PaymentStatus::Captured => Status::Captured,
+        wire::PaymentStatus::Declined => Status::Declined,
+        wire::PaymentStatus::Voided => Status::Voided,
+        wire::PaymentStatus::Refunded => Status::Refunded,
+    };
+    Ok(Payment {
+        id: state.payment_id.parse()?,
+        tenant: state.tenant.parse()?,
+        order: state.order_id.parse()?,
+        amount: money(state.amount.clone())?,
+        capture_method: read_capture_method(state.capture_method())?,
+        status,
+        payment_method: state.payment_method,
+        authorized_minor: state.authorized_minor,
+        captured_minor: state.captured_minor,
+        refunded_minor: state.refunded_minor,
+        provider_ref: Some(state.provider_ref).filter(|reference| !reference.is_empty()),
+        version,
+        requested_at: from_millis(state.requested_at_ms)?,
+        outcome_pending: false,
+    })
+}
+
+/// The stream's first event as a payment.
+pub(crate) fn read_requested(event: wire::PaymentRequested, version: i64) -> Result<Payment, BoxError> {
+    Ok(Payment {
+        id: event.payment_id.parse()?,
+        tenant: event.tenant.parse()?,
+        order: event.order_id.parse()?,
+        amount: money(event.amount.clone())?,
+        capture_method: read_capture_method(event.capture_method())?,
+        payment_method: event.payment_method,
+        status: Status::Requested,
+        authorized_minor: 0,
+        captured_minor: 0,
+        refunded_minor: 0,
+        provider_ref: None,
+        version,
+        requested_at: from_millis(event.requested_at_ms)?,
+        outcome_pending: false,
+    })
+}
+
+/// The command of a foreign event, when it has a caller's key. A key without its fingerprint can't be compared: an error.
+pub(crate) fn read_keyed(command: Option<wire::PaymentCommand>) -> Result<Option<Command>, BoxError> {
+    let command = command.ok_or("the event has no command")?;
+    if command.idempotency_key.is_empty() {
+        return Ok(None);
+    }
+    if command.fingerprint.is_empty() {
+        return Err("the command has a key, but no fingerprint".into());
+    }
+    Ok(Some(Command {
+        id: command.command_id.parse()?,
+        operation: Operation::from_word(&command.operation)?,
+        amount_minor: command.amount_minor,
+        idempotency: Some(Idempotency {
+            key: command.idempotency_key.parse()?,
+            fingerprint: command.fingerprint,
+        }),
+        attempt: command.attempt,
+    }))
+}
+
+/// Ledger transactions of a foreign event.
+pub(crate) fn read_ledger(ledger: Vec<wire::LedgerTransaction>) -> Result<Vec<Transaction>, BoxError> {
+    ledger.into_iter().map(read_transaction).collect()
+}
+
+fn read_transaction(transaction: wire::LedgerTransaction) -> Result<Transaction, BoxError> {
+    let line = |posting: wire::Posting| -> Result<Posting, BoxError> {
+        Ok(Posting { account: Account::from_word(&posting.account)?, amount: money(posting.amount)? })
+    };
+    Ok(Transaction {
+        id: transaction.transaction_id.parse()?,
+        postings: transaction.postings.into_iter().map(line).collect::<Result<_, _>>()?,
+    })
+}
+
+fn read_capture_method(method: wire::CaptureMethod) -> Result<CaptureMethod, BoxError> {
+    match method {
+        wire::CaptureMethod::Unspecified => Err("the payment has no capture method".into()),
+        wire::CaptureMethod::Automatic => Ok(CaptureMethod::Automatic),
+        wire::CaptureMethod::Manual => Ok(CaptureMethod::Manual),
+    }
+}
+
+fn money(amount: Option<wire::Money>) -> Result<Money, BoxError> {
+    Ok(amount.ok_or(proto::MoneyError::Missing)?.try_into()?)
+}
+
+/// The payment that a key names.
+pub(crate) fn read_key(key: &str) -> Result<PaymentId, BoxError> {
+    Ok(key.parse()?)
+}
+
+/// Milliseconds since the Unix epoch; a time outside of 64 bits of them can't come from the database.
+pub(crate) fn to_millis(at: OffsetDateTime) -> i64 {
+    i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or_default()
+}
+
+pub(crate) fn from_millis(ms: i64) -> Result<OffsetDateTime, BoxError> {
+    Ok(OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)?)
+}

@@ -1,0 +1,119 @@
+//! The first transaction of an effect: commit what will be asked of the provider, before it is asked.
+
+use std::time::Duration;
+
+use proto::PaymentId;
+use uuid::Uuid;
+
+use crate::{
+    CaptureMethod, Command, Epoch, Error, Home, Idempotency, Operation, Payment, Refusal, Status, Tenant,
+    Violation, check, store,
+};
+
+/// How long whoever took an intent may work on it before another may. Longer than the few provider calls of one try.
+pub(crate) const CLAIM: Duration = Duration::from_secs(15);
+
+/// A caller's command.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) tenant: Tenant,
+    pub(crate) payment: PaymentId,
+    pub(crate) operation: Operation,
+    pub(crate) amount_minor: Option<i64>,
+    pub(crate) idempotency: Idempotency,
+    pub(crate) epoch: Epoch,
+}
+
+/// A committed command without a definite answer yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Intent {
+    pub(crate) command: Command,
+    /// As it was when the intent was committed or claimed; only what never changes of it is used.
+    pub(crate) payment: Payment,
+    /// The provider's payment intent, once one exists.
+    pub(crate) object: Option<String>,
+    /// How often someone took it up again.
+    pub(crate) tries: i32,
+    /// Within the provider's key lifetime: the same request under the same key is done once.
+    pub(crate) repeatable: bool,
+}
+
+/// What a caller's command came to.
+#[derive(Debug)]
+pub(crate) enum Intended {
+    /// Committed; now do it.
+    Open(Box<Intent>),
+    /// The key's stored answer.
+    Answered(Box<Payment>),
+}
+
+/// Commits the intent of a caller's command, or answers from what is stored under its key. Lock order: owner row, payment row.
+pub(crate) async fn intend(home: &Home, request: &Request) -> Result<Intended, Error> {
+    if request.amount_minor.is_some_and(|amount| amount <= 0) {
+        return Err(Error::Invalid(vec![Violation::new("amount_minor", "a positive amount is needed")]));
+    }
+    let mut tx = home.pool.begin().await?;
+    let epoch = home.authority.lock(&mut tx, request.payment).await?;
+    if request.epoch > epoch {
+        return Err(Error::Busy("its latest change of owner has not arrived here"));
+    }
+    let payment = store::lock(&mut tx, request.payment).await?;
+    let payment = payment.filter(|payment| payment.tenant == request.tenant).ok_or(Error::NotFound)?;
+    let mut command = Command {
+        id: Uuid::now_v7(),
+        operation: request.operation,
+        amount_minor: 0,
+        idempotency: Some(request.idempotency.clone()),
+        attempt: 1,
+    };
+    if !store::claim_key(&mut tx, &payment, &command, &request.idempotency).await? {
+        let record =
+            store::find_key(&mut *tx, &request.tenant, payment.id, request.operation, &request.idempotency)
+                .await?;
+        return replay(record, &request.idempotency);
+    }
+    command.amount_minor = check(&payment, request.operation, request.amount_minor)?;
+    let object = payment.provider_ref.clone();
+    let intent = Intent { command, payment, object, tries: 0, repeatable: true };
+    if !store::insert_intent(&mut tx, &intent).await? {
+        return Err(Error::Busy("another command on it has no outcome yet"));
+    }
+    tx.commit().await?;
+    Ok(Intended::Open(Box::new(intent)))
+}
+
+/// Commits the engine's own command for a requested payment. `None` when there is nothing to do any more.
+pub(crate) async fn intend_requested(home: &Home, id: PaymentId) -> Result<Option<Intent>, Error> {
+    let mut tx = home.pool.begin().await?;
+    home.authority.lock(&mut tx, id).await?;
+    let Some(payment) = store::lock(&mut tx, id).await? else { return Ok(None) };
+    if payment.status != Status::Requested {
+        return Ok(None);
+    }
+    let operation = match payment.capture_method {
+        CaptureMethod::Automatic => Operation::Charge,
+        CaptureMethod::Manual => Operation::Authorize,
+    };
+    let amount_minor = check(&payment, operation, None)?;
+    let command = Command { id: Uuid::now_v7(), operation, amount_minor, idempotency: None, attempt: 1 };
+    let intent = Intent { command, payment, object: None, tries: 0, repeatable: true };
+    if !store::insert_intent(&mut tx, &intent).await? {
+        return Ok(None);
+    }
+    tx.commit().await?;
+    Ok(Some(intent))
+}
+
+/// What a used key answers.
+pub(crate) fn replay(record: Option<store::Record>, idempotency: &Idempotency) -> Result<Intended, Error> {
+    // The claim conflicted with a committed row, and rows are not deleted while a request can see them.
+    let record = record.ok_or(Error::InFlight)?;
+    if record.fingerprint != idempotency.fingerprint {
+        return Err(Error::KeyReused);
+    }
+    match record.answer {
+        None => Err(Error::InFlight),
+        Some(Ok(payment)) => Ok(Intended::Answered(Box::new(payment))),
+        Some(Err(code)) => Err(Error::Refused(Refusal::Provider { code })),
+    }
+}

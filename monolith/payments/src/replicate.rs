@@ -1,0 +1,136 @@
+//! Following the other home.
+
+use std::{fmt, sync::Arc};
+
+use outbox::{BoxError, Event as _, Received};
+use proto::{PaymentStream, events as wire};
+use sqlx::postgres::PgTransaction;
+
+use crate::events::{from_millis, read_key, read_keyed, read_ledger, read_requested, read_state};
+use crate::{Authority, Births, Error, Payment, store};
+
+/// Applies the payments stream: every payment's first event, whoever owns it, and what the other home did to its own. A foreign
+/// event for a payment that this home owns is refused: two owners wrote, and its key stops.
+pub struct Replicate {
+    authority: Arc<dyn Authority>,
+    births: Arc<dyn Births>,
+}
+
+/// What a foreign event says happened.
+struct Foreign {
+    state: Option<wire::PaymentState>,
+    command: Option<wire::PaymentCommand>,
+    ledger: Vec<wire::LedgerTransaction>,
+}
+
+impl Replicate {
+    /// A replica of a home.
+    pub fn new(authority: Arc<dyn Authority>, births: Arc<dyn Births>) -> Self {
+        Self { authority, births }
+    }
+
+    async fn requested(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        event: wire::PaymentRequested,
+        version: i64,
+    ) -> Result<(), BoxError> {
+        let (owner, epoch) = (event.owner.clone(), event.epoch);
+        let payment = read_requested(event, version)?;
+        store::insert_requested(tx, &payment).await?;
+        Ok(self.births.born(tx, payment.id, &owner, epoch).await?)
+    }
+
+    /// The owner row is looked at before the payment's is written, as everywhere.
+    async fn refuse_own(&self, tx: &mut PgTransaction<'_>, key: &str) -> Result<(), BoxError> {
+        let payment = read_key(key)?;
+        if self.authority.owns(tx, payment).await? {
+            tracing::error!(%payment, "a foreign event would change a payment that this home owns");
+            return Err(Error::ForeignWrite.into());
+        }
+        Ok(())
+    }
+}
+
+impl outbox::StateTransfer for Replicate {
+    const NAME: &'static str = "payments.replica";
+    type Event = PaymentStream;
+
+    fn is_snapshot(kind: &str) -> bool {
+        kind == wire::PaymentSnapshot::KIND
+    }
+
+    async fn apply(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        event: Received<PaymentStream>,
+    ) -> Result<(), BoxError> {
+        let Received { event, meta } = event;
+        let foreign = match event {
+            PaymentStream::Requested(event) => return self.requested(tx, event, meta.version).await,
+            PaymentStream::Snapshot(snapshot) => {
+                self.refuse_own(tx, &meta.key).await?;
+                return restore(tx, snapshot, meta.version).await;
+            }
+            PaymentStream::Authorized(wire::PaymentAuthorized { state, command, ledger, .. })
+            | PaymentStream::Captured(wire::PaymentCaptured { state, command, ledger, .. })
+            | PaymentStream::Declined(wire::PaymentDeclined { state, command, ledger, .. })
+            | PaymentStream::Voided(wire::PaymentVoided { state, command, ledger, .. })
+            | PaymentStream::Refunded(wire::PaymentRefunded { state, command, ledger, .. }) => {
+                Foreign { state, command, ledger }
+            }
+        };
+        self.refuse_own(tx, &meta.key).await?;
+        let payment = read_state(foreign.state.ok_or("the event has no state")?, meta.version)?;
+        follow(tx, &payment, foreign.ledger).await?;
+        if let Some(command) = read_keyed(foreign.command)? {
+            let idempotency = command.idempotency.as_ref().ok_or("the command has no key")?;
+            store::keep_answer(tx, &command, idempotency, &payment, meta.time).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn follow(
+    tx: &mut PgTransaction<'_>,
+    payment: &Payment,
+    ledger: Vec<wire::LedgerTransaction>,
+) -> Result<(), BoxError> {
+    store::replace(tx, payment).await?;
+    for transaction in read_ledger(ledger)? {
+        store::insert_transaction(tx, payment, &transaction).await?;
+    }
+    Ok(())
+}
+
+/// Starts again from the whole state.
+async fn restore(
+    tx: &mut PgTransaction<'_>,
+    snapshot: wire::PaymentSnapshot,
+    version: i64,
+) -> Result<(), BoxError> {
+    let payment = read_state(snapshot.state.ok_or("the snapshot has no state")?, version)?;
+    follow(tx, &payment, snapshot.ledger).await?;
+    for record in snapshot.idempotency {
+        let at = from_millis(record.created_at_ms)?;
+        let answer = read_state(record.answer.ok_or("an idempotency record has no answer")?, version)?;
+        let command = wire::PaymentCommand {
+            command_id: record.command_id,
+            operation: record.operation,
+            amount_minor: 0,
+            idempotency_key: record.key,
+            fingerprint: record.fingerprint,
+            attempt: 1,
+        };
+        let command = read_keyed(Some(command))?.ok_or("an idempotency record has no key")?;
+        let idempotency = command.idempotency.as_ref().ok_or("an idempotency record has no key")?;
+        store::keep_answer(tx, &command, idempotency, &answer, at).await?;
+    }
+    Ok(())
+}
+
+impl fmt::Debug for Replicate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replicate").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,78 @@
+//! The last transaction of an effect: the definite answer, and all that follows from it, at once.
+
+use sqlx::postgres::PgTransaction;
+
+use crate::effect::Verdict;
+use crate::intend::Intent;
+use crate::{Error, Home, Outcome, Payment, Refusal, decide, events, store};
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) enum Settled {
+    /// With this state.
+    Payment(Box<Payment>),
+    /// The provider refused it; nothing changed.
+    Refused(Refusal),
+}
+
+/// Commits a definite answer: state, ledger, event, the key's answer and the end of the intent. Whoever comes second finds the
+/// intent done and gets the first one's result. Lock order: owner row, payment row, intent, head.
+pub(crate) async fn settle(home: &Home, intent: &Intent, verdict: &Verdict) -> Result<Settled, Error> {
+    let mut tx = home.pool.begin().await?;
+    home.authority.lock(&mut tx, intent.payment.id).await?;
+    let payment = store::lock(&mut tx, intent.payment.id).await?.ok_or(Error::NotFound)?;
+    if !store::lock_open(&mut tx, intent.command.id).await? {
+        return settled_before(&mut tx, intent, payment).await;
+    }
+    let settled = match verdict {
+        Verdict::Outcome(outcome) => record(&mut tx, intent, &payment, outcome).await?,
+        Verdict::Refused(code) => {
+            store::refuse(&mut tx, intent.command.id, payment.id, code).await?;
+            store::finish(&mut tx, intent.command.id, &format!("refused:{code}")).await?;
+            Settled::Refused(Refusal::Provider { code: code.clone() })
+        }
+    };
+    tx.commit().await?;
+    Ok(settled)
+}
+
+async fn record(
+    tx: &mut PgTransaction<'_>,
+    intent: &Intent,
+    payment: &Payment,
+    outcome: &Outcome,
+) -> Result<Settled, Error> {
+    let event = decide(payment, &intent.command, outcome).inspect_err(|refusal| {
+        tracing::error!(payment = %payment.id, command = %intent.command.id, %refusal,
+            "the provider did what the payment does not allow");
+    })?;
+    if let Some(transaction) = &event.ledger {
+        store::insert_transaction(tx, payment, transaction).await?;
+    }
+    let version = events::publish(tx, &event).await?;
+    let after = Payment { version, ..event.payment };
+    // Each change is exactly one event, so the row and the head of its stream move together or not at all.
+    if version != payment.version + 1 || !store::update(tx, &after, payment.version).await? {
+        return Err(Error::Behind { here: payment.version, head: version - 1 });
+    }
+    store::answer(tx, intent.command.id, &after).await?;
+    store::finish(tx, intent.command.id, outcome.word()).await?;
+    Ok(Settled::Payment(Box::new(after)))
+}
+
+async fn settled_before(
+    tx: &mut PgTransaction<'_>,
+    intent: &Intent,
+    payment: Payment,
+) -> Result<Settled, Error> {
+    let Some(idempotency) = &intent.command.idempotency else {
+        return Ok(Settled::Payment(Box::new(payment)));
+    };
+    let operation = intent.command.operation;
+    let record = store::find_key(&mut **tx, &payment.tenant, payment.id, operation, idempotency).await?;
+    match record.and_then(|record| record.answer) {
+        Some(Err(code)) => Ok(Settled::Refused(Refusal::Provider { code })),
+        Some(Ok(answer)) => Ok(Settled::Payment(Box::new(answer))),
+        None => Ok(Settled::Payment(Box::new(payment))),
+    }
+}

@@ -1,0 +1,20 @@
+//! All SQL of the module, by table.
+
+mod idempotency;
+mod intent;
+mod ledger;
+mod payment;
+
+use sqlx::PgPool;
+
+pub(crate) use idempotency::{Record, answer, claim_key, find_key, keep_answer, refuse};
+pub(crate) use intent::{claim_due, defer, finish, insert_intent, is_done, lock_open, release, set_object};
+pub(crate) use ledger::insert_transaction;
+pub(crate) use payment::{claim_requested, find, insert_requested, list, load, lock, replace, update};
+
+use crate::Error;
+
+pub(crate) async fn grant_home(admin: &PgPool, role: &str) -> Result<(), Error> {
+    sqlx::query("select payments.grant_home($1::text::name)").bind(role).execute(admin).await?;
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Table `payments.intent`.
+
+use std::time::Duration;
+
+use proto::PaymentId;
+use sqlx::postgres::PgTransaction;
+use sqlx::{FromRow, PgPool};
+use uuid::Uuid;
+
+use crate::intend::{CLAIM, Intent};
+use crate::provider::REPEAT_WITHIN;
+use crate::{Command, Error, Idempotency, Operation, store};
+
+#[derive(FromRow)]
+struct Row {
+    command_id: Uuid,
+    payment_id: Uuid,
+    operation: String,
+    amount_minor: i64,
+    idempotency_key: Option<String>,
+    fingerprint: Option<String>,
+    attempt: i32,
+    provider_object: Option<String>,
+    tries: i32,
+    repeatable: bool,
+}
+
+impl Row {
+    fn command(&self) -> Result<Command, Error> {
+        let operation = Operation::from_word(&self.operation);
+        let idempotency = match (&self.idempotency_key, &self.fingerprint) {
+            (Some(key), Some(fingerprint)) => {
+                Some(Idempotency { key: key.parse()?, fingerprint: fingerprint.clone() })
+            }
+            _ => None,
+        };
+        Ok(Command {
+            id: self.command_id,
+            operation: operation.map_err(|error| Error::corrupt("an intent's row", error))?,
+            amount_minor: self.amount_minor,
+            idempotency,
+            attempt: self.attempt,
+        })
+    }
+}
+
+/// Commits to a command. The caller works on it for [`CLAIM`]. False when the payment has an open one already.
+pub(crate) async fn insert_intent(tx: &mut PgTransaction<'_>, intent: &Intent) -> Result<bool, Error> {
+    let sql = "
+        insert into payments.intent (command_id, payment_id, tenant, operation, amount_minor, idempotency_key, fingerprint,
+                                     attempt, provider_object, claimed_until)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp() + $10::double precision * interval '1 second')
+        on conflict (payment_id) where state <> 'done' do nothing";
+    let command = &intent.command;
+    let done = sqlx::query(sql)
+        .bind(command.id)
+        .bind(intent.payment.id.uuid())
+        .bind(intent.payment.tenant.as_str())
+        .bind(command.operation.word())
+        .bind(command.amount_minor)
+        .bind(command.idempotency.as_ref().map(|it| it.key.as_str()))
+        .bind(command.idempotency.as_ref().map(|it| it.fingerprint.as_str()))
+        .bind(command.attempt)
+        .bind(&intent.object)
+        .bind(CLAIM.as_secs_f64())
+        .execute(&mut **tx)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Open intents that nobody works on and whose time has come, for [`CLAIM`].
+pub(crate) async fn claim_due(pool: &PgPool, batch_max: i64) -> Result<Vec<Intent>, Error> {
+    let rows = claim_rows(pool, batch_max).await?;
+    let mut intents = Vec::with_capacity(rows.len());
+    for row in rows {
+        let command = row.command()?;
+        // The row refers to its payment, and payments are never deleted.
+        let payment =
+            store::load(pool, PaymentId::from_uuid(row.payment_id)).await?.ok_or(Error::NotFound)?;
+        let Row { provider_object: object, tries, repeatable, .. } = row;
+        intents.push(Intent { command, payment, object, tries, repeatable });
+    }
+    Ok(intents)
+}
+
+async fn claim_rows(pool: &PgPool, batch_max: i64) -> Result<Vec<Row>, Error> {
+    let sql = "
+        with due as materialized (
+            select i.command_id from payments.intent i
+            where i.state <> 'done' and i.next_at <= now() and i.claimed_until <= now()
+            order by i.next_at limit $1 for update skip locked
+        )
+        update payments.intent i
+        set tries = i.tries + 1, claimed_until = now() + $2::double precision * interval '1 second'
+        from due where i.command_id = due.command_id
+        returning i.command_id, i.payment_id, i.operation, i.amount_minor, i.idempotency_key, i.fingerprint, i.attempt,
+            i.provider_object, i.tries, i.created_at > now() - $3::double precision * interval '1 second' as repeatable";
+    let rows = sqlx::query_as(sql)
+        .bind(batch_max)
+        .bind(CLAIM.as_secs_f64())
+        .bind(REPEAT_WITHIN.as_secs_f64())
+        .fetch_all(pool)
+        .await?;
+    Ok(rows)
+}
+
+/// Keeps the provider's object before anything moves through it.
+pub(crate) async fn set_object(pool: &PgPool, command: Uuid, object: &str) -> Result<(), Error> {
+    let sql = "update payments.intent set provider_object = $2 where command_id = $1";
+    sqlx::query(sql).bind(command).bind(object).execute(pool).await?;
+    Ok(())
+}
+
+/// No definite answer: gives the intent back, to be asked again after `delay`, a quarter more or less.
+pub(crate) async fn defer(pool: &PgPool, command: Uuid, why: &str, delay: Duration) -> Result<(), Error> {
+    let sql = "
+        update payments.intent
+        set state = 'unknown', result = $2, claimed_until = now(),
+            next_at = now() + $3::double precision * (0.75 + random() * 0.5) * interval '1 second'
+        where command_id = $1 and state <> 'done'";
+    sqlx::query(sql).bind(command).bind(why).bind(delay.as_secs_f64()).execute(pool).await?;
+    Ok(())
+}
+
+/// Gives back an intent whose answer could not be committed; its state stays.
+pub(crate) async fn release(pool: &PgPool, command: Uuid, delay: Duration) -> Result<(), Error> {
+    let sql = "
+        update payments.intent set claimed_until = now(), next_at = now() + $2::double precision * interval '1 second'
+        where command_id = $1 and state <> 'done'";
+    sqlx::query(sql).bind(command).bind(delay.as_secs_f64()).execute(pool).await?;
+    Ok(())
+}
+
+/// Locks an intent until `tx` ends. False when it is done: someone else got the answer. The payment is locked before.
+pub(crate) async fn lock_open(tx: &mut PgTransaction<'_>, command: Uuid) -> Result<bool, Error> {
+    let sql = "select state <> 'done' from payments.intent where command_id = $1 for update";
+    Ok(sqlx::query_scalar(sql).bind(command).fetch_one(&mut **tx).await?)
+}
+
+/// Ends an intent with the provider's definite answer.
+pub(crate) async fn finish(tx: &mut PgTransaction<'_>, command: Uuid, result: &str) -> Result<(), Error> {
+    let sql =
+        "update payments.intent set state = 'done', result = $2, claimed_until = now() where command_id = $1";
+    sqlx::query(sql).bind(command).bind(result).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Whether an intent has its answer.
+pub(crate) async fn is_done(pool: &PgPool, command: Uuid) -> Result<bool, Error> {
+    let sql = "select state = 'done' from payments.intent where command_id = $1";
+    Ok(sqlx::query_scalar(sql).bind(command).fetch_one(pool).await?)
+}

@@ -1,0 +1,188 @@
+//! Table `payments.payment`.
+
+use proto::{Money, OrderId, PaymentId};
+use sqlx::postgres::PgTransaction;
+use sqlx::{FromRow, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{CaptureMethod, Error, Page, Payment, Status, Tenant};
+
+#[derive(FromRow)]
+struct Row {
+    id: Uuid,
+    tenant: String,
+    order_id: Uuid,
+    amount_minor: i64,
+    currency: String,
+    capture_method: String,
+    payment_method: String,
+    status: String,
+    authorized_minor: i64,
+    captured_minor: i64,
+    refunded_minor: i64,
+    provider_ref: Option<String>,
+    version: i64,
+    requested_at: OffsetDateTime,
+    outcome_pending: bool,
+}
+
+impl TryFrom<Row> for Payment {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        let corrupt = |error| Error::corrupt("a payment's row", error);
+        let currency = row.currency.parse().map_err(|error| Error::corrupt("a payment's row", error))?;
+        Ok(Payment {
+            id: PaymentId::from_uuid(row.id),
+            tenant: row.tenant.parse()?,
+            order: OrderId::from_uuid(row.order_id),
+            amount: Money::new(row.amount_minor, currency),
+            capture_method: CaptureMethod::from_word(&row.capture_method).map_err(corrupt)?,
+            payment_method: row.payment_method,
+            status: Status::from_word(&row.status).map_err(corrupt)?,
+            authorized_minor: row.authorized_minor,
+            captured_minor: row.captured_minor,
+            refunded_minor: row.refunded_minor,
+            provider_ref: row.provider_ref,
+            version: row.version,
+            requested_at: row.requested_at,
+            outcome_pending: row.outcome_pending,
+        })
+    }
+}
+
+/// A tenant's payment.
+pub(crate) async fn find(pool: &PgPool, tenant: &Tenant, id: PaymentId) -> Result<Option<Payment>, Error> {
+    let sql = "
+        select p.*, exists (select from payments.intent i where i.payment_id = p.id and i.state <> 'done') as outcome_pending
+        from payments.payment p where p.id = $1 and p.tenant = $2";
+    let row: Option<Row> =
+        sqlx::query_as(sql).bind(id.uuid()).bind(tenant.as_str()).fetch_optional(pool).await?;
+    row.map(Payment::try_from).transpose()
+}
+
+/// A payment, whosever it is; for the engine.
+pub(crate) async fn load(pool: &PgPool, id: PaymentId) -> Result<Option<Payment>, Error> {
+    let sql = "select p.*, false as outcome_pending from payments.payment p where p.id = $1";
+    let row: Option<Row> = sqlx::query_as(sql).bind(id.uuid()).fetch_optional(pool).await?;
+    row.map(Payment::try_from).transpose()
+}
+
+/// A tenant's payments, newest first: ids are UUIDs of version 7.
+pub(crate) async fn list(pool: &PgPool, tenant: &Tenant, page: Page) -> Result<Vec<Payment>, Error> {
+    let sql = "
+        select p.*, exists (select from payments.intent i where i.payment_id = p.id and i.state <> 'done') as outcome_pending
+        from payments.payment p
+        where p.tenant = $1 and ($2::uuid is null or p.id < $2)
+        order by p.id desc limit $3";
+    let after = page.after.map(PaymentId::uuid);
+    let rows: Vec<Row> =
+        sqlx::query_as(sql).bind(tenant.as_str()).bind(after).bind(page.size).fetch_all(pool).await?;
+    rows.into_iter().map(Payment::try_from).collect()
+}
+
+/// Locks a payment's row until `tx` ends. The owner row is locked before.
+pub(crate) async fn lock(tx: &mut PgTransaction<'_>, id: PaymentId) -> Result<Option<Payment>, Error> {
+    let sql = "select p.*, false as outcome_pending from payments.payment p where p.id = $1 for update";
+    let row: Option<Row> = sqlx::query_as(sql).bind(id.uuid()).fetch_optional(&mut **tx).await?;
+    row.map(Payment::try_from).transpose()
+}
+
+/// Stores a payment as its first event has it. A payment that is there already stays as it is.
+pub(crate) async fn insert_requested(tx: &mut PgTransaction<'_>, payment: &Payment) -> Result<(), Error> {
+    let sql = "
+        insert into payments.payment (id, tenant, order_id, amount_minor, currency, capture_method, payment_method, status,
+                                      version, requested_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        on conflict (id) do nothing";
+    sqlx::query(sql)
+        .bind(payment.id.uuid())
+        .bind(payment.tenant.as_str())
+        .bind(payment.order.uuid())
+        .bind(payment.amount.minor)
+        .bind(payment.amount.currency.code())
+        .bind(payment.capture_method.word())
+        .bind(&payment.payment_method)
+        .bind(payment.status.word())
+        .bind(payment.version)
+        .bind(payment.requested_at)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Writes the owner's change over the version it was made from. False when the row is at another version.
+pub(crate) async fn update(
+    tx: &mut PgTransaction<'_>,
+    payment: &Payment,
+    before: i64,
+) -> Result<bool, Error> {
+    let sql = "
+        update payments.payment
+        set status = $3, authorized_minor = $4, captured_minor = $5, refunded_minor = $6, provider_ref = $7, version = $8,
+            updated_at = clock_timestamp()
+        where id = $1 and version = $2";
+    let done = sqlx::query(sql)
+        .bind(payment.id.uuid())
+        .bind(before)
+        .bind(payment.status.word())
+        .bind(payment.authorized_minor)
+        .bind(payment.captured_minor)
+        .bind(payment.refunded_minor)
+        .bind(&payment.provider_ref)
+        .bind(payment.version)
+        .execute(&mut **tx)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Replaces a replica's state by a later one, or starts it from one.
+pub(crate) async fn replace(tx: &mut PgTransaction<'_>, payment: &Payment) -> Result<(), Error> {
+    let sql = "
+        insert into payments.payment as p (id, tenant, order_id, amount_minor, currency, capture_method, payment_method,
+            status, authorized_minor, captured_minor, refunded_minor, provider_ref, version, requested_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+        on conflict (id) do update
+        set status = excluded.status, authorized_minor = excluded.authorized_minor,
+            captured_minor = excluded.captured_minor, refunded_minor = excluded.refunded_minor,
+            provider_ref = excluded.provider_ref, version = excluded.version, updated_at = clock_timestamp()
+        where p.version < excluded.version";
+    sqlx::query(sql)
+        .bind(payment.id.uuid())
+        .bind(payment.tenant.as_str())
+        .bind(payment.order.uuid())
+        .bind(payment.amount.minor)
+        .bind(payment.amount.currency.code())
+        .bind(payment.capture_method.word())
+        .bind(&payment.payment_method)
+        .bind(payment.status.word())
+        .bind(payment.authorized_minor)
+        .bind(payment.captured_minor)
+        .bind(payment.refunded_minor)
+        .bind(&payment.provider_ref)
+        .bind(payment.version)
+        .bind(payment.requested_at)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Requested payments without an open intent whose time has come. Each is looked at again 250 ms later, doubling to 5 s, for
+/// as long as it stays requested: most of those are the other home's.
+pub(crate) async fn claim_requested(pool: &PgPool, batch_max: i64) -> Result<Vec<PaymentId>, Error> {
+    let sql = "
+        with due as materialized (
+            select p.id from payments.payment p
+            where p.status = 'requested' and p.look_at <= now()
+              and not exists (select from payments.intent i where i.payment_id = p.id and i.state <> 'done')
+            order by p.look_at limit $1 for update of p skip locked
+        )
+        update payments.payment p
+        set looks = p.looks + 1,
+            look_at = now() + least(interval '250 milliseconds' * power(2, least(p.looks, 10)), interval '5 seconds')
+        from due where p.id = due.id
+        returning p.id";
+    let ids: Vec<Uuid> = sqlx::query_scalar(sql).bind(batch_max).fetch_all(pool).await?;
+    Ok(ids.into_iter().map(PaymentId::from_uuid).collect())
+}
