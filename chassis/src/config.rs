@@ -62,6 +62,7 @@ struct Described {
     name: &'static str,
     default: Option<String>,
     allowed: String,
+    secret: bool,
 }
 
 /// Reads a process' configuration from the environment. When it is bad, prints why on stderr and ends
@@ -191,7 +192,8 @@ impl Reader {
 
     /// Notes a problem that only the configuration can see, such as two settings that exclude each other.
     pub fn reject(&mut self, name: &'static str, wrong: &str, allowed: &str) {
-        let value = self.get(name).map(|text| masked(&text));
+        let secret = self.described.iter().any(|setting| setting.name == name && setting.secret);
+        let value = self.get(name).map(|text| if secret { "***".to_owned() } else { masked(&text) });
         self.bad(name, value, wrong, allowed);
     }
 
@@ -232,7 +234,7 @@ impl Reader {
     }
 
     fn secret_of(&mut self, name: &'static str, bytes_min: usize, allowed: &str) -> Option<Secret> {
-        self.describe(name, None, allowed);
+        self.described.push(Described { name, default: None, allowed: allowed.to_owned(), secret: true });
         match self.get(name) {
             None => self.bad(name, None, "not set", allowed),
             Some(text) if text.len() < bytes_min => self.bad(name, Some("***".into()), "too short", allowed),
@@ -242,7 +244,7 @@ impl Reader {
     }
 
     fn describe(&mut self, name: &'static str, default: Option<String>, allowed: &str) {
-        self.described.push(Described { name, default, allowed: allowed.to_owned() });
+        self.described.push(Described { name, default, allowed: allowed.to_owned(), secret: false });
     }
 
     fn bad(&mut self, name: &'static str, value: Option<String>, wrong: &str, allowed: &str) {
@@ -335,6 +337,17 @@ mod tests {
         assert_eq!(
             (port, wait, secret.expose(), url.expose()),
             (80, Duration::from_secs(30), &*key, "postgres://u:p@h/db")
+        );
+    }
+
+    #[test]
+    fn a_secret_that_the_configuration_rejects_stays_masked() {
+        let mut reader = Reader::from_pairs([("KEY", "hunter2")]);
+        reader.secret("KEY", "a key that starts with sk_");
+        reader.reject("KEY", "not a key", "a key that starts with sk_");
+        assert_eq!(
+            reader.finish().unwrap_err().to_string(),
+            "1 setting is missing or wrong\n  KEY=***: not a key; allowed: a key that starts with sk_"
         );
     }
 

@@ -1,0 +1,61 @@
+//! The settings of the process.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chassis::{Reader, Secret, telemetry};
+
+/// The longest latency that may be set.
+const LATENCY_MAX: Duration = Duration::from_secs(60);
+
+/// The settings, read once at the start. A bad one stops it.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the API listens. Default a free port of the loopback.
+    pub listen: SocketAddr,
+    /// Where health and `/admin/journal` listen. Default a free port of the loopback.
+    pub admin_listen: SocketAddr,
+    /// The file of the journal; made when it is missing.
+    pub journal: PathBuf,
+    /// The key that clients send.
+    pub secret_key: Secret,
+    /// How long each request takes at least. Default 0.
+    pub latency: Duration,
+    /// How long `pm_charged_late` waits before it charges: 10 s.
+    pub late_by: Duration,
+    /// For tests only: forget what was asked under the same key, and charge again. Default false.
+    pub ignore_idempotency: bool,
+    /// The log.
+    pub log: telemetry::Settings,
+}
+
+impl Config {
+    /// Reads the settings.
+    pub fn read(reader: &mut Reader) -> Option<Self> {
+        let free_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let address = "an address such as 127.0.0.1:8443; port 0 takes a free one";
+        let listen = reader.optional("PROVIDER_LISTEN", free_port, address);
+        let admin_listen = reader.optional("PROVIDER_ADMIN_LISTEN", free_port, address);
+        let journal = reader.required("PROVIDER_JOURNAL", "the path of the journal's file");
+        let secret_key = secret_key(reader);
+        let latency = reader.duration("PROVIDER_LATENCY", Duration::ZERO, Duration::ZERO..=LATENCY_MAX);
+        let late = Duration::from_secs(10);
+        let late_by = reader.duration("PROVIDER_LATE_BY", late, Duration::from_millis(1)..=LATENCY_MAX);
+        let meaning = "TEST ONLY, charge again when a request is repeated under its key";
+        let ignore_idempotency = reader.switch("PROVIDER_IGNORE_IDEMPOTENCY", false, meaning);
+        let log = telemetry::Settings::read(reader);
+        let (journal, secret_key) = (journal?, secret_key?);
+        Some(Self { listen, admin_listen, journal, secret_key, latency, late_by, ignore_idempotency, log })
+    }
+}
+
+/// Stripe's secret keys start with `sk_`; another one is a slip worth catching at the start.
+fn secret_key(reader: &mut Reader) -> Option<Secret> {
+    let (name, allowed) = ("PROVIDER_SECRET_KEY", "a key that starts with sk_");
+    let key = reader.secret(name, allowed)?;
+    if !key.expose().starts_with("sk_") {
+        reader.reject(name, "not a secret key", allowed);
+    }
+    Some(key)
+}

@@ -1,0 +1,108 @@
+//! Stripe's request bodies: `application/x-www-form-urlencoded`, with `metadata[name]=value`.
+
+use std::collections::BTreeMap;
+
+use crate::failure::Failure;
+
+/// The most entries of metadata, as Stripe has it.
+const METADATA_MAX: usize = 50;
+
+/// The parameters of a request. Each is taken once; [`Form::finish`] refuses what nobody took.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Form {
+    fields: BTreeMap<String, String>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Form {
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, Failure> {
+        let mut form = Self::default();
+        for (name, value) in url::form_urlencoded::parse(body) {
+            let (into, name) = match name.strip_prefix("metadata[").and_then(|name| name.strip_suffix(']')) {
+                Some(name) => (&mut form.metadata, name),
+                None => (&mut form.fields, &*name),
+            };
+            if into.insert(name.to_owned(), value.into_owned()).is_some() {
+                return Err(Failure::param("parameter_invalid", name, format!("Given twice: {name}")));
+            }
+        }
+        if form.metadata.len() > METADATA_MAX {
+            return Err(Failure::param("parameter_invalid", "metadata", "Metadata can have up to 50 keys"));
+        }
+        Ok(form)
+    }
+
+    /// The parameters in one order, whatever order they came in: what an idempotency key is bound to.
+    pub(crate) fn canonical(&self) -> Vec<u8> {
+        let mut text = url::form_urlencoded::Serializer::new(String::new());
+        text.extend_pairs(&self.fields);
+        text.extend_pairs(self.metadata.iter().map(|(name, value)| (format!("metadata[{name}]"), value)));
+        text.finish().into_bytes()
+    }
+
+    pub(crate) fn metadata(&mut self) -> BTreeMap<String, String> {
+        std::mem::take(&mut self.metadata)
+    }
+
+    pub(crate) fn text(&mut self, name: &str) -> Option<String> {
+        self.fields.remove(name).filter(|value| !value.is_empty())
+    }
+
+    pub(crate) fn required(&mut self, name: &str) -> Result<String, Failure> {
+        self.text(name).ok_or_else(|| missing(name))
+    }
+
+    /// An amount in minor units, at least 1.
+    pub(crate) fn amount(&mut self, name: &str) -> Result<Option<i64>, Failure> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let amount = text.parse().ok().filter(|amount| *amount >= 1);
+        let wrong = || Failure::param("parameter_invalid_integer", name, format!("Invalid integer: {text}"));
+        amount.map(Some).ok_or_else(wrong)
+    }
+
+    /// One of a few words; the first is the default.
+    pub(crate) fn choice(&mut self, name: &str, words: &[&'static str]) -> Result<&'static str, Failure> {
+        let text = self.text(name);
+        let word = text.as_deref().unwrap_or(words[0]);
+        let wrong =
+            || Failure::param("parameter_invalid", name, format!("Must be one of {}", words.join(", ")));
+        words.iter().find(|known| **known == word).copied().ok_or_else(wrong)
+    }
+
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        let Some(name) = self.fields.keys().next() else { return Ok(()) };
+        Err(Failure::param("parameter_unknown", name, format!("Received unknown parameter: {name}")))
+    }
+}
+
+pub(crate) fn missing(name: &str) -> Failure {
+    Failure::param("parameter_missing", name, format!("Missing required param: {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_parameters_does_not_count_and_their_values_do() {
+        let one = Form::parse(b"amount=5&metadata%5Bb%5D=2&metadata[a]=1").unwrap();
+        let two = Form::parse(b"metadata[a]=1&amount=5&metadata[b]=2").unwrap();
+        assert_eq!(one.canonical(), two.canonical());
+        assert_ne!(
+            one.canonical(),
+            Form::parse(b"metadata[a]=1&amount=6&metadata[b]=2").unwrap().canonical()
+        );
+    }
+
+    #[test]
+    fn wrong_parameters_are_named() {
+        let code = |failure: Failure| failure.body()["error"]["code"].as_str().unwrap().to_owned();
+        assert_eq!(code(Form::parse(b"a=1&a=2").unwrap_err()), "parameter_invalid");
+        for wrong in ["0", "-5", "1.5", "ten"] {
+            let mut form = Form::parse(format!("amount={wrong}").as_bytes()).unwrap();
+            assert_eq!(code(form.amount("amount").unwrap_err()), "parameter_invalid_integer");
+        }
+        assert_eq!(code(Form::default().required("currency").unwrap_err()), "parameter_missing");
+        assert_eq!(code(Form::parse(b"colour=red").unwrap().finish().unwrap_err()), "parameter_unknown");
+    }
+}

@@ -1,0 +1,37 @@
+//! A refund of a captured payment.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// A refund. The stand-in's refunds succeed at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refund {
+    pub(crate) id: String,
+    pub(crate) payment_intent: String,
+    pub(crate) charge: Option<String>,
+    /// Minor units.
+    pub(crate) amount: i64,
+    pub(crate) currency: String,
+    pub(crate) metadata: BTreeMap<String, String>,
+    /// Seconds since 1970.
+    pub(crate) created: i64,
+}
+
+impl Refund {
+    /// The object as the API shows it.
+    pub(crate) fn object(&self) -> Value {
+        json!({
+            "id": self.id,
+            "object": "refund",
+            "amount": self.amount,
+            "charge": self.charge,
+            "created": self.created,
+            "currency": self.currency,
+            "metadata": self.metadata,
+            "payment_intent": self.payment_intent,
+            "status": "succeeded",
+        })
+    }
+}

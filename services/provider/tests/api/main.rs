@@ -1,0 +1,8 @@
+//! The stand-in over HTTP: what it answers, what it never answers, and what its journal says.
+
+mod client;
+mod errors;
+mod journal;
+mod money;
+mod process;
+mod scripts;
