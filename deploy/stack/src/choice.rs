@@ -32,7 +32,10 @@ impl Choice {
             Self::External => {
                 "export DATABASE_URL=postgres://SUPERUSER:PASSWORD@HOST:5432/postgres KAFKA_BOOTSTRAP_SERVERS=HOST:9092"
             }
-            Self::Docker => "sudo apt-get install docker.io && sudo systemctl start docker",
+            Self::Docker => {
+                "sudo apt-get install docker.io && sudo systemctl start docker\n    \
+                 (no registry: name images of your own in BANYAN_POSTGRES_IMAGE and BANYAN_KAFKA_IMAGE)"
+            }
             Self::Native => "sudo apt-get install openjdk-17-jre-headless maven xz-utils postgresql",
         }
     }

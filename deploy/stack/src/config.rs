@@ -26,6 +26,8 @@ pub(crate) struct Config {
     /// `BANYAN_STACK_CACHE`: where fetched jars are kept; default `target/stack` of this checkout, else
     /// `~/.cache/banyan`, else a folder for temporary files.
     pub(crate) cache: PathBuf,
+    /// `MAVEN_OPTS`, which may name a proxy; we add to it.
+    pub(crate) maven_opts: String,
     /// `PATH`, for finding programs.
     pub(crate) path: Vec<PathBuf>,
 }
@@ -54,6 +56,7 @@ impl Config {
             docker_host: variable("DOCKER_HOST").unwrap_or_else(docker_socket),
             postgres_bin: postgres_bin(variable("BANYAN_POSTGRES_BIN")),
             cache: variable("BANYAN_STACK_CACHE").map_or_else(cache, PathBuf::from),
+            maven_opts: variable("MAVEN_OPTS").unwrap_or_default(),
             path: variable("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
         })
     }

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # The stack's guard: `sh -c "$(cat guard.sh)" banyan-stack-guard FOLDER`.
 #
 # Its standard input is a pipe that only the stack's owner holds. The owner writes down what it starts, one line

@@ -117,7 +117,7 @@ async fn jars(config: &Config) -> Result<PathBuf, Error> {
         .map_err(Error::io(format!("create {}", config.cache.display())))?;
     let _lock = lock(&config.cache.join("lock")).await?;
     if !ready.is_dir() {
-        fetch(&maven, &config.cache, &ready).await?;
+        fetch(&maven, config, &ready).await?;
     }
     Ok(ready)
 }
@@ -137,7 +137,8 @@ async fn lock(path: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-async fn fetch(maven: &Path, cache: &Path, ready: &Path) -> Result<(), Error> {
+async fn fetch(maven: &Path, config: &Config, ready: &Path) -> Result<(), Error> {
+    let cache = &config.cache;
     tracing::info!("fetching Apache Kafka and PostgreSQL from Maven Central (58 MB, once)");
     let folder = tempfile::Builder::new()
         .prefix("fetch-")
@@ -153,7 +154,7 @@ async fn fetch(maven: &Path, cache: &Path, ready: &Path) -> Result<(), Error> {
         .arg(format!("-Dstack.folder={}", folder.path().display()))
         .arg(format!("-Dpostgres.platform={platform}"))
         // No folder of performance data among the temporary ones.
-        .env("MAVEN_OPTS", "-XX:-UsePerfData")
+        .env("MAVEN_OPTS", format!("{} -XX:-UsePerfData", config.maven_opts))
         .current_dir(folder.path())
         .stdin(std::process::Stdio::null())
         .kill_on_drop(true)
