@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::Stack;
 use crate::cargo::{self, become_it, binaries};
+use crate::stack::Stack;
 
 /// The packages whose binaries the demo starts, and its own.
 const PACKAGES: [&str; 5] = ["app", "banyan", "payments-service", "provider", "tests"];

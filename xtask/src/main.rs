@@ -6,11 +6,12 @@
 mod cargo;
 mod check;
 mod demo;
+mod stack;
 mod test;
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 /// The commands of this repository.
 #[derive(Parser)]
@@ -32,30 +33,6 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-}
-
-/// Where PostgreSQL and Kafka come from.
-#[derive(Clone, Copy, ValueEnum)]
-enum Stack {
-    /// The first of the three below that works.
-    Auto,
-    /// The servers at DATABASE_URL and KAFKA_BOOTSTRAP_SERVERS.
-    External,
-    /// Containers of a Docker engine.
-    Docker,
-    /// Processes of its own: PostgreSQL's programs or a jar, and Kafka's jars on Java 17 or newer.
-    Native,
-}
-
-impl Stack {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::External => "external",
-            Self::Docker => "docker",
-            Self::Native => "native",
-        }
-    }
 }
 
 fn main() -> anyhow::Result<()> {

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use crate::Stack;
 use crate::cargo::{self, become_it, binaries};
+use crate::stack::Stack;
 
 /// Run all tests on one PostgreSQL and one Kafka, which are brought up for them.
 ///
