@@ -63,4 +63,18 @@ impl Orders {
     pub async fn list(&self, tenant: &str, page: Page<OrderId>) -> Result<Vec<Order>, Error> {
         store::list(&self.pool, tenant, page).await
     }
+
+    /// The payments of all tenants' orders with their tenants, by id, those after `after`: every payment that was ever
+    /// asked for.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn payments(
+        &self,
+        after: Option<PaymentId>,
+        limit: i64,
+    ) -> Result<Vec<(String, PaymentId)>, Error> {
+        let rows = store::payments(&self.pool, after, limit).await?;
+        Ok(rows.into_iter().map(|(tenant, id)| (tenant, PaymentId::from_uuid(id))).collect())
+    }
 }

@@ -105,6 +105,23 @@ pub(crate) async fn list(pool: &PgPool, tenant: &str, page: Page<OrderId>) -> Re
     rows.into_iter().map(Order::try_from).collect()
 }
 
+/// Tenants and payments of all orders, by payment.
+pub(crate) async fn payments(
+    pool: &PgPool,
+    after: Option<PaymentId>,
+    limit: i64,
+) -> Result<Vec<(String, Uuid)>, Error> {
+    let rows = sqlx::query_as(
+        "select tenant, payment_id from orders.orders
+         where ($1::uuid is null or payment_id > $1) order by payment_id limit $2",
+    )
+    .bind(after.map(PaymentId::uuid))
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    Ok(rows)
+}
+
 /// Stores an order without its lines; returns when, by the database.
 pub(crate) async fn insert(
     tx: &mut PgTransaction<'_>,

@@ -1,0 +1,200 @@
+//! Composition: which parts a process runs, what each gets, and how all end together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::payments::{Engine, Home, Limits, Local, NoBirths, Replicate, Stripe};
+use anyhow::Context as _;
+use catalog::Catalog;
+use chassis::health::Readiness;
+use chassis::listening::Listening;
+use chassis::service_token::Bearer;
+use chassis::token::{Issuer, Verifier};
+use chassis::{Shutdown, admin, server};
+use notifications::{QueueReceipt, QueueRefundReceipt};
+use orders::{FollowPayment, Orders};
+use outbox::{Inbox, Relay, Replica, kafka};
+use strangler::{Controller, Owners, control};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::token::{AUDIENCE, ISSUER, SERVICE, SERVICE_AUDIENCE};
+use crate::{
+    AtSource, Config, MIGRATION, MovingPayments, PaymentsDomain, Pools, Remote, RequestPayments, Roles, Shop,
+    controller, http, readiness,
+};
+
+/// How long connecting to the payments service may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What every part may need, made once.
+struct Parts {
+    pools: Pools,
+    /// Money transactions that outlive their request.
+    work: TaskTracker,
+    home: Home,
+    orders: Orders,
+    channel: Channel,
+    bearer: Bearer,
+    verifier: Verifier,
+}
+
+/// The parts that run. Each ends by itself or when the token is cancelled.
+struct Tasks {
+    running: JoinSet<(&'static str, anyhow::Result<()>)>,
+    shutdown: CancellationToken,
+}
+
+/// Runs the parts of `roles` until a signal, or until one of them ends.
+///
+/// # Errors
+/// The first part that failed, or what could not be started or did not end in time.
+pub async fn run(config: &Config, roles: Roles) -> anyhow::Result<()> {
+    let shutdown = Shutdown::listen(config.grace)?;
+    let parts = Parts::make(config)?;
+    let mut tasks = Tasks { running: JoinSet::new(), shutdown: shutdown.token() };
+    let readiness = Readiness::new();
+    readiness::databases(&readiness, &parts.pools);
+    let mut listening = Listening::default();
+    let mut admin_routes = axum::Router::new();
+    if roles.web {
+        let listener = TcpListener::bind(config.http_listen).await.context("MONOLITH_HTTP_LISTEN")?;
+        listening = listening.at("http", listener.local_addr()?);
+        parts.web(listener, &mut tasks);
+    }
+    if roles.relay {
+        let relay = Relay::new(parts.pools.outbox.clone(), kafka::sink(&config.kafka)?);
+        tasks.spawn("relay", relay.run(shutdown.token()));
+    }
+    if roles.inbox {
+        parts.inbox(&config.kafka, &mut tasks)?;
+    }
+    if roles.controller {
+        admin_routes = parts.controller(&mut tasks);
+    }
+    // A process with the API serves while Kafka is away; one without it has nothing else to do.
+    if !roles.web && (roles.relay || roles.inbox) {
+        readiness::kafka(&readiness, Arc::new(kafka::sink(&config.kafka)?));
+    }
+    let listener = TcpListener::bind(config.admin_listen).await.context("MONOLITH_ADMIN_LISTEN")?;
+    listening = listening.at("admin", listener.local_addr()?);
+    tasks.spawn("admin", server::serve(listener, admin::router(readiness, admin_routes), shutdown.token()));
+    listening.announce()?;
+    let ended = async {
+        let ended = tasks.join().await;
+        parts.finish().await;
+        ended
+    };
+    shutdown.run(ended).await?
+}
+
+impl Parts {
+    fn make(config: &Config) -> anyhow::Result<Self> {
+        let pools = Pools::open(&config.databases, config.pool_max)?;
+        let work = TaskTracker::new();
+        let requests = RequestPayments::new(Owners::new(MIGRATION, pools.orders.clone()));
+        let catalog = Catalog::new(pools.catalog.clone());
+        let orders = Orders::new(pools.orders.clone(), catalog, Arc::new(requests), work.clone());
+        let home = Home {
+            pool: pools.payments.clone(),
+            authority: Arc::new(AtSource(Owners::new(MIGRATION, pools.payments.clone()))),
+            provider: Arc::new(Stripe::new(config.provider.clone())?),
+        };
+        let service = Endpoint::from_shared(config.service.url.expose().to_owned())?;
+        Ok(Self {
+            pools,
+            work,
+            home,
+            orders,
+            channel: service.connect_timeout(CONNECT_TIMEOUT).connect_lazy(),
+            bearer: Bearer::new(Issuer::new(ISSUER, &config.token_key), SERVICE, SERVICE_AUDIENCE),
+            verifier: Verifier::new(ISSUER, AUDIENCE, &config.token_key),
+        })
+    }
+
+    fn web(&self, listener: TcpListener, tasks: &mut Tasks) {
+        let local = Arc::new(Local::new(self.home.clone(), self.work.clone()));
+        let remote = Arc::new(Remote::new(self.channel.clone(), self.bearer.clone()));
+        let owners = Owners::new(MIGRATION, self.pools.payments.clone());
+        let shop = Shop {
+            catalog: Catalog::new(self.pools.catalog.clone()),
+            orders: self.orders.clone(),
+            payments: Arc::new(MovingPayments::new(owners, local, remote, self.orders.clone())),
+        };
+        let router = http::router(shop, self.verifier.clone());
+        tasks.spawn("web", server::serve(listener, router, tasks.shutdown.clone()));
+    }
+
+    /// One consumer group per module, so that none waits for another.
+    fn inbox(&self, kafka: &kafka::Config, tasks: &mut Tasks) -> anyhow::Result<()> {
+        let shutdown = tasks.shutdown.clone();
+        let orders = Inbox::new(self.pools.orders.clone(), kafka::source(kafka, "monolith.orders")?)
+            .register(FollowPayment);
+        tasks.spawn("orders", orders.run(shutdown.clone()));
+        let receipts =
+            Inbox::new(self.pools.notifications.clone(), kafka::source(kafka, "monolith.notifications")?)
+                .register(QueueReceipt)
+                .register(QueueRefundReceipt);
+        tasks.spawn("notifications", receipts.run(shutdown.clone()));
+        let replicate = Replicate::new(self.home.authority.clone(), Arc::new(NoBirths));
+        let source = kafka::source(kafka, "monolith.payments")?;
+        let replica = Replica::new(self.pools.payments.clone(), source, "monolith.payments", replicate);
+        tasks.spawn("payments replica", replica.run(shutdown.clone()));
+        let engine = Engine::new(self.home.clone(), Limits::default());
+        tasks.spawn("payments engine", never_fails(engine.run(shutdown)));
+        Ok(())
+    }
+
+    fn controller(&self, tasks: &mut Tasks) -> axum::Router {
+        let Pools { payments, outbox, strangler, .. } = self.pools.clone();
+        let domain = Arc::new(PaymentsDomain::new(self.orders.clone(), payments, outbox));
+        let peer = Arc::new(control::Client::new(self.channel.clone(), self.bearer.clone()));
+        let controller = Controller::new(MIGRATION, strangler, domain, peer);
+        tasks.spawn("controller", never_fails(controller.clone().run(tasks.shutdown.clone())));
+        controller::routes(controller, self.verifier.clone())
+    }
+
+    /// Waits for transactions whose clients have gone, then for the connections.
+    async fn finish(&self) {
+        self.work.close();
+        self.work.wait().await;
+        self.pools.close().await;
+    }
+}
+
+impl Tasks {
+    fn spawn<E>(&mut self, name: &'static str, work: impl Future<Output = Result<(), E>> + Send + 'static)
+    where
+        anyhow::Error: From<E>,
+    {
+        self.running.spawn(async move { (name, work.await.map_err(anyhow::Error::from)) });
+    }
+
+    /// A part that ends, ends all: each is asked to, none is dropped in the middle of a transaction.
+    async fn join(&mut self) -> anyhow::Result<()> {
+        let mut result = Ok(());
+        while let Some(ended) = self.running.join_next().await {
+            let failed = match ended {
+                Ok((name, Ok(()))) if self.shutdown.is_cancelled() => {
+                    tracing::debug!(name, "a part ended");
+                    continue;
+                }
+                Ok((name, Ok(()))) => anyhow::anyhow!("{name} ended by itself"),
+                Ok((name, Err(error))) => error.context(format!("{name} failed")),
+                Err(error) => anyhow::Error::from(error).context("a part panicked"),
+            };
+            tracing::error!(error = format!("{failed:#}"), "the process ends");
+            self.shutdown.cancel();
+            result = result.and(Err(failed));
+        }
+        result
+    }
+}
+
+async fn never_fails(work: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
+    work.await;
+    Ok(())
+}

@@ -1,0 +1,261 @@
+//! The settings of this process.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ::payments::StripeConfig;
+use chassis::{Reader, Secret, Url, telemetry};
+use outbox::kafka;
+
+const DATABASE: &str = "a URL with a user of its own, such as postgres://orders:password@host/shop";
+
+/// What a running process needs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `MONOLITH_HTTP_LISTEN`: where the API listens; port 0 takes a free one.
+    pub http_listen: SocketAddr,
+    /// `MONOLITH_ADMIN_LISTEN`: where health and the migration's admin API listen; port 0 takes a free one.
+    pub admin_listen: SocketAddr,
+    /// One database URL per module.
+    pub databases: Databases,
+    /// `MONOLITH_DATABASE_POOL_MAX`: the most connections of each module's pool, 2 to 100; default 10.
+    pub pool_max: u32,
+    /// `MONOLITH_SHUTDOWN_GRACE`: how long the process may take to end; default 20 s.
+    pub grace: Duration,
+    /// `KAFKA_*`.
+    pub kafka: kafka::Config,
+    /// `TOKEN_SECRET`: signs and checks tokens, at least 32 bytes.
+    pub token_key: Secret,
+    /// `PROVIDER_*`.
+    pub provider: StripeConfig,
+    /// The payments service.
+    pub service: Service,
+    /// `LOG_FORMAT`, `RUST_LOG`.
+    pub telemetry: telemetry::Settings,
+}
+
+/// Where the payments service is.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// `PAYMENTS_SERVICE_URL`: its gRPC address. It may be down when this process starts.
+    pub url: Url,
+}
+
+/// The URL of each module, with its own login role.
+#[derive(Debug, Clone)]
+pub struct Databases {
+    /// `MONOLITH_CATALOG_DATABASE_URL`.
+    pub catalog: Url,
+    /// `MONOLITH_ORDERS_DATABASE_URL`.
+    pub orders: Url,
+    /// `MONOLITH_PAYMENTS_DATABASE_URL`.
+    pub payments: Url,
+    /// `MONOLITH_NOTIFICATIONS_DATABASE_URL`.
+    pub notifications: Url,
+    /// `MONOLITH_OUTBOX_DATABASE_URL`: the relay's role.
+    pub outbox: Url,
+    /// `MONOLITH_STRANGLER_DATABASE_URL`: the controller's role.
+    pub strangler: Url,
+}
+
+/// What `migrate` needs.
+#[derive(Debug, Clone)]
+pub struct MigrateConfig {
+    /// `MONOLITH_ADMIN_DATABASE_URL`: the owner of the database, who may create roles.
+    pub admin: Url,
+    /// The roles to make.
+    pub databases: Databases,
+    /// Where the topics are made.
+    pub kafka: kafka::Config,
+    /// `LOG_FORMAT`, `RUST_LOG`.
+    pub telemetry: telemetry::Settings,
+}
+
+impl Config {
+    /// Asks for every setting.
+    pub fn read(reader: &mut Reader) -> Option<Self> {
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let address = "an address and port, such as 0.0.0.0:8080; port 0 takes a free one";
+        let http_listen = reader.optional("MONOLITH_HTTP_LISTEN", free, address);
+        let admin_listen = reader.optional("MONOLITH_ADMIN_LISTEN", free, address);
+        let databases = Databases::read(reader);
+        let pool_max = reader.number("MONOLITH_DATABASE_POOL_MAX", 10, 2..=100);
+        let second = Duration::from_secs(1);
+        let grace = reader.duration("MONOLITH_SHUTDOWN_GRACE", 20 * second, second..=300 * second);
+        let kafka = kafka(reader);
+        let token_key = reader.signing_key("TOKEN_SECRET");
+        let provider = provider(reader);
+        let service = Service::read(reader);
+        let telemetry = telemetry::Settings::read(reader);
+        Some(Self {
+            http_listen,
+            admin_listen,
+            databases: databases?,
+            pool_max,
+            grace,
+            kafka: kafka?,
+            token_key: token_key?,
+            provider: provider?,
+            service: service?,
+            telemetry,
+        })
+    }
+}
+
+impl MigrateConfig {
+    /// Asks for every setting.
+    pub fn read(reader: &mut Reader) -> Option<Self> {
+        let owner = "the URL of the database's owner, who may create roles";
+        let admin = reader.url("MONOLITH_ADMIN_DATABASE_URL", &["postgres", "postgresql"], owner);
+        let databases = Databases::read(reader);
+        let kafka = kafka(reader);
+        let telemetry = telemetry::Settings::read(reader);
+        Some(Self { admin: admin?, databases: databases?, kafka: kafka?, telemetry })
+    }
+}
+
+impl Databases {
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let mut url = |name| reader.url(name, &["postgres", "postgresql"], DATABASE);
+        let catalog = url("MONOLITH_CATALOG_DATABASE_URL");
+        let orders = url("MONOLITH_ORDERS_DATABASE_URL");
+        let payments = url("MONOLITH_PAYMENTS_DATABASE_URL");
+        let notifications = url("MONOLITH_NOTIFICATIONS_DATABASE_URL");
+        let outbox = url("MONOLITH_OUTBOX_DATABASE_URL");
+        let strangler = url("MONOLITH_STRANGLER_DATABASE_URL");
+        let databases = Self {
+            catalog: catalog?,
+            orders: orders?,
+            payments: payments?,
+            notifications: notifications?,
+            outbox: outbox?,
+            strangler: strangler?,
+        };
+        databases.check_roles(reader);
+        Some(databases)
+    }
+
+    /// Two modules with one role could read each other's tables.
+    fn check_roles(&self, reader: &mut Reader) {
+        let named = self.named();
+        for (n, (name, url)) in named.iter().enumerate() {
+            if named[..n].iter().any(|(_, earlier)| earlier.username() == url.username()) {
+                reader.reject(name, "the user is another module's", DATABASE);
+            }
+        }
+    }
+
+    /// Each with its setting.
+    fn named(&self) -> [(&'static str, &Url); 6] {
+        [
+            ("MONOLITH_CATALOG_DATABASE_URL", &self.catalog),
+            ("MONOLITH_ORDERS_DATABASE_URL", &self.orders),
+            ("MONOLITH_PAYMENTS_DATABASE_URL", &self.payments),
+            ("MONOLITH_NOTIFICATIONS_DATABASE_URL", &self.notifications),
+            ("MONOLITH_OUTBOX_DATABASE_URL", &self.outbox),
+            ("MONOLITH_STRANGLER_DATABASE_URL", &self.strangler),
+        ]
+    }
+
+    /// All of them.
+    pub(crate) fn urls(&self) -> [&Url; 6] {
+        self.named().map(|(_, url)| url)
+    }
+}
+
+impl Service {
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let text = reader.optional(
+            "PAYMENTS_SERVICE_URL",
+            "http://127.0.0.1:50051".to_owned(),
+            "a URL such as http://payments:50051",
+        );
+        match text.parse::<Url>() {
+            Ok(url) if url.scheme() == "http" => Some(Self { url }),
+            _ => {
+                reader.reject(
+                    "PAYMENTS_SERVICE_URL",
+                    "not understood",
+                    "a URL such as http://payments:50051",
+                );
+                None
+            }
+        }
+    }
+}
+
+fn kafka(reader: &mut Reader) -> Option<kafka::Config> {
+    let servers =
+        reader.required::<String>("KAFKA_BOOTSTRAP_SERVERS", "host:port, several separated by commas");
+    let prefix =
+        reader.optional("KAFKA_TOPIC_PREFIX", String::new(), "text before each topic and group name");
+    let instance_id = reader.maybe::<String>(
+        "KAFKA_INSTANCE_ID",
+        "a new member at each start",
+        "a name that is unique per process and survives its restart",
+    );
+    Some(kafka::Config {
+        bootstrap_servers: servers?,
+        topic_prefix: prefix,
+        instance_id,
+        client_id: "monolith".to_owned(),
+    })
+}
+
+fn provider(reader: &mut Reader) -> Option<StripeConfig> {
+    let url = reader.url("PROVIDER_URL", &["http", "https"], "a URL such as https://api.stripe.com");
+    let secret_key = reader.secret("PROVIDER_SECRET_KEY", "the provider's secret key (sk_..)");
+    let (low, high) = (Duration::from_millis(50), Duration::from_secs(60));
+    let timeout = reader.duration("PROVIDER_TIMEOUT", Duration::from_secs(2), low..=high);
+    Some(StripeConfig { url: url?, secret_key: secret_key?, timeout })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Vec<(String, String)> {
+        let modules = ["CATALOG", "ORDERS", "PAYMENTS", "NOTIFICATIONS", "OUTBOX", "STRANGLER"];
+        let databases = modules.map(|module| {
+            let url = format!("postgres://{}:s3cret@127.0.0.1/shop", module.to_lowercase());
+            (format!("MONOLITH_{module}_DATABASE_URL"), url)
+        });
+        let rest = [
+            ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"),
+            ("TOKEN_SECRET", "a key of thirty-two bytes at least"),
+            ("PROVIDER_URL", "http://127.0.0.1:12111"),
+            ("PROVIDER_SECRET_KEY", "sk_test"),
+        ];
+        databases.into_iter().chain(rest.map(|(name, value)| (name.into(), value.into()))).collect()
+    }
+
+    fn read(settings: Vec<(String, String)>) -> Result<Config, String> {
+        chassis::config::read(Reader::from_pairs(settings), Config::read).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_needed_is_enough() {
+        let config = read(settings()).unwrap();
+        assert_eq!(config.service.url.expose(), "http://127.0.0.1:50051/");
+        assert_eq!((config.pool_max, config.http_listen.port()), (10, 0));
+    }
+
+    #[test]
+    fn every_bad_setting_is_named_and_no_password_shows() {
+        let mut settings = settings();
+        settings.retain(|(name, _)| name != "KAFKA_BOOTSTRAP_SERVERS");
+        settings.push(("MONOLITH_ORDERS_DATABASE_URL".into(), "postgres://catalog:s3cret@h/shop".into()));
+        settings.push(("TOKEN_SECRET".into(), "short".into()));
+        settings.push(("PAYMENTS_SERVICE_URL".into(), "50051".into()));
+        let error = read(settings).unwrap_err();
+        for part in [
+            "KAFKA_BOOTSTRAP_SERVERS: not set",
+            "MONOLITH_ORDERS_DATABASE_URL=postgres://catalog:***@h/shop: the user is another module's",
+            "TOKEN_SECRET=***: too short",
+            "PAYMENTS_SERVICE_URL=50051: not understood",
+        ] {
+            assert!(error.contains(part), "{part} is not in\n{error}");
+        }
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}

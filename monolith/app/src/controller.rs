@@ -1,0 +1,133 @@
+//! The admin API of the migration: what `banyan` talks to. Operators only, on the admin listener.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use chassis::problem::FieldError;
+use chassis::token::{Verifier, guard};
+use chassis::{Caller, Json, Path, Problem, Role, fault};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use strangler::{Advance, Back, Controller, Error, Gate, Held, Plan, Refusal, Status, Step, Why};
+
+/// When an operator may try again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The routes. The path names the migration this process controls; no other is known.
+pub(crate) fn routes(controller: Controller, verifier: Verifier) -> Router {
+    let base = format!("/admin/migrations/{}", controller.migration());
+    let routes = Router::new()
+        .route(&base, get(status))
+        .route(&format!("{base}/plan"), get(plan))
+        .route(&format!("{base}/advance"), post(advance))
+        .route(&format!("{base}/hold"), post(hold))
+        .route(&format!("{base}/rollback"), post(rollback))
+        .route(&format!("{base}/keys/{{key}}"), get(why))
+        .with_state(controller);
+    guard(routes, verifier)
+}
+
+/// Why an operator holds.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Hold {
+    reason: String,
+}
+
+type Answer<T> = Result<axum::Json<T>, Failure>;
+
+async fn status(State(controller): State<Controller>, caller: Caller) -> Answer<Status> {
+    operator(&caller)?;
+    Ok(axum::Json(controller.status().await?))
+}
+
+async fn plan(State(controller): State<Controller>, caller: Caller) -> Answer<Plan> {
+    operator(&caller)?;
+    Ok(axum::Json(Box::pin(controller.plan()).await?))
+}
+
+async fn advance(
+    State(controller): State<Controller>,
+    caller: Caller,
+    Json(step): Json<Advance>,
+) -> Answer<Step> {
+    operator(&caller)?;
+    Ok(axum::Json(Box::pin(controller.advance(&step, &caller.subject)).await?))
+}
+
+async fn hold(State(controller): State<Controller>, caller: Caller, Json(hold): Json<Hold>) -> Answer<Held> {
+    operator(&caller)?;
+    Ok(axum::Json(controller.hold(&hold.reason, &caller.subject).await?))
+}
+
+async fn rollback(State(controller): State<Controller>, caller: Caller) -> Answer<Back> {
+    operator(&caller)?;
+    Ok(axum::Json(controller.rollback(&caller.subject).await?))
+}
+
+async fn why(State(controller): State<Controller>, caller: Caller, Path(key): Path<String>) -> Answer<Why> {
+    operator(&caller)?;
+    Ok(axum::Json(controller.why(&key).await?))
+}
+
+fn operator(caller: &Caller) -> Result<(), Failure> {
+    Ok(caller.require(&[Role::Operator])?)
+}
+
+/// A problem; a refused step's also says the rule, the way on and the gates.
+#[derive(Debug)]
+enum Failure {
+    Problem(Problem),
+    Refused(Refusal),
+}
+
+#[derive(Serialize)]
+struct Refused {
+    #[serde(flatten)]
+    problem: Problem,
+    #[serde(flatten)]
+    refusal: Refusal,
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::Refused(refusal) => Self::Refused(refusal),
+            Error::NotInThisVersion { what, way_on } => {
+                let rule = format!("not in this version: {what}");
+                Self::Refused(Refusal { rule, way_on, gates: Vec::<Gate>::new() })
+            }
+            Error::Invalid { field, reason } => {
+                Self::Problem(Problem::validation([FieldError::new(format!("/{field}"), reason)]))
+            }
+            Error::UnknownKey { .. } | Error::UnknownMigration(_) => Self::Problem(Problem::not_found(text)),
+            Error::Changed(_) => Self::Problem(Problem::conflict(text)),
+            Error::Busy(_) | Error::Moving { .. } | Error::Domain(_) => {
+                Self::Problem(Problem::unavailable(text, RETRY_AFTER))
+            }
+            error => Self::Problem(fault::problem(&error)),
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let refusal = match self {
+            Self::Problem(problem) => return problem.into_response(),
+            Self::Refused(refusal) => refusal,
+        };
+        let detail = format!("{}; {}", refusal.rule, refusal.way_on);
+        let problem = Problem::new(StatusCode::CONFLICT, "step-refused", "The step was refused", detail);
+        let media = [("content-type", "application/problem+json")];
+        (StatusCode::CONFLICT, media, axum::Json(Refused { problem, refusal })).into_response()
+    }
+}

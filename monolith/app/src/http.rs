@@ -1,0 +1,60 @@
+//! The HTTP API: the modules' routes behind one token check, and their OpenAPI description.
+
+mod payments;
+
+use std::sync::Arc;
+
+use ::payments::Desk;
+use axum::Router;
+use axum::routing::get;
+use catalog::Catalog;
+use chassis::server;
+use chassis::token::{Verifier, guard};
+use orders::Orders;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa_axum::router::OpenApiRouter;
+
+/// What the API serves.
+#[derive(Clone)]
+pub struct Shop {
+    /// Products.
+    pub catalog: Catalog,
+    /// Orders.
+    pub orders: Orders,
+    /// Payments, at whichever home.
+    pub payments: Arc<dyn Desk>,
+}
+
+/// The API. Every route but its description needs a token.
+pub fn router(shop: Shop, verifier: Verifier) -> Router {
+    let (routes, api) = described(shop);
+    let api = Arc::new(api);
+    let describe = get(move || async move { axum::Json(api.as_ref().clone()) });
+    server::edge(guard(routes, verifier).merge(Router::new().route("/openapi.json", describe)))
+}
+
+/// The description of the API, as `GET /openapi.json` gives it.
+pub fn openapi(shop: Shop) -> OpenApi {
+    described(shop).1
+}
+
+fn described(shop: Shop) -> (Router, OpenApi) {
+    let info = InfoBuilder::new()
+        .title("Banyan's shop")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(
+            "Products, orders and payments of one tenant, named by the token. Errors are RFC 9457 problems.",
+        ))
+        .build();
+    let token =
+        SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build());
+    let mut components = Components::new();
+    components.add_security_scheme("token", token);
+    let api = OpenApiBuilder::new().info(info).components(Some(components)).build();
+    OpenApiRouter::with_openapi(api)
+        .merge(catalog::router(shop.catalog))
+        .merge(orders::router(shop.orders))
+        .merge(payments::router(shop.payments))
+        .split_for_parts()
+}

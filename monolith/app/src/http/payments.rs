@@ -1,0 +1,203 @@
+//! `GET /v1/payments`, `GET /v1/payments/{id}`, `POST /v1/payments/{id}/capture|void|refunds`.
+
+mod body;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use chassis::problem::FieldError;
+use chassis::{Caller, Idempotent, Page, Path, Problem, Role, fault};
+use payments::{Capture, Desk, Epoch, Error, IdempotencyKey, Payment, Refund, Tenant, Void};
+use proto::PaymentId;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use self::body::{Amount, CommandAnswers, Nothing, PaymentBody, PaymentPage};
+
+/// When a client may ask again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+const READERS: &[Role] = &[Role::Customer, Role::Merchant];
+const WRITERS: &[Role] = &[Role::Merchant];
+
+/// The epoch is the seam's to find out.
+const UNKNOWN_EPOCH: Epoch = Epoch(0);
+
+type Payments = Arc<dyn Desk>;
+
+/// The routes of payments, without their token check.
+pub(super) fn router(payments: Payments) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(list_payments))
+        .routes(routes!(get_payment))
+        .routes(routes!(capture_payment))
+        .routes(routes!(void_payment))
+        .routes(routes!(refund_payment))
+        .with_state(payments)
+}
+
+/// Lists the tenant's payments, newest first. A page may be a moment behind what `GET /v1/payments/{id}` says.
+#[utoipa::path(
+    get, path = "/v1/payments", tag = "payments", security(("token" = [])),
+    params(
+        ("limit" = Option<u16>, Query, description = "entries of a page, 1 to 200; default 50", minimum = 1, maximum = 200),
+        ("after" = Option<Uuid>, Query, description = "`next` of the page before"),
+    ),
+    responses(
+        (status = 200, body = PaymentPage),
+        (status = 400, description = "limit or after can't be read", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "no valid token", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "needs the role customer or merchant", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "try again", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn list_payments(
+    State(payments): State<Payments>,
+    caller: Caller,
+    page: Page<PaymentId>,
+) -> Result<Json<PaymentPage>, Problem> {
+    caller.require(READERS)?;
+    let part = payments::Page { size: page.limit, after: page.after };
+    let found = payments.list(&tenant(&caller)?, part).await.map_err(problem)?;
+    let next = page.next(&found, |payment| payment.id.uuid());
+    Ok(Json(PaymentPage { payments: found.into_iter().map(PaymentBody::from).collect(), next }))
+}
+
+/// Reads a payment at its owner.
+#[utoipa::path(
+    get, path = "/v1/payments/{id}", tag = "payments", security(("token" = [])), params(("id" = Uuid, Path)),
+    responses(
+        (status = 200, body = PaymentBody),
+        (status = 401, description = "no valid token", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "needs the role customer or merchant", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "no such payment, or another tenant's", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "try again", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn get_payment(
+    State(payments): State<Payments>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+) -> Result<Json<PaymentBody>, Problem> {
+    caller.require(READERS)?;
+    let payment = payments.find(&tenant(&caller)?, PaymentId::from_uuid(id)).await.map_err(problem)?;
+    Ok(Json(payment.into()))
+}
+
+/// Captures an authorized payment, in whole or in part; what is not captured is released.
+#[utoipa::path(
+    post, path = "/v1/payments/{id}/capture", tag = "payments", security(("token" = [])), request_body = Amount,
+    params(
+        ("id" = Uuid, Path),
+        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, new for each capture"),
+    ),
+    responses(CommandAnswers)
+)]
+async fn capture_payment(
+    State(payments): State<Payments>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    request: Idempotent<Amount>,
+) -> Result<Response, Problem> {
+    caller.require(WRITERS)?;
+    let capture = Capture {
+        tenant: tenant(&caller)?,
+        payment: PaymentId::from_uuid(id),
+        amount_minor: request.body.amount_minor,
+        key: key(&request)?,
+    };
+    answer(payments.capture(&capture, UNKNOWN_EPOCH).await)
+}
+
+/// Releases an authorized payment. The body is `{}`.
+#[utoipa::path(
+    post, path = "/v1/payments/{id}/void", tag = "payments", security(("token" = [])), request_body = Nothing,
+    params(
+        ("id" = Uuid, Path),
+        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, new for each void"),
+    ),
+    responses(CommandAnswers)
+)]
+async fn void_payment(
+    State(payments): State<Payments>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    request: Idempotent<Nothing>,
+) -> Result<Response, Problem> {
+    caller.require(WRITERS)?;
+    let void = Void { tenant: tenant(&caller)?, payment: PaymentId::from_uuid(id), key: key(&request)? };
+    answer(payments.void(&void, UNKNOWN_EPOCH).await)
+}
+
+/// Returns captured money, in whole or in part.
+#[utoipa::path(
+    post, path = "/v1/payments/{id}/refunds", tag = "payments", security(("token" = [])), request_body = Amount,
+    params(
+        ("id" = Uuid, Path),
+        ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, new for each refund"),
+    ),
+    responses(CommandAnswers)
+)]
+async fn refund_payment(
+    State(payments): State<Payments>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    request: Idempotent<Amount>,
+) -> Result<Response, Problem> {
+    caller.require(WRITERS)?;
+    let refund = Refund {
+        tenant: tenant(&caller)?,
+        payment: PaymentId::from_uuid(id),
+        amount_minor: request.body.amount_minor,
+        key: key(&request)?,
+    };
+    answer(payments.refund(&refund, UNKNOWN_EPOCH).await)
+}
+
+fn tenant(caller: &Caller) -> Result<Tenant, Problem> {
+    caller.tenant.parse().map_err(|_| Problem::unauthenticated("the token names no tenant that can be"))
+}
+
+fn key<T>(request: &Idempotent<T>) -> Result<IdempotencyKey, Problem> {
+    request.key.0.parse().map_err(problem)
+}
+
+fn answer(done: Result<Payment, Error>) -> Result<Response, Problem> {
+    match done {
+        Ok(payment) => Ok(Json(PaymentBody::from(payment)).into_response()),
+        Err(Error::OutcomePending(payment)) => {
+            Ok((StatusCode::ACCEPTED, Json(PaymentBody::from(*payment))).into_response())
+        }
+        Err(error) => Err(problem(error)),
+    }
+}
+
+fn problem(error: Error) -> Problem {
+    match error {
+        Error::NotFound => Problem::not_found("there is no such payment"),
+        Error::Refused(refusal) => Problem::new(
+            StatusCode::CONFLICT,
+            "payment-refused",
+            "The payment does not allow this",
+            refusal.to_string(),
+        ),
+        Error::Invalid(violations) => Problem::validation(
+            violations.into_iter().map(|it| FieldError::new(format!("/{}", it.field), it.reason)),
+        ),
+        Error::InFlight => Problem::in_flight(RETRY_AFTER),
+        Error::KeyReused => Problem::key_reused(),
+        Error::NotOwner | Error::Busy(_) | Error::Behind { .. } => {
+            Problem::unavailable("the payment is busy; repeat the same request", RETRY_AFTER)
+        }
+        Error::Unavailable(_) => {
+            tracing::warn!(%error, "payments could not serve a request");
+            Problem::unavailable("payments can't answer now; repeat the same request", RETRY_AFTER)
+        }
+        error => fault::problem(&error),
+    }
+}

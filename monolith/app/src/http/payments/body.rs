@@ -1,0 +1,153 @@
+//! The bodies of payments' routes.
+
+use chassis::Problem;
+use payments::{Payment, Status};
+use proto::Money;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::{IntoResponses, ToSchema};
+use uuid::Uuid;
+
+/// How much.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Amount {
+    /// Minor units of the payment's currency; left out: all there is.
+    #[schema(minimum = 1, example = 1290)]
+    pub(super) amount_minor: Option<i64>,
+}
+
+/// An empty object.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+/// A payment.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Payment)]
+pub(super) struct PaymentBody {
+    id: Uuid,
+    order_id: Uuid,
+    status: StatusBody,
+    amount: MoneyBody,
+    /// Minor units reserved, or taken, at the provider.
+    authorized_minor: i64,
+    /// Minor units taken.
+    captured_minor: i64,
+    /// Minor units returned.
+    refunded_minor: i64,
+    #[serde(with = "time::serde::rfc3339")]
+    requested_at: OffsetDateTime,
+    /// Grows with each change.
+    version: i64,
+    /// A command was accepted whose outcome is not known yet.
+    outcome_pending: bool,
+}
+
+/// How far a payment is.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = PaymentStatus)]
+enum StatusBody {
+    Requested,
+    Authorized,
+    Captured,
+    Declined,
+    Voided,
+    Refunded,
+}
+
+/// An amount in minor units of a currency.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Money)]
+struct MoneyBody {
+    /// Minor units: cents for EUR.
+    #[schema(example = 1290)]
+    minor: i64,
+    /// ISO 4217.
+    #[schema(example = "EUR")]
+    currency: String,
+}
+
+/// A page of payments.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PaymentPage {
+    pub(super) payments: Vec<PaymentBody>,
+    /// Send it as `after` for the next page; `null` on the last one.
+    pub(super) next: Option<Uuid>,
+}
+
+/// What a command is answered with; for the description only.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "describes the answers, is none")]
+pub(super) enum CommandAnswers {
+    /// done
+    #[response(status = 200)]
+    Done(#[to_schema] PaymentBody),
+    /// accepted; the provider's answer is not known yet, read the payment later
+    #[response(status = 202)]
+    Pending(#[to_schema] PaymentBody),
+    /// broken JSON, wrong types, no key
+    #[response(status = 400, content_type = "application/problem+json")]
+    Malformed(#[to_schema] Problem),
+    /// no valid token
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthenticated(#[to_schema] Problem),
+    /// needs the role merchant
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(#[to_schema] Problem),
+    /// no such payment, or another tenant's
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(#[to_schema] Problem),
+    /// its state does not allow it, or the first request with this key is in flight
+    #[response(status = 409, content_type = "application/problem+json")]
+    Conflict(#[to_schema] Problem),
+    /// the body is over 64 KiB
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(#[to_schema] Problem),
+    /// not JSON
+    #[response(status = 415, content_type = "application/problem+json")]
+    UnsupportedMediaType(#[to_schema] Problem),
+    /// a rule is broken, or the key belongs to another request
+    #[response(status = 422, content_type = "application/problem+json")]
+    Invalid(#[to_schema] Problem),
+    /// try again
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(#[to_schema] Problem),
+}
+
+impl From<Payment> for PaymentBody {
+    fn from(payment: Payment) -> Self {
+        Self {
+            id: payment.id.uuid(),
+            order_id: payment.order.uuid(),
+            status: payment.status.into(),
+            amount: payment.amount.into(),
+            authorized_minor: payment.authorized_minor,
+            captured_minor: payment.captured_minor,
+            refunded_minor: payment.refunded_minor,
+            requested_at: payment.requested_at,
+            version: payment.version,
+            outcome_pending: payment.outcome_pending,
+        }
+    }
+}
+
+impl From<Status> for StatusBody {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Requested => Self::Requested,
+            Status::Authorized => Self::Authorized,
+            Status::Captured => Self::Captured,
+            Status::Declined => Self::Declined,
+            Status::Voided => Self::Voided,
+            Status::Refunded => Self::Refunded,
+        }
+    }
+}
+
+impl From<Money> for MoneyBody {
+    fn from(money: Money) -> Self {
+        Self { minor: money.minor, currency: money.currency.to_string() }
+    }
+}

@@ -1,0 +1,88 @@
+//! Schemas, login roles and their rights, topics.
+
+use anyhow::Context as _;
+use chassis::database::{PoolOptions, pool};
+use chassis::migrations::Migrations;
+use chassis::role::ensure_role;
+use outbox::kafka::create_topics;
+use proto::{ORDERS, PAYMENTS};
+use sqlx::PgPool;
+use sqlx::migrate::Migrator;
+
+use crate::{Databases, MIGRATION, MigrateConfig};
+
+/// How many partitions a topic gets: the most consumers of one group that share its work.
+const PARTITIONS: i32 = 6;
+
+static STRANGLER: Migrator = strangler::SOURCE_MIGRATOR;
+
+/// All schemas of this database, in the order in which they are made.
+pub(crate) fn schemas() -> [Migrations; 6] {
+    [
+        Migrations::new("outbox", &outbox::MIGRATOR),
+        Migrations::new("strangler", &STRANGLER),
+        catalog::migrations(),
+        orders::migrations(),
+        Migrations::new("payments", &payments::MIGRATOR),
+        notifications::migrations(),
+    ]
+}
+
+/// Brings everything up to date, and gives the tenants in `seed` the demo products. May be repeated, and run twice at
+/// once.
+///
+/// # Errors
+/// What can't be made, and why. What was made before stays.
+pub async fn migrate(config: &MigrateConfig, seed: &[String]) -> anyhow::Result<()> {
+    let admin = pool(&config.admin, &PoolOptions::new("monolith.migrate", 2))?;
+    for schema in schemas() {
+        schema.apply(&admin).await?;
+    }
+    strangler::define(&admin, MIGRATION).await?;
+    for url in config.databases.urls() {
+        ensure_role(&admin, url).await?;
+    }
+    grant(&admin, &config.databases).await?;
+    for tenant in seed {
+        catalog::seed(&admin, tenant).await.with_context(|| format!("tenant {tenant} got no products"))?;
+    }
+    admin.close().await;
+    create_topics(&config.kafka, &[ORDERS, PAYMENTS], PARTITIONS)
+        .await
+        .context("the topics could not be made")?;
+    tracing::info!("schemas, roles and topics are up to date");
+    Ok(())
+}
+
+/// A module's role may use its own tables and call the functions named here; nothing else.
+async fn grant(admin: &PgPool, databases: &Databases) -> anyhow::Result<()> {
+    let [catalog, orders, payments, notifications, relay, controller] =
+        databases.urls().map(|url| url.username());
+    catalog::grant(admin, &catalog).await?;
+    orders::grant(admin, &orders).await?;
+    payments::grant(admin, &payments).await?;
+    notifications::grant(admin, &notifications).await?;
+    for (role, origin) in [
+        (&catalog, "monolith.catalog"),
+        (&orders, "monolith.orders"),
+        (&payments, "monolith.payments"),
+        (&notifications, "monolith.notifications"),
+    ] {
+        outbox::grant_module(admin, role, origin).await?;
+    }
+    outbox::grant_relay(admin, &relay).await?;
+    strangler::grant_assigner(admin, &orders).await?;
+    strangler::grant_writer(admin, &payments).await?;
+    strangler::grant_controller(admin, &controller).await?;
+    readable(admin, &[("outbox", &relay), ("strangler", &controller), ("payments", &payments)]).await
+}
+
+/// The bookkeeping of these schemas, for readiness; the others' `grant` includes it.
+async fn readable(admin: &PgPool, roles: &[(&str, &String)]) -> anyhow::Result<()> {
+    for schema in schemas() {
+        for (_, role) in roles.iter().filter(|(name, _)| *name == schema.schema()) {
+            schema.readable_by(admin, role).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! The extraction of payments: the only file that knows both homes.
+//!
+//! A payment is born by [`RequestPayments`], inside the transaction of its order; [`AtSource`] locks its owner inside each
+//! write of this home; [`MovingPayments`] sends what callers ask to the home that owns it. [`PaymentsDomain`] is what the
+//! migration's controller needs to know.
+
+use std::sync::Arc;
+
+use ::payments::{Capture, Desk, Epoch, Error, Page, Payment, Refund, Replicate, Status, Tenant, Void};
+use async_trait::async_trait;
+use orders::{Order, Orders, PaymentRequest};
+use outbox::{BoxError, StateTransfer as _};
+use proto::{Money, PAYMENTS, PaymentId, events};
+use sqlx::PgPool;
+use sqlx::postgres::PgTransaction;
+use strangler::{Answer, Applied, Home, Key, Owners, Seam};
+use time::OffsetDateTime;
+
+/// The name of the migration.
+pub const MIGRATION: &str = "payments";
+
+/// Opens payments for orders.
+#[derive(Debug, Clone)]
+pub struct RequestPayments {
+    owners: Owners,
+}
+
+/// Who may write a payment, as this home sees it: its owner row, locked until the writing transaction ends.
+#[derive(Debug, Clone)]
+pub struct AtSource(pub Owners);
+
+/// The desk of both homes.
+pub struct MovingPayments {
+    seam: Seam<Desks>,
+    local: Arc<dyn Desk>,
+    orders: Orders,
+}
+
+/// Payments, as the migration's controller sees them here.
+#[derive(Clone)]
+pub struct PaymentsDomain {
+    orders: Orders,
+    payments: PgPool,
+    /// Its role may read cursors.
+    outbox: PgPool,
+}
+
+/// What the seam needs to know of the two desks.
+#[derive(Debug)]
+struct Desks;
+
+impl RequestPayments {
+    /// The role of the owners' pool needs to assign owners and to publish.
+    pub fn new(owners: Owners) -> Self {
+        Self { owners }
+    }
+}
+
+#[async_trait]
+impl orders::Payments for RequestPayments {
+    /// Decides and stores who owns the new payment, then opens its stream. Until the order's transaction ends the
+    /// migration's policy can't change.
+    async fn request(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        request: &PaymentRequest,
+    ) -> Result<PaymentId, BoxError> {
+        let payment = PaymentId::new();
+        let owner = self.owners.assign(tx, &request.tenant, &payment.to_string()).await?;
+        let version = outbox::publish(tx, &requested(payment, request, &owner)?).await?;
+        if version != 1 {
+            return Err(format!("the stream of the new payment {payment} begins at version {version}").into());
+        }
+        Ok(payment)
+    }
+}
+
+fn requested(
+    payment: PaymentId,
+    request: &PaymentRequest,
+    owner: &strangler::Ownership,
+) -> Result<events::PaymentRequested, BoxError> {
+    let capture_method = match request.capture_method {
+        orders::CaptureMethod::Automatic => events::CaptureMethod::Automatic,
+        orders::CaptureMethod::Manual => events::CaptureMethod::Manual,
+    };
+    let now_ms = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+    Ok(events::PaymentRequested {
+        payment_id: payment.to_string(),
+        tenant: request.tenant.clone(),
+        order_id: request.order.to_string(),
+        amount: Some(request.amount.into()),
+        capture_method: capture_method.into(),
+        payment_method: request.payment_method.clone(),
+        owner: owner.home.name().to_owned(),
+        epoch: owner.epoch.get(),
+        requested_at_ms: i64::try_from(now_ms)?,
+    })
+}
+
+#[async_trait]
+impl ::payments::Authority for AtSource {
+    async fn lock(&self, tx: &mut PgTransaction<'_>, payment: PaymentId) -> Result<Epoch, Error> {
+        let epoch = self.0.lock(tx, &payment.to_string()).await.map_err(authority)?;
+        Ok(Epoch(epoch.get()))
+    }
+
+    async fn owns(&self, tx: &mut PgTransaction<'_>, payment: PaymentId) -> Result<bool, Error> {
+        self.0.holds(tx, &payment.to_string()).await.map_err(authority)
+    }
+}
+
+fn authority(error: strangler::Error) -> Error {
+    match error {
+        strangler::Error::NotOwner { .. } => Error::NotOwner,
+        strangler::Error::Database(error) => Error::Database(error),
+        error if error.is_retryable() => Error::Busy("it changes its owner"),
+        error => Error::Authority(error.into()),
+    }
+}
+
+impl strangler::Homes for Desks {
+    type Desk = dyn Desk;
+    type Error = Error;
+
+    fn answer(error: &Error, _: Home) -> Answer {
+        match error {
+            Error::NotOwner => Answer::NotOwner,
+            Error::Busy(_) | Error::Behind { .. } => Answer::Moving,
+            // `Unavailable` and the database's failures may come after the command was committed: the caller decides.
+            _ => Answer::Final,
+        }
+    }
+
+    fn unroutable(error: strangler::Error) -> Error {
+        match error {
+            strangler::Error::UnknownKey { .. } => Error::NotFound,
+            error => authority(error),
+        }
+    }
+}
+
+impl MovingPayments {
+    /// The desks of both homes behind one. The role of the owners' pool may find owners.
+    pub fn new(owners: Owners, local: Arc<dyn Desk>, remote: Arc<dyn Desk>, orders: Orders) -> Self {
+        Self { seam: Seam::new(owners, Arc::clone(&local), remote), local, orders }
+    }
+
+    /// The order of a payment. Every payment has one, so this tells a payment that does not exist, or is another tenant's,
+    /// from one that a home does not know yet.
+    async fn order(&self, tenant: &Tenant, payment: PaymentId) -> Result<Order, Error> {
+        self.orders.find_by_payment(tenant.as_str(), payment).await.map_err(|error| match error {
+            orders::Error::NotFound => Error::NotFound,
+            orders::Error::Database(error) => Error::Database(error),
+            error => Error::Unavailable(error.to_string()),
+        })
+    }
+}
+
+#[async_trait]
+impl Desk for MovingPayments {
+    /// Asks the owner. A home that has not applied the payment's first event yet does not know it: then the replica here is
+    /// asked, and at last the order's row.
+    async fn find(&self, tenant: &Tenant, id: PaymentId) -> Result<Payment, Error> {
+        let owner = self.seam.read(&id.to_string(), |home| async move { home.find(tenant, id).await }).await;
+        if !matches!(owner, Err(Error::NotFound)) {
+            return owner;
+        }
+        let order = self.order(tenant, id).await?;
+        match self.local.find(tenant, id).await {
+            Err(Error::NotFound) => Ok(not_applied(tenant.clone(), order)),
+            found => found,
+        }
+    }
+
+    /// From the replica here, which has the payments of both homes.
+    async fn list(&self, tenant: &Tenant, page: Page) -> Result<Vec<Payment>, Error> {
+        self.local.list(tenant, page).await
+    }
+
+    async fn quote_fee(&self, amount: Money) -> Result<Money, Error> {
+        self.local.quote_fee(amount).await
+    }
+
+    async fn capture(&self, capture: &Capture, _: Epoch) -> Result<Payment, Error> {
+        self.order(&capture.tenant, capture.payment).await?;
+        let run =
+            |home: Arc<dyn Desk>, epoch| async move { known(home.capture(capture, epoch_of(epoch)).await) };
+        self.seam.write(&capture.payment.to_string(), run).await
+    }
+
+    async fn void(&self, void: &Void, _: Epoch) -> Result<Payment, Error> {
+        self.order(&void.tenant, void.payment).await?;
+        let run = |home: Arc<dyn Desk>, epoch| async move { known(home.void(void, epoch_of(epoch)).await) };
+        self.seam.write(&void.payment.to_string(), run).await
+    }
+
+    async fn refund(&self, refund: &Refund, _: Epoch) -> Result<Payment, Error> {
+        self.order(&refund.tenant, refund.payment).await?;
+        let run =
+            |home: Arc<dyn Desk>, epoch| async move { known(home.refund(refund, epoch_of(epoch)).await) };
+        self.seam.write(&refund.payment.to_string(), run).await
+    }
+}
+
+/// The payment exists, so a home that does not know it has not applied its first event yet.
+fn known(answer: Result<Payment, Error>) -> Result<Payment, Error> {
+    match answer {
+        Err(Error::NotFound) => Err(Error::Busy("its owner has not got it yet")),
+        answer => answer,
+    }
+}
+
+fn epoch_of(epoch: strangler::Epoch) -> Epoch {
+    Epoch(epoch.get())
+}
+
+/// A payment as its order asked for it.
+fn not_applied(tenant: Tenant, order: Order) -> Payment {
+    Payment {
+        id: order.payment,
+        tenant,
+        order: order.id,
+        amount: order.total,
+        capture_method: match order.capture_method {
+            orders::CaptureMethod::Automatic => ::payments::CaptureMethod::Automatic,
+            orders::CaptureMethod::Manual => ::payments::CaptureMethod::Manual,
+        },
+        payment_method: order.payment_method,
+        status: Status::Requested,
+        authorized_minor: 0,
+        captured_minor: 0,
+        refunded_minor: 0,
+        provider_ref: None,
+        version: 1,
+        requested_at: order.placed_at,
+        outcome_pending: false,
+    }
+}
+
+impl PaymentsDomain {
+    /// `payments` is the module's own pool, `outbox` one whose role may read cursors.
+    pub fn new(orders: Orders, payments: PgPool, outbox: PgPool) -> Self {
+        Self { orders, payments, outbox }
+    }
+}
+
+#[async_trait]
+impl strangler::Domain for PaymentsDomain {
+    /// From the orders: they name payments whose first event is not applied yet, too.
+    async fn keys(&self, after: Option<&str>, limit: i64) -> Result<Vec<Key>, BoxError> {
+        let after = after.map(str::parse).transpose()?;
+        let payments = self.orders.payments(after, limit).await?;
+        Ok(payments.into_iter().map(|(tenant, id)| Key { tenant, key: id.to_string() }).collect())
+    }
+
+    async fn versions(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
+        let recent = ::payments::recent(&self.payments, limit).await?;
+        Ok(recent.into_iter().map(|(id, version)| (id.to_string(), version)).collect())
+    }
+
+    async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError> {
+        let progress = outbox::progress(&self.outbox, Replicate::NAME, PAYMENTS, keys).await?;
+        Ok(Applied { versions: progress.versions, parked: progress.parked, awaiting: progress.awaiting })
+    }
+}

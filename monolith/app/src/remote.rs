@@ -1,0 +1,126 @@
+//! The payments service over gRPC, as a desk.
+
+mod answer;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chassis::service_token::{Bearer, set_tenant};
+use payments::{Capture, Desk, Epoch, Error, Page, Payment, Refund, Tenant, Void};
+use proto::payments as wire;
+use proto::payments::payments_service_client::PaymentsServiceClient;
+use proto::{Money, PaymentId};
+use tonic::metadata::MetadataValue;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use self::answer::{failed, missing, read_payment};
+
+/// How long a read may take, connecting included.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a command may take. The service itself answers `outcome_pending` before that.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// The metadata that carries the owner's epoch as this home knows it.
+const EPOCH: &str = "x-authority-epoch";
+
+/// The desk of the payments service. Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    client: PaymentsServiceClient<InterceptedService<Channel, Bearer>>,
+}
+
+impl Remote {
+    /// Over a channel that connects when it is first used; `bearer` signs each call.
+    pub fn new(channel: Channel, bearer: Bearer) -> Self {
+        Self { client: PaymentsServiceClient::with_interceptor(channel, bearer) }
+    }
+}
+
+#[async_trait]
+impl Desk for Remote {
+    async fn find(&self, tenant: &Tenant, id: PaymentId) -> Result<Payment, Error> {
+        let request =
+            call(wire::GetPaymentRequest { payment_id: id.to_string() }, Some(tenant), READ_TIMEOUT)?;
+        let response = self.client.clone().get_payment(request).await.map_err(|status| failed(&status))?;
+        read_payment(tenant, response.into_inner().payment)
+    }
+
+    /// Walks the service's pages as they are; this home lists from its replica.
+    async fn list(&self, tenant: &Tenant, page: Page) -> Result<Vec<Payment>, Error> {
+        let page_size = i32::try_from(page.size).unwrap_or(i32::MAX);
+        let page_token = page.after.map(|id| id.to_string()).unwrap_or_default();
+        let request = wire::ListPaymentsRequest { page_size, page_token };
+        let request = call(request, Some(tenant), READ_TIMEOUT)?;
+        let response = self.client.clone().list_payments(request).await.map_err(|status| failed(&status))?;
+        let payments = response.into_inner().payments;
+        payments.into_iter().map(|payment| read_payment(tenant, Some(payment))).collect()
+    }
+
+    async fn quote_fee(&self, amount: Money) -> Result<Money, Error> {
+        let request = call(wire::QuoteFeeRequest { amount: Some(amount.into()) }, None, READ_TIMEOUT)?;
+        let response = self.client.clone().quote_fee(request).await.map_err(|status| failed(&status))?;
+        let fee = response.into_inner().fee.ok_or_else(|| missing("the fee"))?;
+        fee.try_into().map_err(|error| Error::Corrupt { what: "the fee", source: Box::new(error) })
+    }
+
+    async fn capture(&self, capture: &Capture, epoch: Epoch) -> Result<Payment, Error> {
+        let request = wire::CapturePaymentRequest {
+            payment_id: capture.payment.to_string(),
+            amount_minor: capture.amount_minor,
+            idempotency_key: capture.key.to_string(),
+        };
+        let request = command(request, &capture.tenant, epoch)?;
+        let response = self.client.clone().capture_payment(request).await;
+        done(&capture.tenant, response, |response| response.payment)
+    }
+
+    async fn void(&self, void: &Void, epoch: Epoch) -> Result<Payment, Error> {
+        let request = wire::VoidPaymentRequest {
+            payment_id: void.payment.to_string(),
+            idempotency_key: void.key.to_string(),
+        };
+        let request = command(request, &void.tenant, epoch)?;
+        let response = self.client.clone().void_payment(request).await;
+        done(&void.tenant, response, |response| response.payment)
+    }
+
+    async fn refund(&self, refund: &Refund, epoch: Epoch) -> Result<Payment, Error> {
+        let request = wire::RefundPaymentRequest {
+            payment_id: refund.payment.to_string(),
+            amount_minor: refund.amount_minor,
+            idempotency_key: refund.key.to_string(),
+        };
+        let request = command(request, &refund.tenant, epoch)?;
+        let response = self.client.clone().refund_payment(request).await;
+        done(&refund.tenant, response, |response| response.payment)
+    }
+}
+
+fn call<T>(message: T, tenant: Option<&Tenant>, timeout: Duration) -> Result<Request<T>, Error> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    if let Some(tenant) = tenant {
+        set_tenant(&mut request, tenant.as_str()).map_err(|status| failed(&status))?;
+    }
+    Ok(request)
+}
+
+fn command<T>(message: T, tenant: &Tenant, epoch: Epoch) -> Result<Request<T>, Error> {
+    let mut request = call(message, Some(tenant), COMMAND_TIMEOUT)?;
+    request.metadata_mut().insert(EPOCH, MetadataValue::from(epoch.0));
+    Ok(request)
+}
+
+/// A command's answer; one whose outcome the service does not know yet is an error here, as it is of a local desk.
+fn done<T>(
+    tenant: &Tenant,
+    response: Result<Response<T>, Status>,
+    payment: impl Fn(T) -> Option<wire::Payment>,
+) -> Result<Payment, Error> {
+    let response = response.map_err(|status| failed(&status))?.into_inner();
+    let payment = read_payment(tenant, payment(response))?;
+    if payment.outcome_pending { Err(Error::OutcomePending(Box::new(payment))) } else { Ok(payment) }
+}
