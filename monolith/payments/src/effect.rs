@@ -3,12 +3,18 @@
 //! Every request of an intent is sent under a key made of the intent alone, so whoever takes the intent up again, after a crash
 //! or for want of an answer, repeats the same request and it is done once. No answer is not an answer: `unknown`.
 
+mod intend;
+mod settle;
+
 use std::time::Duration;
 
-use crate::intend::Intent;
 use crate::provider::{Failure, Move, NewIntent, Object, ObjectStatus, Tag};
-use crate::settle::{Settled, settle};
 use crate::{Error, Home, Operation, Outcome, store};
+
+use settle::settle;
+
+pub(crate) use intend::{CLAIM, Intended, Intent, Request, intend, intend_requested, replay};
+pub(crate) use settle::Settled;
 
 /// The first pause before an unanswered intent is taken up again.
 const BACKOFF_MIN: Duration = Duration::from_millis(200);

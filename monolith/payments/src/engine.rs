@@ -6,7 +6,7 @@ use proto::PaymentId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::intend::{Intent, intend_requested};
+use crate::effect::{Intent, intend_requested};
 use crate::{Error, Home, effect, store};
 
 /// The bounds of an engine.
@@ -57,15 +57,14 @@ impl Engine {
     /// Works until the shutdown, then waits for what runs. A database that is away is waited for.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut pause = self.limits.poll_min;
-        while !shutdown.is_cancelled() {
-            pause = match self.look().await {
+        // While every permit is in use there is nothing to look for.
+        while let Some(permit) = self.permit(&shutdown).await {
+            pause = match self.look(permit).await {
                 Ok(0) => pause.saturating_mul(2).min(self.limits.poll_max),
                 Ok(_) => self.limits.poll_min,
                 Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the engine could not look for work"
-                    );
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "the engine could not look for work");
                     FAILED_PAUSE
                 }
             };
@@ -76,16 +75,23 @@ impl Engine {
         }
         self.effects.close();
         if tokio::time::timeout(self.limits.drain, self.effects.wait()).await.is_err() {
-            tracing::warn!(
-                running = self.effects.len(),
-                "the engine ends before its effects; another one continues them"
-            );
+            let running = self.effects.len();
+            tracing::warn!(running, "the engine ends before its effects; another one continues them");
+        }
+    }
+
+    /// A free permit; `None` at the shutdown.
+    async fn permit(&self, shutdown: &CancellationToken) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => None,
+            permit = self.permits.clone().acquire_owned() => permit.ok(),
         }
     }
 
     /// One look at the tables: starts as much work as there are free permits and returns how much.
-    async fn look(&self) -> Result<usize, Error> {
-        let mut permits = Vec::new();
+    async fn look(&self, first: OwnedSemaphorePermit) -> Result<usize, Error> {
+        let mut permits = vec![first];
         while let Ok(permit) = self.permits.clone().try_acquire_owned() {
             permits.push(permit);
         }
@@ -130,7 +136,8 @@ impl Engine {
     /// One look, and the end of all it started; for tests.
     #[cfg(test)]
     pub(crate) async fn once(&self) -> Result<usize, Error> {
-        let started = self.look().await?;
+        let Some(permit) = self.permit(&CancellationToken::new()).await else { return Ok(0) };
+        let started = self.look(permit).await?;
         self.effects.close();
         self.effects.wait().await;
         self.effects.reopen();

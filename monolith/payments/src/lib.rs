@@ -1,8 +1,7 @@
 //! The payments domain: one library, two homes.
 //!
 //! A [`Home`] is what differs between them: its database, who may write a payment ([`Authority`]), its provider. [`Local`]
-//! answers callers, [`Engine`] does what is open, [`Replicate`] follows the other home. The rules are in [`decide`], which is
-//! pure. `docs/payments.md` tells how a charge survives a crash.
+//! answers callers, [`Engine`] does what is open, [`Replicate`] follows the other home; [`decide`] has the rules and is pure.
 
 mod authority;
 mod decide;
@@ -13,18 +12,14 @@ mod error;
 mod events;
 mod fee;
 mod home;
-mod intend;
 mod ledger;
 mod local;
-mod memory;
 mod payment;
-mod provider;
+pub mod provider;
+mod recent;
 mod replicate;
 mod schema;
-mod settle;
 mod store;
-mod stripe;
-
 #[cfg(test)]
 mod tests;
 
@@ -39,9 +34,8 @@ pub use fee::{FEE_BASIS_POINTS, fee};
 pub use home::Home;
 pub use ledger::{Account, Posting, Transaction};
 pub use local::Local;
-pub use memory::{Call, Fault, Memory, Movement};
 pub use payment::{CaptureMethod, Epoch, IdempotencyKey, Payment, Status, Tenant};
-pub use provider::{Failure, Move, NewIntent, Object, ObjectStatus, Provider, RefundObject, Tag};
+pub use provider::{Provider, Stripe, StripeConfig};
+pub use recent::recent;
 pub use replicate::Replicate;
 pub use schema::{MIGRATOR, grant};
-pub use stripe::{Stripe, StripeConfig};

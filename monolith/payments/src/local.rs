@@ -8,9 +8,7 @@ use chassis::fingerprint::fingerprint;
 use proto::{Money, PaymentId};
 use tokio_util::task::TaskTracker;
 
-use crate::effect::{self, Ran};
-use crate::intend::{Intended, Intent, Request, intend, replay};
-use crate::settle::Settled;
+use crate::effect::{self, Intended, Intent, Ran, Request, Settled, intend, replay};
 use crate::{
     Capture, Desk, Epoch, Error, Home, Idempotency, IdempotencyKey, Operation, Page, Payment, Refund, Tenant,
     Violation, Void, fee, store,

@@ -1,11 +1,17 @@
 //! Who moves the money.
 
+mod memory;
+mod stripe;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 use proto::{Money, PaymentId};
 
 use crate::{CaptureMethod, Operation, Tenant};
+
+pub use memory::{Call, Fault, Memory, Movement};
+pub use stripe::{Stripe, StripeConfig};
 
 /// How long after its first use a request may be repeated under its key. The provider keeps keys for 24 hours; an hour is left
 /// for clocks and queues.

@@ -1,1 +1,192 @@
-//! Stories.
+//! Stories against a real PostgreSQL and a provider in memory.
+
+mod commands;
+mod crash;
+mod rules;
+mod stream;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use outbox::{Incoming, Meta, Received, StateTransfer as _};
+use proto::{PAYMENTS, PaymentId, PaymentStream, events as wire};
+use sqlx::PgPool;
+use sqlx::postgres::{PgPoolOptions, PgTransaction};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::provider::Memory;
+use crate::{
+    Authority, Capture, Engine, Epoch, Error, Home, IdempotencyKey, Limits, Local, NoBirths, Payment, Refund,
+    Replicate, Status, Tenant, Void, store,
+};
+
+/// A bound for everything that a story waits for.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Owns every payment, or none.
+#[derive(Debug)]
+struct All(AtomicBool);
+
+#[async_trait]
+impl Authority for All {
+    async fn lock(&self, _: &mut PgTransaction<'_>, _: PaymentId) -> Result<Epoch, Error> {
+        if self.0.load(Ordering::SeqCst) { Ok(Epoch(1)) } else { Err(Error::NotOwner) }
+    }
+}
+
+/// A home with a database and a role of its own.
+struct World {
+    database: stack::Database,
+    admin: PgPool,
+    home: Home,
+    owns: Arc<All>,
+    provider: Arc<Memory>,
+}
+
+impl World {
+    async fn new(name: &str) -> World {
+        let database = stack::shared().await.unwrap().database(name).await.unwrap();
+        let admin = PgPoolOptions::new().max_connections(4).connect(database.url()).await.unwrap();
+        outbox::migrate(&admin).await.unwrap();
+        crate::MIGRATOR.run(&admin).await.unwrap();
+        let role = format!("{}_payments", database.name());
+        let (_, address) = database.url().rsplit_once('@').unwrap();
+        let url = format!("postgres://{role}:secret@{address}");
+        chassis::role::ensure_role(&admin, &url.parse().unwrap()).await.unwrap();
+        crate::grant(&admin, &role).await.unwrap();
+        outbox::grant_module(&admin, &role, name).await.unwrap();
+        let pool = PgPoolOptions::new().max_connections(24).connect(&url).await.unwrap();
+        let (owns, provider) = (Arc::new(All(AtomicBool::new(true))), Arc::new(Memory::new()));
+        let home = Home { pool, authority: owns.clone(), provider: provider.clone() };
+        World { database, admin, home, owns, provider }
+    }
+
+    async fn end(self) {
+        self.home.pool.close().await;
+        self.admin.close().await;
+        self.database.drop_now().await.unwrap();
+    }
+
+    fn engine(&self) -> Engine {
+        Engine::new(self.home.clone(), Limits::default())
+    }
+
+    fn desk(&self) -> Local {
+        Local::new(self.home.clone(), TaskTracker::new())
+    }
+
+    /// Publishes a payment's first event as the orders module would, and applies it.
+    async fn request(&self, method: &str, manual: bool) -> PaymentId {
+        let id = PaymentId::new();
+        let event = requested(id, method, manual);
+        let mut tx = self.home.pool.begin().await.unwrap();
+        outbox::publish(&mut tx, &event).await.unwrap();
+        tx.commit().await.unwrap();
+        self.apply(id, 1, PaymentStream::Requested(event)).await.unwrap();
+        id
+    }
+
+    /// Applies an event as the replica would after its gate.
+    async fn apply(&self, id: PaymentId, version: i64, event: PaymentStream) -> Result<(), outbox::BoxError> {
+        let replicate = Replicate::new(self.owns.clone(), Arc::new(NoBirths));
+        let mut tx = self.home.pool.begin().await?;
+        outbox::follow(&mut tx, PAYMENTS, &id.to_string(), version, Uuid::now_v7()).await?;
+        replicate.apply(&mut tx, Received { event, meta: meta(id, version) }).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// A captured payment of 1,000.
+    async fn captured(&self) -> PaymentId {
+        let id = self.request("pm_card_visa", false).await;
+        self.engine().once().await.unwrap();
+        assert_eq!(self.payment(id).await.status, Status::Captured);
+        id
+    }
+
+    async fn payment(&self, id: PaymentId) -> Payment {
+        store::find(&self.home.pool, &tenant(), id).await.unwrap().unwrap()
+    }
+
+    /// Looks at the tables until nothing is open. Time is not waited for but put forward.
+    async fn work(&self) {
+        for _ in 0..20 {
+            self.hurry().await;
+            if self.engine().once().await.unwrap() == 0 {
+                return;
+            }
+        }
+        panic!("work is still open after 20 looks");
+    }
+
+    /// Lets all claims expire and all pauses end.
+    async fn hurry(&self) {
+        let sql = "update payments.intent set claimed_until = now(), next_at = now() where state <> 'done'";
+        sqlx::query(sql).execute(&self.admin).await.unwrap();
+        let sql = "update payments.payment set look_at = now() where status = 'requested'";
+        sqlx::query(sql).execute(&self.admin).await.unwrap();
+    }
+
+    /// Versions of what was published of a payment.
+    async fn versions(&self, id: PaymentId) -> Vec<i64> {
+        let sql = "select version from outbox.event where key = $1 order by position";
+        sqlx::query_scalar(sql).bind(id.to_string()).fetch_all(&self.admin).await.unwrap()
+    }
+
+    /// Account and balance of a payment.
+    async fn balances(&self, id: PaymentId) -> Vec<(String, i64)> {
+        let sql = "select account, sum(amount_minor)::bigint from payments.ledger_entry where payment_id = $1
+                   group by account order by account";
+        sqlx::query_as(sql).bind(id.uuid()).fetch_all(&self.admin).await.unwrap()
+    }
+}
+
+fn tenant() -> Tenant {
+    "acme".parse().unwrap()
+}
+
+fn key(text: &str) -> IdempotencyKey {
+    text.parse().unwrap()
+}
+
+fn refund(payment: PaymentId, amount_minor: Option<i64>, name: &str) -> Refund {
+    Refund { tenant: tenant(), payment, amount_minor, key: key(name) }
+}
+
+fn capture(payment: PaymentId, amount_minor: Option<i64>, name: &str) -> Capture {
+    Capture { tenant: tenant(), payment, amount_minor, key: key(name) }
+}
+
+fn void(payment: PaymentId, name: &str) -> Void {
+    Void { tenant: tenant(), payment, key: key(name) }
+}
+
+fn requested(id: PaymentId, method: &str, manual: bool) -> wire::PaymentRequested {
+    let capture_method = if manual { wire::CaptureMethod::Manual } else { wire::CaptureMethod::Automatic };
+    wire::PaymentRequested {
+        payment_id: id.to_string(),
+        tenant: "acme".into(),
+        order_id: Uuid::now_v7().to_string(),
+        amount: Some(wire::Money { minor: 1_000, currency: "EUR".into() }),
+        capture_method: capture_method.into(),
+        payment_method: method.into(),
+        owner: "source".into(),
+        epoch: 1,
+        requested_at_ms: 1_760_000_000_123,
+    }
+}
+
+fn meta(id: PaymentId, version: i64) -> Meta {
+    Meta {
+        topic: PaymentStream::TOPIC.name().into(),
+        key: id.to_string(),
+        version,
+        id: Uuid::now_v7(),
+        kind: "story".into(),
+        origin: "elsewhere".into(),
+        time: time::OffsetDateTime::now_utc(),
+        headers: outbox::Headers::default(),
+    }
+}

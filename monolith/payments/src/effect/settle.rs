@@ -2,8 +2,7 @@
 
 use sqlx::postgres::PgTransaction;
 
-use crate::effect::Verdict;
-use crate::intend::Intent;
+use super::{Intent, Verdict};
 use crate::{Error, Home, Outcome, Payment, Refusal, decide, events, store};
 
 /// How a command ended.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use proto::PaymentId;
 use tokio::sync::Notify;
 
-use crate::provider::{Failure, Move, NewIntent, Object, ObjectStatus, Provider, RefundObject};
+use super::{Failure, Move, NewIntent, Object, ObjectStatus, Provider, RefundObject};
 use crate::{CaptureMethod, Operation};
 
 /// The payment method that is declined.

@@ -7,7 +7,7 @@ use chassis::{Secret, Url};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
-use crate::provider::{Failure, Move, NewIntent, Object, ObjectStatus, Provider, RefundObject, Tag};
+use super::{Failure, Move, NewIntent, Object, ObjectStatus, Provider, RefundObject, Tag};
 use crate::{CaptureMethod, Error};
 
 /// The largest answer that is read.

@@ -7,7 +7,7 @@ use sqlx::postgres::PgTransaction;
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
-use crate::intend::{CLAIM, Intent};
+use crate::effect::{CLAIM, Intent};
 use crate::provider::REPEAT_WITHIN;
 use crate::{Command, Error, Idempotency, Operation, store};
 
