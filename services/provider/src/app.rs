@@ -123,7 +123,7 @@ async fn join(servers: &mut JoinSet<io::Result<()>>, shutdown: &CancellationToke
     while let Some(served) = servers.join_next().await {
         shutdown.cancel();
         let served = served.unwrap_or_else(|error| Err(error.into()));
-        result = result.and(served.map_err(Error::Serve));
+        result = result.and_then(|()| served.map_err(Error::Serve));
     }
     result
 }

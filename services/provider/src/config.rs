@@ -24,7 +24,8 @@ pub struct Config {
     pub latency: Duration,
     /// How long `pm_charged_late` waits before it charges: 10 s.
     pub late_by: Duration,
-    /// For tests only: forget what was asked under the same key, and charge again. Default false.
+    /// TEST ONLY: keys count for nothing, and a charge without an answer is forgotten, so that a client that
+    /// repeats is charged twice. Default false.
     pub ignore_idempotency: bool,
     /// The log.
     pub log: telemetry::Settings,
@@ -42,7 +43,8 @@ impl Config {
         let latency = reader.duration("PROVIDER_LATENCY", Duration::ZERO, Duration::ZERO..=LATENCY_MAX);
         let late = Duration::from_secs(10);
         let late_by = reader.duration("PROVIDER_LATE_BY", late, Duration::from_millis(1)..=LATENCY_MAX);
-        let meaning = "TEST ONLY, charge again when a request is repeated under its key";
+        let meaning =
+            "TEST ONLY, forget keys and unanswered charges, so that a repeated request charges twice";
         let ignore_idempotency = reader.switch("PROVIDER_IGNORE_IDEMPOTENCY", false, meaning);
         let log = telemetry::Settings::read(reader);
         let (journal, secret_key) = (journal?, secret_key?);

@@ -1,7 +1,7 @@
 //! A stand-in payment provider in the shape of Stripe's API: payment intents and refunds, idempotency
 //! keys, outcomes scripted by the payment method, and a journal on disk that tests take as ground truth.
 //!
-//! One request in order: [`http`](self) reads it, the idempotency key is looked up, the rules decide a
+//! One request in order: it is read, its idempotency key is looked up, the rules decide a
 //! change, the change becomes one line of the journal and of the book in memory, and the answer leaves
 //! once the line is on disk. So an answer never outruns the journal, and a killed process knows all that
 //! it ever said.

@@ -23,7 +23,7 @@ pub(crate) struct Provider {
     pub(crate) journal: Journal,
     /// How long a late charge takes.
     pub(crate) late_by: Duration,
-    /// Test only: every request is the first under its key.
+    /// TEST ONLY: every request is the first under its key, and what was not answered is forgotten.
     pub(crate) ignore_idempotency: bool,
     /// What runs on when a client leaves. The process joins it before it ends.
     pub(crate) tasks: TaskTracker,
@@ -124,6 +124,9 @@ impl Provider {
         match script {
             Script::Charged | Script::Slow => Ok(heard(commit(rules::charge).await?)),
             Script::Declined => Ok(heard(commit(rules::decline).await?)),
+            Script::ChargedNoAnswer | Script::ErrorAfterCharge if self.ignore_idempotency => {
+                Ok(heard(commit(rules::charge_and_forget).await?))
+            }
             Script::ErrorAfterCharge => Ok(heard(commit(rules::charge_and_fail).await?)),
             Script::LostOnce => Ok(heard(commit(rules::charge_unless_first).await?)),
             Script::ChargedNoAnswer => commit(rules::charge).await.map(|_| Outcome::Silence),

@@ -102,6 +102,14 @@ pub(crate) fn charge_unless_first(intent: &Intent, call: &Call) -> Change {
     Change { reply: None, ..Change::of(Intent { lost_once: true, ..intent.clone() }) }
 }
 
+/// TEST ONLY: takes the money and forgets that it did, until it is asked again; then it takes it again.
+pub(crate) fn charge_and_forget(intent: &Intent, call: &Call) -> Change {
+    if intent.lost_once {
+        return charge(intent, call);
+    }
+    Change { movement: charge(intent, call).movement, ..charge_unless_first(intent, call) }
+}
+
 /// Puts the charge off.
 pub(crate) fn postpone(intent: &Intent, late: Late) -> Change {
     let (status, late) = (Status::Processing, Some(late));

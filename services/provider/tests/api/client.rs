@@ -53,7 +53,7 @@ impl Home {
         let settings = vec![
             ("PROVIDER_JOURNAL", journal),
             ("PROVIDER_SECRET_KEY", KEY.to_owned()),
-            ("PROVIDER_LATE_BY", "600ms".to_owned()),
+            ("PROVIDER_LATE_BY", "4s".to_owned()),
         ];
         Self { folder, settings }
     }
@@ -105,7 +105,8 @@ impl Client {
         self.try_post(path, key, form, PATIENCE).await
     }
 
-    async fn try_post(
+    /// `None` when there is no answer within the patience, or nobody to answer.
+    pub(crate) async fn try_post(
         &self,
         path: &str,
         key: &str,

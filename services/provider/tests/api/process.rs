@@ -50,9 +50,10 @@ async fn every_answered_charge_survives_kill_9() {
                 ("payment_method", "pm_card_visa"),
                 ("metadata[payment_id]", &payment),
             ];
-            let made = client.post_in_vain("payment_intents", &format!("create-{payment}"), &form).await?;
+            let made =
+                client.try_post("payment_intents", &format!("create-{payment}"), &form, ANSWER).await?;
             let confirm = format!("payment_intents/{}/confirm", made.text("id"));
-            let paid = client.post_in_vain(&confirm, &format!("confirm-{payment}"), &[]).await?;
+            let paid = client.try_post(&confirm, &format!("confirm-{payment}"), &[], ANSWER).await?;
             (paid.status == 200).then_some((payment, confirm))
         });
     }
@@ -85,7 +86,7 @@ async fn sigterm_ends_it_with_0_also_while_a_client_hears_nothing() {
     // The charge is in the journal before the client begins to wait in vain.
     let charged = async {
         while !std::fs::read_to_string(home.journal()).unwrap_or_default().contains("\"charge\"") {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(ANSWER, charged).await.expect("charged");

@@ -116,8 +116,14 @@ async fn a_provider_that_forgets_its_keys_charges_twice() {
     let stand = Home::new().with("PROVIDER_IGNORE_IDEMPOTENCY", "true").start().await;
     let client = &stand.client;
     for (payment, method) in [("p-1", "pm_charged_no_answer"), ("p-2", "pm_500_after_charge")] {
-        let confirm = format!("{}/confirm", client.intent(payment, method, "automatic").await);
-        client.post_in_vain(&confirm, "k-1", &[]).await;
+        let path = client.intent(payment, method, "automatic").await;
+        let confirm = format!("{path}/confirm");
+        assert_eq!(client.post_in_vain(&confirm, "k-1", &[]).await, None);
+        assert_eq!(
+            client.get(&path).await.text("status"),
+            "requires_confirmation",
+            "the charge is forgotten"
+        );
         assert_eq!(client.post(&confirm, "k-1", &[]).await.text("status"), "succeeded");
     }
     assert_eq!(client.journal().await["charged"], serde_json::json!({ "p-1": 2000, "p-2": 2000 }));
