@@ -26,6 +26,7 @@ struct ProductPage {
 
 /// A product.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Product)]
 struct ProductBody {
     id: Uuid,
     #[schema(example = "tea-100")]
