@@ -45,7 +45,7 @@ impl Settings {
             format: reader.optional("LOG_FORMAT", LogFormat::Text, "text or json"),
             filter: reader.optional(
                 "RUST_LOG",
-                Filter("info".into()),
+                Filter("info,sqlx=warn".into()),
                 "a level or a filter such as info,sqlx=warn",
             ),
         }
