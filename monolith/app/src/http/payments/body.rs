@@ -83,37 +83,37 @@ pub(super) struct PaymentPage {
 pub(super) enum CommandAnswers {
     /// done
     #[response(status = 200)]
-    Done(#[to_schema] PaymentBody),
+    Done(PaymentBody),
     /// accepted; the provider's answer is not known yet, read the payment later
     #[response(status = 202)]
-    Pending(#[to_schema] PaymentBody),
+    Pending(PaymentBody),
     /// broken JSON, wrong types, no key
     #[response(status = 400, content_type = "application/problem+json")]
-    Malformed(#[to_schema] Problem),
+    Malformed(Problem),
     /// no valid token
     #[response(status = 401, content_type = "application/problem+json")]
-    Unauthenticated(#[to_schema] Problem),
+    Unauthenticated(Problem),
     /// needs the role merchant
     #[response(status = 403, content_type = "application/problem+json")]
-    Forbidden(#[to_schema] Problem),
+    Forbidden(Problem),
     /// no such payment, or another tenant's
     #[response(status = 404, content_type = "application/problem+json")]
-    NotFound(#[to_schema] Problem),
+    NotFound(Problem),
     /// its state does not allow it, or the first request with this key is in flight
     #[response(status = 409, content_type = "application/problem+json")]
-    Conflict(#[to_schema] Problem),
+    Conflict(Problem),
     /// the body is over 64 KiB
     #[response(status = 413, content_type = "application/problem+json")]
-    TooLarge(#[to_schema] Problem),
+    TooLarge(Problem),
     /// not JSON
     #[response(status = 415, content_type = "application/problem+json")]
-    UnsupportedMediaType(#[to_schema] Problem),
+    UnsupportedMediaType(Problem),
     /// a rule is broken, or the key belongs to another request
     #[response(status = 422, content_type = "application/problem+json")]
-    Invalid(#[to_schema] Problem),
+    Invalid(Problem),
     /// try again
     #[response(status = 503, content_type = "application/problem+json")]
-    Unavailable(#[to_schema] Problem),
+    Unavailable(Problem),
 }
 
 impl From<Payment> for PaymentBody {

@@ -1,0 +1,5 @@
+//! The API in this process, against PostgreSQL with every module under its own role.
+
+mod fixture;
+mod input;
+mod moving;

@@ -1,0 +1,125 @@
+//! Payments at either home, behind one API.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use payments::{Capture, Desk, Epoch, Error, Page, Payment, Refund, Status, Tenant, Void};
+use proto::{Money, PaymentId};
+use serde_json::{Value, json};
+
+use crate::fixture::World;
+
+#[tokio::test]
+async fn before_its_first_event_arrives_a_payment_reads_as_requested() -> anyhow::Result<()> {
+    for share in [0, 100] {
+        let world = World::open(Arc::new(Service::default())).await?;
+        births(&world, share).await?;
+        let order = world.order("k-1").await?;
+        let path = format!("/v1/payments/{}", text(&order, "payment_id"));
+        let payment = world.get("acme", &path).await?;
+        assert_eq!((payment.status, text(&payment.body, "status")), (200, "requested"), "share {share}");
+        assert_eq!((&payment.body["amount"], &payment.body["order_id"]), (&order["total"], &order["id"]));
+        assert_eq!(world.get("globex", &path).await?.status, 404, "another tenant's");
+        let nobodys = format!("/v1/payments/{}", PaymentId::new());
+        assert_eq!(world.get("acme", &nobodys).await?.status, 404);
+
+        // A command waits for the owner to get the payment, and then says that it may be repeated.
+        let refund = world.post(&format!("{path}/refunds"), "r-1", &json!({})).await?;
+        assert_eq!((refund.status, text(&refund.body, "title")), (503, "Temporarily unavailable"));
+        world.close().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_owner_answers() -> anyhow::Result<()> {
+    let service = Arc::new(Service::default());
+    let world = World::open(service.clone()).await?;
+    births(&world, 100).await?;
+    let order = world.order("k-1").await?;
+    let path = format!("/v1/payments/{}", text(&order, "payment_id"));
+    service.knows(world.shop.payments.find(&"acme".parse()?, text(&order, "payment_id").parse()?).await?);
+
+    assert_eq!(text(&world.get("acme", &path).await?.body, "status"), "authorized");
+    let captured = world.post(&format!("{path}/capture"), "c-1", &json!({ "amount_minor": 100 })).await?;
+    assert_eq!((captured.status, text(&captured.body, "status")), (200, "captured"));
+    assert_eq!(captured.body["captured_minor"], 100);
+    let pending = world.post(&format!("{path}/refunds"), "r-1", &json!({})).await?;
+    assert_eq!((pending.status, &pending.body["outcome_pending"]), (202, &json!(true)));
+    assert_eq!(world.post(&format!("{path}/void"), "v-1", &json!({})).await?.status, 409);
+    assert_eq!(service.epochs(), [1, 1, 1], "each command carries the owner's epoch");
+    world.close().await
+}
+
+/// Sets where new payments are born; gates are the controller's matter.
+async fn births(world: &World, percent: i16) -> anyhow::Result<()> {
+    let sql = "update strangler.migration set stage = 'ramping', percent = $1, revision = revision + 1";
+    sqlx::query(sql).bind(percent).execute(&world.admin).await?;
+    Ok(())
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_default()
+}
+
+/// A payments service with at most one payment, authorized.
+#[derive(Default)]
+pub(crate) struct Service {
+    payment: Mutex<Option<Payment>>,
+    epochs: Mutex<Vec<i64>>,
+}
+
+impl Service {
+    fn knows(&self, payment: Payment) {
+        let amount = payment.amount.minor;
+        let payment = Payment { status: Status::Authorized, authorized_minor: amount, ..payment };
+        *self.payment.lock().unwrap_or_else(PoisonError::into_inner) = Some(payment);
+    }
+
+    fn epochs(&self) -> Vec<i64> {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn command(&self, payment: PaymentId, epoch: Epoch) -> Result<Payment, Error> {
+        let known = self.known(payment)?;
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).push(epoch.0);
+        Ok(known)
+    }
+
+    fn known(&self, id: PaymentId) -> Result<Payment, Error> {
+        let payment = self.payment.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        payment.filter(|payment| payment.id == id).ok_or(Error::NotFound)
+    }
+}
+
+#[async_trait]
+impl Desk for Service {
+    async fn find(&self, _: &Tenant, id: PaymentId) -> Result<Payment, Error> {
+        self.known(id)
+    }
+
+    async fn list(&self, _: &Tenant, _: Page) -> Result<Vec<Payment>, Error> {
+        Err(Error::Unavailable("lists come from the replica".into()))
+    }
+
+    async fn quote_fee(&self, _: Money) -> Result<Money, Error> {
+        Err(Error::Unavailable("not asked".into()))
+    }
+
+    async fn capture(&self, capture: &Capture, epoch: Epoch) -> Result<Payment, Error> {
+        let payment = self.command(capture.payment, epoch)?;
+        let captured_minor = capture.amount_minor.unwrap_or(payment.authorized_minor);
+        Ok(Payment { status: Status::Captured, captured_minor, ..payment })
+    }
+
+    async fn void(&self, void: &Void, epoch: Epoch) -> Result<Payment, Error> {
+        let payment = self.command(void.payment, epoch)?;
+        let operation = payments::Operation::Void;
+        Err(payments::Refusal::IllegalTransition { status: payment.status, operation }.into())
+    }
+
+    async fn refund(&self, refund: &Refund, epoch: Epoch) -> Result<Payment, Error> {
+        let payment = self.command(refund.payment, epoch)?;
+        Err(Error::OutcomePending(Box::new(Payment { outcome_pending: true, ..payment })))
+    }
+}
