@@ -15,7 +15,6 @@ pub struct Violation {
 
 /// Errors of this crate. Which of them a caller may send again, [`Error::is_retryable`] says.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// No such payment, or another tenant's.
     #[error("there is no such payment")]

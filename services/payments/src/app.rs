@@ -1,0 +1,134 @@
+//! Composition: which parts a process runs, what each gets, and how all end together.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use chassis::database::{PoolOptions, pool};
+use chassis::health::Readiness;
+use chassis::listening::Listening;
+use chassis::token::Verifier;
+use chassis::{Shutdown, admin, server};
+use outbox::{Relay, Replica, kafka};
+use payments::{Engine, Home, Limits, Local, Replicate, Stripe};
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::evidence::Cursors;
+use crate::grpc::{self, AUDIENCE, ISSUER, Server};
+use crate::migrate::ORIGIN;
+use crate::{AtTarget, Config, MIGRATION, Roles, readiness};
+
+/// The parts that run. Each ends by itself or when the token is cancelled.
+struct Tasks {
+    running: JoinSet<(&'static str, anyhow::Result<()>)>,
+    shutdown: CancellationToken,
+}
+
+/// Runs the parts of `roles` until a signal, or until one of them ends.
+///
+/// # Errors
+/// The first part that failed, or what could not be started or did not end in time.
+pub async fn run(config: &Config, roles: Roles) -> anyhow::Result<()> {
+    let shutdown = Shutdown::listen(config.grace)?;
+    let open = |url, part: &str| pool(url, &PoolOptions::new(format!("{ORIGIN}.{part}"), config.pool_max));
+    let module = open(&config.databases.payments, "payments")?;
+    let relay = open(&config.databases.outbox, "outbox")?;
+    // Money transactions that outlive their request.
+    let work = TaskTracker::new();
+    let authority = Arc::new(AtTarget(strangler::Authority::new(MIGRATION)));
+    let provider = Arc::new(Stripe::new(config.provider.clone())?);
+    let home = Home { pool: module.clone(), authority: authority.clone(), provider };
+    let readiness = Readiness::new();
+    readiness::databases(&readiness, &module, &relay);
+    readiness::kafka(&readiness, Arc::new(kafka::sink(&config.kafka)?));
+
+    let mut tasks = Tasks { running: JoinSet::new(), shutdown: shutdown.token() };
+    let mut listening = Listening::default();
+    if roles.serve {
+        let listener = TcpListener::bind(config.grpc_listen).await;
+        let listener = listener.with_context(|| format!("PAYMENTS_GRPC_LISTEN={}", config.grpc_listen))?;
+        listening = listening.at("grpc", listener.local_addr()?);
+        let verifier = Verifier::new(ISSUER, AUDIENCE, &config.token_key);
+        let desk = Server::new(Arc::new(Local::new(home.clone(), work.clone())));
+        serve(listener, desk, relay.clone(), verifier, readiness.clone(), &mut tasks).await?;
+    }
+    if roles.relay {
+        let relay = Relay::new(relay.clone(), kafka::sink(&config.kafka)?);
+        tasks.spawn("relay", relay.run(shutdown.token()));
+    }
+    if roles.inbox {
+        let replicate = Replicate::new(authority.clone(), authority);
+        let source = kafka::source(&config.kafka, ORIGIN)?;
+        tasks.spawn("replica", Replica::new(module.clone(), source, ORIGIN, replicate).run(shutdown.token()));
+        tasks.spawn("engine", never_fails(Engine::new(home, Limits::default()).run(shutdown.token())));
+    }
+    let listener = TcpListener::bind(config.admin_listen).await;
+    let listener = listener.with_context(|| format!("PAYMENTS_ADMIN_LISTEN={}", config.admin_listen))?;
+    listening = listening.at("admin", listener.local_addr()?);
+    let admin = admin::router(readiness, axum::Router::new());
+    tasks.spawn("admin", server::serve(listener, admin, shutdown.token()));
+    listening.announce()?;
+    let ended = async {
+        let ended = tasks.join().await;
+        work.close();
+        work.wait().await;
+        module.close().await;
+        relay.close().await;
+        ended
+    };
+    shutdown.run(ended).await?
+}
+
+async fn serve(
+    listener: TcpListener,
+    desk: Server,
+    cursors: PgPool,
+    verifier: Verifier,
+    readiness: Readiness,
+    tasks: &mut Tasks,
+) -> anyhow::Result<()> {
+    let (health, probes) = tonic_health::server::health_reporter();
+    // Nobody is told that it serves before the first report says so.
+    readiness::say(&health, tonic_health::ServingStatus::NotServing).await;
+    let services = grpc::services(desk, Arc::new(Cursors(cursors)), verifier, probes)?;
+    tasks.spawn("health", never_fails(readiness::report(readiness, health, tasks.shutdown.clone())));
+    tasks.spawn("grpc", grpc::serve(listener, services, tasks.shutdown.clone()));
+    Ok(())
+}
+
+impl Tasks {
+    fn spawn<E>(&mut self, name: &'static str, work: impl Future<Output = Result<(), E>> + Send + 'static)
+    where
+        anyhow::Error: From<E>,
+    {
+        self.running.spawn(async move { (name, work.await.map_err(anyhow::Error::from)) });
+    }
+
+    /// A part that ends, ends all: each is asked to, none is dropped in the middle of a transaction.
+    async fn join(&mut self) -> anyhow::Result<()> {
+        let mut result = Ok(());
+        while let Some(ended) = self.running.join_next().await {
+            let failed = match ended {
+                Ok((name, Ok(()))) if self.shutdown.is_cancelled() => {
+                    tracing::debug!(name, "a part ended");
+                    continue;
+                }
+                Ok((name, Ok(()))) => anyhow::anyhow!("{name} ended by itself"),
+                Ok((name, Err(error))) => error.context(format!("{name} failed")),
+                Err(error) => anyhow::Error::from(error).context("a part panicked"),
+            };
+            tracing::error!(error = format!("{failed:#}"), "the process ends");
+            self.shutdown.cancel();
+            result = result.and(Err(failed));
+        }
+        result
+    }
+}
+
+async fn never_fails(work: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
+    work.await;
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! Which payments this home may write.
+
+use async_trait::async_trait;
+use payments::{Authority, Births, Epoch, Error};
+use proto::PaymentId;
+use sqlx::postgres::PgTransaction;
+
+/// The name of the migration, as the source has it.
+pub const MIGRATION: &str = "payments";
+
+/// The target's authority over payments: those born here, or handed over.
+#[derive(Debug, Clone)]
+pub struct AtTarget(pub strangler::Authority);
+
+#[async_trait]
+impl Authority for AtTarget {
+    async fn lock(&self, tx: &mut PgTransaction<'_>, payment: PaymentId) -> Result<Epoch, Error> {
+        let epoch = self.0.lock(tx, &payment.to_string()).await.map_err(error)?;
+        Ok(Epoch(epoch.get()))
+    }
+
+    /// Without a lock: a replica only has to see what is committed.
+    async fn owns(&self, tx: &mut PgTransaction<'_>, payment: PaymentId) -> Result<bool, Error> {
+        self.0.holds(tx, &payment.to_string()).await.map_err(error)
+    }
+}
+
+#[async_trait]
+impl Births for AtTarget {
+    async fn born(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        payment: PaymentId,
+        owner: &str,
+        epoch: i64,
+    ) -> Result<(), Error> {
+        match owner.parse::<strangler::Home>().map_err(error)? {
+            strangler::Home::Source => Ok(()),
+            strangler::Home::Target => {
+                self.0.born(tx, &payment.to_string(), strangler::Epoch(epoch)).await.map_err(error)
+            }
+        }
+    }
+}
+
+fn error(error: strangler::Error) -> Error {
+    match error {
+        strangler::Error::NotOwner { .. } => Error::NotOwner,
+        strangler::Error::Database(error) => Error::Database(error),
+        error if error.is_retryable() => Error::Busy("it changes its owner"),
+        error => Error::Authority(error.into()),
+    }
+}

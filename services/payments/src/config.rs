@@ -1,0 +1,181 @@
+//! The settings of this process.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use chassis::{Reader, Secret, Url, telemetry};
+use outbox::kafka;
+use payments::StripeConfig;
+
+const DATABASE: &str = "a URL with a user of its own, such as postgres://payments:password@host/payments";
+const POSTGRES: [&str; 2] = ["postgres", "postgresql"];
+
+/// What a running process needs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `PAYMENTS_GRPC_LISTEN`: where gRPC listens; default 127.0.0.1:50051; port 0 takes a free one.
+    pub grpc_listen: SocketAddr,
+    /// `PAYMENTS_ADMIN_LISTEN`: where health listens; default a free port of the loopback.
+    pub admin_listen: SocketAddr,
+    /// One database URL per role.
+    pub databases: Databases,
+    /// `PAYMENTS_DATABASE_POOL_MAX`: the most connections of each pool, 2 to 100; default 16.
+    pub pool_max: u32,
+    /// `PAYMENTS_SHUTDOWN_GRACE`: how long the process may take to end; default 20 s.
+    pub grace: Duration,
+    /// `KAFKA_*`.
+    pub kafka: kafka::Config,
+    /// `TOKEN_SECRET`: checks tokens, at least 32 bytes.
+    pub token_key: Secret,
+    /// `PROVIDER_*`.
+    pub provider: StripeConfig,
+    /// `LOG_FORMAT`, `RUST_LOG`.
+    pub telemetry: telemetry::Settings,
+}
+
+/// The service's database under each of its login roles.
+#[derive(Debug, Clone)]
+pub struct Databases {
+    /// `PAYMENTS_DATABASE_URL`: the module's role.
+    pub payments: Url,
+    /// `PAYMENTS_OUTBOX_DATABASE_URL`: the relay's role.
+    pub outbox: Url,
+}
+
+/// What `migrate` needs.
+#[derive(Debug, Clone)]
+pub struct MigrateConfig {
+    /// `PAYMENTS_ADMIN_DATABASE_URL`: the owner of the database, who may create roles.
+    pub admin: Url,
+    /// The roles to make.
+    pub databases: Databases,
+    /// Where the topic is made.
+    pub kafka: kafka::Config,
+    /// `LOG_FORMAT`, `RUST_LOG`.
+    pub telemetry: telemetry::Settings,
+}
+
+impl Config {
+    /// Asks for every setting.
+    pub fn read(reader: &mut Reader) -> Option<Self> {
+        let address = "an address and port, such as 0.0.0.0:50051; port 0 takes a free one";
+        let grpc = SocketAddr::from((Ipv4Addr::LOCALHOST, 50051));
+        let grpc_listen = reader.optional("PAYMENTS_GRPC_LISTEN", grpc, address);
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let admin_listen = reader.optional("PAYMENTS_ADMIN_LISTEN", free, address);
+        let databases = Databases::read(reader);
+        let pool_max = reader.number("PAYMENTS_DATABASE_POOL_MAX", 16, 2..=100);
+        let second = Duration::from_secs(1);
+        let grace = reader.duration("PAYMENTS_SHUTDOWN_GRACE", 20 * second, second..=300 * second);
+        let kafka = kafka(reader);
+        let token_key = reader.signing_key("TOKEN_SECRET");
+        let provider = provider(reader);
+        let telemetry = telemetry::Settings::read(reader);
+        Some(Self {
+            grpc_listen,
+            admin_listen,
+            databases: databases?,
+            pool_max,
+            grace,
+            kafka: kafka?,
+            token_key: token_key?,
+            provider: provider?,
+            telemetry,
+        })
+    }
+}
+
+impl MigrateConfig {
+    /// Asks for every setting.
+    pub fn read(reader: &mut Reader) -> Option<Self> {
+        let owner = "the URL of the database's owner, who may create roles";
+        let admin = reader.url("PAYMENTS_ADMIN_DATABASE_URL", &POSTGRES, owner);
+        let databases = Databases::read(reader);
+        let kafka = kafka(reader);
+        let telemetry = telemetry::Settings::read(reader);
+        Some(Self { admin: admin?, databases: databases?, kafka: kafka?, telemetry })
+    }
+}
+
+impl Databases {
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let payments = reader.url("PAYMENTS_DATABASE_URL", &POSTGRES, DATABASE);
+        let outbox = reader.url("PAYMENTS_OUTBOX_DATABASE_URL", &POSTGRES, DATABASE);
+        let (payments, outbox) = (payments?, outbox?);
+        // The relay deletes from the queue; the module may not.
+        if payments.username() == outbox.username() {
+            reader.reject("PAYMENTS_OUTBOX_DATABASE_URL", "the user is the module's", DATABASE);
+        }
+        Some(Self { payments, outbox })
+    }
+}
+
+fn kafka(reader: &mut Reader) -> Option<kafka::Config> {
+    let servers =
+        reader.required::<String>("KAFKA_BOOTSTRAP_SERVERS", "host:port, several separated by commas");
+    let prefix =
+        reader.optional("KAFKA_TOPIC_PREFIX", String::new(), "text before each topic and group name");
+    let instance_id = reader.maybe::<String>(
+        "KAFKA_INSTANCE_ID",
+        "a new member at each start",
+        "a name that is unique per process and survives its restart",
+    );
+    Some(kafka::Config {
+        bootstrap_servers: servers?,
+        topic_prefix: prefix,
+        instance_id,
+        client_id: "payments-service".to_owned(),
+    })
+}
+
+fn provider(reader: &mut Reader) -> Option<StripeConfig> {
+    let url = reader.url("PROVIDER_URL", &["http", "https"], "a URL such as https://api.stripe.com");
+    let secret_key = reader.secret("PROVIDER_SECRET_KEY", "the provider's secret key (sk_..)");
+    let (low, high) = (Duration::from_millis(50), Duration::from_secs(5));
+    let timeout = reader.duration("PROVIDER_TIMEOUT", Duration::from_secs(2), low..=high);
+    Some(StripeConfig { url: url?, secret_key: secret_key?, timeout })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(change: impl FnOnce(&mut Vec<(&'static str, &'static str)>)) -> Result<Config, String> {
+        let mut settings = vec![
+            ("PAYMENTS_DATABASE_URL", "postgres://payments:s3cret@h/payments"),
+            ("PAYMENTS_OUTBOX_DATABASE_URL", "postgres://relay:s3cret@h/payments"),
+            ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"),
+            ("TOKEN_SECRET", "a key of thirty-two bytes at least"),
+            ("PROVIDER_URL", "http://127.0.0.1:12111"),
+            ("PROVIDER_SECRET_KEY", "sk_test"),
+        ];
+        change(&mut settings);
+        chassis::config::read(Reader::from_pairs(settings), Config::read).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_needed_is_enough() {
+        let config = read(|_| {}).unwrap();
+        assert_eq!((config.grpc_listen.port(), config.pool_max), (50051, 16));
+    }
+
+    #[test]
+    fn every_bad_setting_is_named_and_no_password_shows() {
+        let error = read(|settings| {
+            settings[1].1 = "postgres://payments:s3cret@h/payments";
+            settings.push(("PROVIDER_TIMEOUT", "1h"));
+            settings.push(("PAYMENTS_GRPC_LISTEN", "here"));
+            settings.retain(|(name, _)| *name != "TOKEN_SECRET");
+        })
+        .unwrap_err();
+        for part in [
+            "PAYMENTS_OUTBOX_DATABASE_URL=postgres://payments:***@h/payments: the user is the module's",
+            "PROVIDER_TIMEOUT=1h: out of range",
+            "PAYMENTS_GRPC_LISTEN=here: not understood",
+            "TOKEN_SECRET: not set",
+        ] {
+            assert!(error.contains(part), "{part} is not in\n{error}");
+        }
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}

@@ -1,0 +1,195 @@
+//! `payments.v1.PaymentsService` over a desk, and what is mounted beside it.
+
+mod call;
+mod status;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chassis::service_token::Gate;
+use chassis::token::Verifier;
+use payments::{Capture, Desk, Error, Page, Payment, Refund, Void};
+use proto::payments as v1;
+use proto::payments::payments_service_server::{PaymentsService, PaymentsServiceServer};
+use strangler::{Evidence, control};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_server::{Health, HealthServer};
+
+use self::call::{Call, Fields, tenant};
+
+/// The issuer of all tokens.
+pub const ISSUER: &str = "banyan";
+
+/// The audience of tokens for this service.
+pub const AUDIENCE: &str = "payments-service";
+
+/// The largest request. The longest has three short fields.
+const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// The largest answer: a page of the most payments is well below.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// Calls at once on one connection; more wait at the client.
+const STREAMS_MAX: u32 = 256;
+/// Bytes of metadata of one call.
+const METADATA_BYTES_MAX: u32 = 16 * 1024;
+/// A silent connection is asked for a sign of life after this time, and closed without one after the next.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The service over any desk.
+#[derive(Clone)]
+pub struct Server {
+    desk: Arc<dyn Desk>,
+}
+
+impl Server {
+    /// Over a desk.
+    pub fn new(desk: Arc<dyn Desk>) -> Self {
+        Self { desk }
+    }
+}
+
+/// The service and the migration's control behind a service token; health and reflection open to anyone who gets here.
+pub(crate) fn services(
+    server: Server,
+    evidence: Arc<impl Evidence>,
+    verifier: Verifier,
+    health: HealthServer<impl Health>,
+) -> Result<Routes, tonic_reflection::server::Error> {
+    let gate = Gate::new(verifier);
+    let payments = PaymentsServiceServer::new(server)
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(ANSWER_BYTES_MAX);
+    let control = control::serve(evidence);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(control::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(Routes::new(InterceptedService::new(payments, gate.clone()))
+        .add_service(InterceptedService::new(control, gate))
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?))
+}
+
+/// Serves until the token is cancelled, then ends the calls in flight; the process' grace bounds that.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    services: Routes,
+    shutdown: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    tonic::transport::Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(METADATA_BYTES_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_routes(services)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            shutdown.cancelled_owned(),
+        )
+        .await
+}
+
+#[async_trait]
+impl PaymentsService for Server {
+    async fn get_payment(
+        &self,
+        request: Request<v1::GetPaymentRequest>,
+    ) -> Result<Response<v1::GetPaymentResponse>, Status> {
+        let (call, tenant) = (Call::of(&request)?, tenant(&request)?);
+        let mut fields = Fields::default();
+        let id = fields.payment_id(&request.get_ref().payment_id);
+        let id = fields.all(id)?;
+        let payment = call.within(self.desk.find(&tenant, id)).await?;
+        Ok(Response::new(v1::GetPaymentResponse { payment: Some(wire::payment(&payment)) }))
+    }
+
+    async fn list_payments(
+        &self,
+        request: Request<v1::ListPaymentsRequest>,
+    ) -> Result<Response<v1::ListPaymentsResponse>, Status> {
+        let (call, tenant) = (Call::of(&request)?, tenant(&request)?);
+        let mut fields = Fields::default();
+        let page = fields.page(request.get_ref());
+        let page: Page = fields.all(page)?;
+        let payments = call.within(self.desk.list(&tenant, page)).await?;
+        // A full page may be the last one; then the next is empty.
+        let full = i64::try_from(payments.len()).is_ok_and(|count| count == page.size);
+        let last = payments.last().filter(|_| full);
+        Ok(Response::new(v1::ListPaymentsResponse {
+            next_page_token: last.map(|payment| payment.id.to_string()).unwrap_or_default(),
+            payments: payments.iter().map(wire::payment).collect(),
+        }))
+    }
+
+    async fn quote_fee(
+        &self,
+        request: Request<v1::QuoteFeeRequest>,
+    ) -> Result<Response<v1::QuoteFeeResponse>, Status> {
+        let call = Call::of(&request)?;
+        let mut fields = Fields::default();
+        let amount = fields.amount(request.into_inner().amount);
+        let amount = fields.all(amount)?;
+        let fee = call.within(self.desk.quote_fee(amount)).await?;
+        Ok(Response::new(v1::QuoteFeeResponse { fee: Some(fee.into()) }))
+    }
+
+    async fn capture_payment(
+        &self,
+        request: Request<v1::CapturePaymentRequest>,
+    ) -> Result<Response<v1::CapturePaymentResponse>, Status> {
+        let (call, tenant) = (Call::of(&request)?, tenant(&request)?);
+        let message = request.get_ref();
+        let mut fields = Fields::default();
+        let (payment, key) = (fields.payment_id(&message.payment_id), fields.key(&message.idempotency_key));
+        let (payment, key) = fields.all(payment.zip(key))?;
+        let capture = Capture { tenant, payment, amount_minor: message.amount_minor, key };
+        let payment = call.within(accepted(self.desk.capture(&capture, call.epoch))).await?;
+        Ok(Response::new(v1::CapturePaymentResponse { payment: Some(wire::payment(&payment)) }))
+    }
+
+    async fn void_payment(
+        &self,
+        request: Request<v1::VoidPaymentRequest>,
+    ) -> Result<Response<v1::VoidPaymentResponse>, Status> {
+        let (call, tenant) = (Call::of(&request)?, tenant(&request)?);
+        let message = request.get_ref();
+        let mut fields = Fields::default();
+        let (payment, key) = (fields.payment_id(&message.payment_id), fields.key(&message.idempotency_key));
+        let (payment, key) = fields.all(payment.zip(key))?;
+        let void = Void { tenant, payment, key };
+        let payment = call.within(accepted(self.desk.void(&void, call.epoch))).await?;
+        Ok(Response::new(v1::VoidPaymentResponse { payment: Some(wire::payment(&payment)) }))
+    }
+
+    async fn refund_payment(
+        &self,
+        request: Request<v1::RefundPaymentRequest>,
+    ) -> Result<Response<v1::RefundPaymentResponse>, Status> {
+        let (call, tenant) = (Call::of(&request)?, tenant(&request)?);
+        let message = request.get_ref();
+        let mut fields = Fields::default();
+        let (payment, key) = (fields.payment_id(&message.payment_id), fields.key(&message.idempotency_key));
+        let (payment, key) = fields.all(payment.zip(key))?;
+        let refund = Refund { tenant, payment, amount_minor: message.amount_minor, key };
+        let payment = call.within(accepted(self.desk.refund(&refund, call.epoch))).await?;
+        Ok(Response::new(v1::RefundPaymentResponse { payment: Some(wire::payment(&payment)) }))
+    }
+}
+
+/// A command whose outcome is not known yet is accepted: `outcome_pending` says so.
+async fn accepted(command: impl Future<Output = Result<Payment, Error>>) -> Result<Payment, Error> {
+    match command.await {
+        Err(Error::OutcomePending(payment)) => Ok(*payment),
+        answer => answer,
+    }
+}

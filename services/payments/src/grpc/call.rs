@@ -1,0 +1,116 @@
+//! What a call says beside and inside its message.
+
+use std::time::Duration;
+
+use chassis::deadline::deadline;
+use chassis::service_token;
+use payments::{Epoch, Error, IdempotencyKey, Page, Tenant, Violation};
+use proto::{Money, PaymentId, payments as v1};
+use tonic::{Request, Status};
+
+use super::status;
+
+/// The metadata that carries the owner's epoch as the caller knows it; a caller that knows none leaves it out.
+const EPOCH: &str = "x-authority-epoch";
+
+/// How long a call may take whose client named no deadline.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long before the client's deadline it is answered, so that the answer arrives and says why.
+const ANSWER_BEFORE: Duration = Duration::from_millis(20);
+
+/// What every call says beside its message.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) epoch: Epoch,
+    within: Duration,
+}
+
+/// Whom a call is for.
+pub(super) fn tenant<T>(request: &Request<T>) -> Result<Tenant, Status> {
+    service_token::tenant(request)?.parse().map_err(|error: Error| status::of(&error))
+}
+
+impl Call {
+    pub(super) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
+        let epoch = match request.metadata().get(EPOCH) {
+            None => 0,
+            Some(value) => {
+                let number = value.to_str().ok().and_then(|text| text.parse::<i64>().ok());
+                number.filter(|epoch| *epoch >= 0).ok_or_else(|| {
+                    Status::invalid_argument(format!("metadata {EPOCH} must be a whole number from 0 on"))
+                })?
+            }
+        };
+        let within = deadline(request)
+            .map_or(ANSWER_WITHIN, |deadline| deadline.saturating_sub(ANSWER_BEFORE.min(deadline / 5)));
+        Ok(Self { epoch: Epoch(epoch), within })
+    }
+
+    /// The desk's answer, or `DEADLINE_EXCEEDED`. A command that was accepted goes on, and its key answers later.
+    pub(super) async fn within<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Status> {
+        match tokio::time::timeout(self.within, answer).await {
+            Ok(answer) => answer.map_err(|error| status::of(&error)),
+            Err(_) => {
+                Err(Status::deadline_exceeded("no answer in time; a command that was accepted goes on"))
+            }
+        }
+    }
+}
+
+/// Reads the fields of a message and remembers every one that breaks a rule.
+#[derive(Debug, Default)]
+pub(super) struct Fields(Vec<Violation>);
+
+impl Fields {
+    /// What was read, if every field was good.
+    pub(super) fn all<T>(self, read: Option<T>) -> Result<T, Status> {
+        match read {
+            Some(read) if self.0.is_empty() => Ok(read),
+            _ => Err(status::of(&Error::Invalid(self.0))),
+        }
+    }
+
+    pub(super) fn payment_id(&mut self, text: &str) -> Option<PaymentId> {
+        self.read("payment_id", text.parse())
+    }
+
+    pub(super) fn key(&mut self, text: &str) -> Option<IdempotencyKey> {
+        match text.parse() {
+            Ok(key) => Some(key),
+            Err(Error::Invalid(violations)) => {
+                self.0.extend(violations);
+                None
+            }
+            Err(error) => self.read("idempotency_key", Err(error)),
+        }
+    }
+
+    pub(super) fn amount(&mut self, amount: Option<v1::Money>) -> Option<Money> {
+        self.read("amount", amount.ok_or(proto::MoneyError::Missing).and_then(Money::try_from))
+    }
+
+    pub(super) fn page(&mut self, request: &v1::ListPaymentsRequest) -> Option<Page> {
+        let size = match i64::from(request.page_size) {
+            0 => Some(Page::SIZE_DEFAULT),
+            size if (1..=Page::SIZE_MAX).contains(&size) => Some(size),
+            _ => self.read(
+                "page_size",
+                Err(format!("1 to {} is allowed; 0 means {}", Page::SIZE_MAX, Page::SIZE_DEFAULT)),
+            ),
+        };
+        let after = match request.page_token.as_str() {
+            "" => Some(None),
+            token => {
+                self.read("page_token", token.parse().map_err(|_| "not a token of an earlier page")).map(Some)
+            }
+        };
+        Some(Page { size: size?, after: after? })
+    }
+
+    fn read<T>(&mut self, field: &'static str, read: Result<T, impl ToString>) -> Option<T> {
+        read.map_err(|error| self.0.push(Violation::new(field, error.to_string()))).ok()
+    }
+}

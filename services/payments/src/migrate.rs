@@ -1,0 +1,66 @@
+//! Schemas, login roles and their rights, the topic.
+
+use anyhow::Context as _;
+use chassis::database::{PoolOptions, pool};
+use chassis::migrations::Migrations;
+use chassis::role::ensure_role;
+use outbox::kafka::create_topics;
+use proto::PAYMENTS;
+use sqlx::PgPool;
+use sqlx::migrate::Migrator;
+
+use crate::{Databases, MigrateConfig};
+
+/// The origin of what this home publishes, and the module whose events its replica does not apply.
+pub(crate) const ORIGIN: &str = "payments-service";
+
+/// How many partitions the topic gets where it does not exist yet; as the monolith makes it.
+const PARTITIONS: i32 = 6;
+
+static STRANGLER: Migrator = strangler::TARGET_MIGRATOR;
+
+/// All schemas of this database, in the order in which they are made.
+pub(crate) fn schemas() -> [Migrations; 3] {
+    [
+        Migrations::new("outbox", &outbox::MIGRATOR),
+        Migrations::new("strangler", &STRANGLER),
+        Migrations::new("payments", &payments::MIGRATOR),
+    ]
+}
+
+/// Brings everything up to date. May be repeated, and run twice at once.
+///
+/// # Errors
+/// What can't be made, and why. What was made before stays.
+pub async fn migrate(config: &MigrateConfig) -> anyhow::Result<()> {
+    let admin = pool(&config.admin, &PoolOptions::new("payments-service.migrate", 2))?;
+    database(&admin, &config.databases).await?;
+    admin.close().await;
+    create_topics(&config.kafka, &[PAYMENTS], PARTITIONS).await.context("the topic could not be made")?;
+    tracing::info!("schemas, roles and the topic are up to date");
+    Ok(())
+}
+
+pub(crate) async fn database(admin: &PgPool, databases: &Databases) -> anyhow::Result<()> {
+    for schema in schemas() {
+        schema.apply(admin).await?;
+    }
+    for url in [&databases.payments, &databases.outbox] {
+        ensure_role(admin, url).await?;
+    }
+    grant(admin, databases).await
+}
+
+/// The module's role may use its own tables and call the functions of the others; the relay's works on the queue.
+async fn grant(admin: &PgPool, databases: &Databases) -> anyhow::Result<()> {
+    let (module, relay) = (databases.payments.username(), databases.outbox.username());
+    payments::grant(admin, &module).await?;
+    outbox::grant_module(admin, &module, ORIGIN).await?;
+    strangler::grant_home(admin, &module).await?;
+    outbox::grant_relay(admin, &relay).await?;
+    for schema in schemas() {
+        let reader = if schema.schema() == "outbox" { &relay } else { &module };
+        schema.readable_by(admin, reader).await?;
+    }
+    Ok(())
+}
