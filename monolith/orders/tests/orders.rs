@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use async_trait::async_trait;
 use catalog::{Catalog, Product};
 use chassis::database::{PoolOptions, pool};
@@ -151,7 +152,7 @@ impl Shop {
         let pool = module_pool(&database, &admin, "orders").await?;
         let shelf = Catalog::new(module_pool(&database, &admin, "catalog").await?);
         let products = shelf.list("acme", Page { limit: 50, after: None }).await?;
-        let product = products.into_iter().find(|product| product.sku == "tea-100").unwrap();
+        let product = products.into_iter().find(|product| product.sku == "tea-100").context("no tea")?;
         let tasks = TaskTracker::new();
         let orders = Orders::new(pool.clone(), shelf, Arc::new(payments), tasks.clone());
         Ok(Self { database, admin, pool, orders, tasks, product })

@@ -1,7 +1,7 @@
 //! What the payments service answers, in the words of the desk.
 
 use payments::{CaptureMethod, Error, Operation, Payment, Refusal, Status, Tenant, Violation};
-use proto::payments as wire;
+use proto::{MoneyError, payments as wire};
 use time::OffsetDateTime;
 use tonic::Code;
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -72,6 +72,7 @@ pub(super) fn failed(status: &tonic::Status) -> Error {
             tracing::error!(%status, "the payments service does not accept this process' token");
             Error::Unavailable("the payments service does not accept this process".to_owned())
         }
+        Code::Internal => unreadable("the payments service's answer", status.message()),
         code => {
             tracing::warn!(%status, "the payments service could not answer");
             Error::Unavailable(format!("the payments service: {}", code.description()))
@@ -96,6 +97,7 @@ fn by_reason(details: &ErrorDetails) -> Option<Error> {
             asked: number("asked")?,
             available: number("available")?,
         })),
+        "AMOUNT_OUT_OF_RANGE" => Some(Error::Refused(Refusal::Money(MoneyError::Overflow))),
         "PROVIDER_REFUSED" => Some(Error::Refused(Refusal::Provider { code: text("code") })),
         _ => None,
     }
