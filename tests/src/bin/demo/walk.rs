@@ -1,0 +1,153 @@
+//! The walk: processes, load, stages, kills, and the way back.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tests::load::{Load, Plan};
+use tests::{Operator, Shop, until};
+
+use crate::args::{Args, Break};
+use crate::progress::Progress;
+use crate::report::Stage;
+use crate::thief;
+
+/// The tenants whose clients order.
+pub(crate) const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
+/// Between two looks at processes and clocks.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long a killed process stays away.
+const AWAY: Duration = Duration::from_secs(2);
+/// How long a queue may take to fill for the thief.
+const THEFT_TIMEOUT: Duration = Duration::from_secs(20);
+/// What a thief takes.
+const LOOT: i64 = 3;
+
+/// The demo on its way.
+pub(crate) struct Walk<'a> {
+    pub(crate) args: &'a Args,
+    pub(crate) shop: &'a Shop<'a>,
+    pub(crate) progress: &'a Progress,
+    pub(crate) operator: Operator,
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// What happens to a stage while it lasts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Faults {
+    None,
+    Kills,
+}
+
+impl Walk<'_> {
+    /// Starts everything that is there before the migration begins: no payments service yet.
+    pub(crate) async fn start(&self) -> Result<()> {
+        self.progress.begin("migrating both databases");
+        self.shop.migrate(&TENANTS).await?;
+        self.progress.begin("starting provider, monolith and relay");
+        let forgetful = [("PROVIDER_IGNORE_IDEMPOTENCY", "true")];
+        let broken = self.args.broken == Some(Break::Charge);
+        self.shop.start_provider(if broken { &forgetful } else { &[] }).await?;
+        self.shop.start_monolith("monolith", "web,inbox,controller").await?;
+        self.shop.start_monolith("relay", "relay").await?;
+        self.progress.say("provider, monolith and relay run");
+        Ok(())
+    }
+
+    /// Clients of all tenants at the rate asked for.
+    pub(crate) async fn load(&self) -> Result<Load> {
+        let clients = TENANTS.iter().map(|tenant| self.shop.client(tenant)).collect::<Result<Vec<_>>>()?;
+        Load::start(Plan { rate: self.args.rate, ..Plan::default() }, clients).await.context("start the load")
+    }
+
+    /// Forward, back, and forward again.
+    pub(crate) async fn stages(&mut self, load: &Load) -> Result<()> {
+        self.stage("local", load, Faults::None).await?;
+        self.progress.begin("starting the payments service");
+        self.shop.start_service("payments-service", "all").await?;
+        self.operator.follow().await?;
+        self.stage("following", load, Faults::None).await?;
+        self.operator.ramp(0).await?;
+        self.stage("ramping 0 %", load, Faults::None).await?;
+        self.operator.ramp(25).await?;
+        self.stage("ramping 25 %", load, Faults::Kills).await?;
+        self.operator.ramp(100).await?;
+        self.stage("ramping 100 %", load, Faults::None).await?;
+        let says = self.operator.rollback().await?;
+        self.progress.say(&format!("rolled back: {says}"));
+        self.stage("rolled back", load, Faults::None).await?;
+        self.operator.ramp(100).await?;
+        self.stage("ramping 100 % again", load, Faults::None).await
+    }
+
+    async fn stage(&mut self, name: &str, load: &Load, faults: Faults) -> Result<()> {
+        self.progress.begin(&format!("stage {name}"));
+        let (started, before) = (Instant::now(), load.book().accepted());
+        let born_before = thief::born(&self.shop.source).await?;
+        let end = started + Duration::from_secs(self.args.seconds_per_stage);
+        let mut done = Vec::new();
+        if faults == Faults::Kills {
+            self.pass(end - Duration::from_secs(self.args.seconds_per_stage) * 3 / 4, name, load).await?;
+            self.kill("payments-service", &mut done).await?;
+            self.pass(Instant::now() + LOOK * 4, name, load).await?;
+            self.kill("relay", &mut done).await?;
+        }
+        self.pass(end, name, load).await?;
+        let accepted = load.book().accepted() - before;
+        let born = thief::born(&self.shop.source).await?;
+        let stage = Stage {
+            name: name.to_owned(),
+            seconds: (started.elapsed().as_secs_f64() * 10.0).round() / 10.0,
+            accepted,
+            born_at_source: accepted_at_source(accepted, born.1 - born_before.1, born.0 - born_before.0),
+            born_at_target: born.1 - born_before.1,
+            faults: done,
+        };
+        let at_target = stage.born_at_target;
+        self.progress.say(&format!(
+            "stage {name}: {accepted} orders accepted, {at_target} payments born at the target"
+        ));
+        self.stages.push(stage);
+        Ok(())
+    }
+
+    /// Lets time pass under load, as long as every process lives.
+    async fn pass(&self, end: Instant, name: &str, load: &Load) -> Result<()> {
+        while Instant::now() < end {
+            self.shop.world.all_alive().await?;
+            self.progress.at(format!("stage {name}: {} orders accepted", load.book().accepted()));
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// `kill -9`, a while without it, and again.
+    async fn kill(&self, name: &str, done: &mut Vec<String>) -> Result<()> {
+        let spec = self.shop.world.kill(name).await?;
+        self.progress.say(&format!("kill -9 {name}"));
+        tokio::time::sleep(AWAY).await;
+        if name == "relay" && self.args.broken == Some(Break::Relay) {
+            self.steal().await?;
+        }
+        self.shop.start_ready(spec).await?;
+        self.progress.say(&format!("{name} is back"));
+        done.push(format!("kill -9 {name}"));
+        Ok(())
+    }
+
+    /// Deletes rows of the relay's queue while it is away, so that none of them can have been sent.
+    async fn steal(&self) -> Result<()> {
+        until("enough events to steal from", THEFT_TIMEOUT, async || {
+            Ok((thief::queue(&self.shop.source).await? > LOOT * 4).then_some(()))
+        })
+        .await?;
+        for key in thief::steal(&self.shop.source, LOOT).await? {
+            self.progress.say(&format!("broken on purpose: {key} was deleted from the relay's queue"));
+        }
+        Ok(())
+    }
+}
+
+/// In `local` a payment has no owner's row: then it was born at the source, like every accepted order's.
+fn accepted_at_source(accepted: usize, at_target: i64, with_row: i64) -> i64 {
+    if at_target == 0 && with_row == 0 { i64::try_from(accepted).unwrap_or(i64::MAX) } else { with_row }
+}

@@ -1,0 +1,104 @@
+//! All SQL of the checker; it reads as the superuser and writes nothing.
+
+use anyhow::Result;
+use sqlx::PgPool;
+
+use super::{Event, Order, Payment, Posting};
+use crate::store;
+
+pub(super) async fn orders(pool: &PgPool) -> Result<Vec<Order>> {
+    let rows = sqlx::query_as(
+        "select id::text, payment_id::text, status, total_minor, currency from orders.orders order by orders.id",
+    );
+    Ok(rows.fetch_all(pool).await?)
+}
+
+pub(super) async fn owners(pool: &PgPool) -> Result<Vec<(String, String)>> {
+    Ok(sqlx::query_as("select key, owner from strangler.owner where migration = 'payments'")
+        .fetch_all(pool)
+        .await?)
+}
+
+pub(super) async fn payments(pool: &PgPool) -> Result<Vec<Payment>> {
+    let rows = sqlx::query_as(
+        "select id::text, tenant, order_id::text, status, amount_minor, currency, captured_minor, refunded_minor, version
+         from payments.payment",
+    );
+    Ok(rows.fetch_all(pool).await?)
+}
+
+pub(super) async fn postings(pool: &PgPool) -> Result<Vec<Posting>> {
+    let rows = sqlx::query_as(
+        "select payment_id::text, transaction_id::text, account, amount_minor, currency
+         from payments.ledger_entry order by 1, 2, 3",
+    );
+    Ok(rows.fetch_all(pool).await?)
+}
+
+/// Payments with a command that has no definite outcome.
+pub(super) async fn unknown(pool: &PgPool) -> Result<Vec<String>> {
+    let rows = sqlx::query_scalar("select payment_id::text from payments.intent where state <> 'done'");
+    Ok(rows.fetch_all(pool).await?)
+}
+
+pub(super) async fn events(pool: &PgPool) -> Result<Vec<Event>> {
+    let rows = sqlx::query_as("select id::text, topic, key, version from outbox.event order by position");
+    Ok(rows.fetch_all(pool).await?)
+}
+
+/// What the inboxes of a database could not apply.
+pub(super) async fn waiting(pool: &PgPool) -> Result<Vec<String>> {
+    let mut lines = store::parked(pool).await?;
+    lines.extend(store::unreadable(pool).await?);
+    lines.extend(store::conflicts(pool).await?);
+    Ok(lines)
+}
+
+/// What is still under way; cheap, to be asked again and again until all is zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Orders without a final state.
+    pub orders: i64,
+    /// Commands without a definite outcome, in both homes.
+    pub unknown: i64,
+    /// Events that are not delivered, in both homes.
+    pub pending: i64,
+    /// Versions by which the two homes' payments differ in sum.
+    pub behind: i64,
+}
+
+impl Unsettled {
+    /// Whether nothing is under way.
+    pub fn is_settled(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// Asks both databases what is under way.
+///
+/// # Errors
+/// When one does not answer.
+pub async fn unsettled(source: &PgPool, target: &PgPool) -> Result<Unsettled> {
+    let (at_source, at_target) = (under_way(source).await?, under_way(target).await?);
+    Ok(Unsettled {
+        orders: placed(source).await?,
+        unknown: at_source.0 + at_target.0,
+        pending: store::pending(source).await? + store::pending(target).await?,
+        behind: (at_source.1 - at_target.1).abs(),
+    })
+}
+
+async fn placed(pool: &PgPool) -> Result<i64> {
+    Ok(sqlx::query_scalar("select count(*) from orders.orders where status = 'placed'")
+        .fetch_one(pool)
+        .await?)
+}
+
+/// Commands without a definite outcome, and the sum of all payments' versions.
+async fn under_way(pool: &PgPool) -> Result<(i64, i64)> {
+    let row = sqlx::query_as(
+        "select (select count(*) from payments.intent where state <> 'done'),
+                (select coalesce(sum(version), 0)::bigint from payments.payment)",
+    );
+    Ok(row.fetch_one(pool).await?)
+}

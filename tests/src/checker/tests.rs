@@ -1,0 +1,220 @@
+//! The checker sees each break: one picture where all is well, and one change to it per test.
+
+use std::collections::BTreeMap;
+
+use outbox::Event as _;
+use prost::Message;
+use proto::events::{self, PaymentCaptured, PaymentRequested, PaymentState, PaymentStatus};
+
+use super::*;
+use crate::kafka::Record;
+
+const ORDER: &str = "0198c5f2-0000-7000-8000-000000000001";
+const PAYMENT: &str = "0198c5f2-0000-7000-8000-000000000002";
+
+fn record(topic: &str, key: &str, version: i64, kind: &str, payload: Vec<u8>) -> Record {
+    let headers = [
+        ("ce_id", format!("{topic}-{version}")),
+        ("ce_type", kind.to_owned()),
+        ("banyan-version", version.to_string()),
+    ];
+    let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Record { topic: topic.into(), partition: 0, offset: version, key: key.into(), payload, headers }
+}
+
+fn committed(record: &Record) -> Event {
+    let id = record.header("ce_id").to_owned();
+    Event { id, topic: record.topic.clone(), key: record.key.clone(), version: record.version() }
+}
+
+fn records() -> Vec<Record> {
+    let state = PaymentState {
+        payment_id: PAYMENT.into(),
+        status: PaymentStatus::Captured as i32,
+        captured_minor: 500,
+        ..PaymentState::default()
+    };
+    let captured = PaymentCaptured { state: Some(state), ..PaymentCaptured::default() }.encode_to_vec();
+    let paid = events::OrderPaid { order_id: ORDER.into(), ..events::OrderPaid::default() }.encode_to_vec();
+    vec![
+        record("orders.v1", ORDER, 1, events::OrderPlaced::KIND, Vec::new()),
+        record("orders.v1", ORDER, 2, events::OrderPaid::KIND, paid),
+        record("payments.v1", PAYMENT, 1, PaymentRequested::KIND, Vec::new()),
+        record("payments.v1", PAYMENT, 2, PaymentCaptured::KIND, captured),
+    ]
+}
+
+fn posting(account: &str, amount_minor: i64) -> Posting {
+    Posting {
+        payment_id: PAYMENT.into(),
+        transaction_id: "t".into(),
+        account: account.into(),
+        amount_minor,
+        currency: "EUR".into(),
+    }
+}
+
+fn home() -> Home {
+    let payment = Payment {
+        id: PAYMENT.into(),
+        tenant: "acme".into(),
+        order_id: ORDER.into(),
+        status: "captured".into(),
+        amount_minor: 500,
+        currency: "EUR".into(),
+        captured_minor: 500,
+        refunded_minor: 0,
+        version: 2,
+    };
+    Home {
+        payments: BTreeMap::from([(PAYMENT.to_owned(), payment)]),
+        postings: vec![posting("clearing", 500), posting("fees", -10), posting("payable", -490)],
+        ..Home::default()
+    }
+}
+
+fn charge() -> Movement {
+    let tags = [("payment_id", PAYMENT), ("operation", "charge"), ("command_id", "c1")];
+    Movement {
+        kind: "charge".into(),
+        amount: 500,
+        currency: "eur".into(),
+        idempotency_key: Some(format!("{PAYMENT}:charge:c1:1")),
+        metadata: tags.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+    }
+}
+
+fn well() -> Evidence {
+    let records = records();
+    let order = Order {
+        id: ORDER.into(),
+        payment_id: PAYMENT.into(),
+        status: "paid".into(),
+        total_minor: 500,
+        currency: "EUR".into(),
+    };
+    Evidence {
+        accepted: vec![Accepted { order: ORDER.into(), payment: PAYMENT.into(), ends: Ended::Paid }],
+        orders: BTreeMap::from([(ORDER.to_owned(), order)]),
+        source: Home { events: records.iter().map(committed).collect(), ..home() },
+        target: home(),
+        records,
+        movements: vec![charge()],
+        ..Evidence::default()
+    }
+}
+
+/// Breaks the picture and returns the named finding's first key.
+fn broken(change: impl FnOnce(&mut Evidence), finding: impl FnOnce(&Findings) -> &Broken) -> String {
+    let mut evidence = well();
+    change(&mut evidence);
+    let findings = check(&evidence);
+    assert!(!findings.holds(), "{findings}");
+    finding(&findings).keys().next().unwrap_or_else(|| panic!("not found:\n{findings}")).to_owned()
+}
+
+#[test]
+fn a_world_at_rest_holds() {
+    let findings = check(&well());
+    assert!(findings.holds(), "{findings}");
+    assert_eq!((findings.accepted, findings.paid, findings.declined), (1, 1, 0));
+}
+
+#[test]
+fn no_data_is_no_pass() {
+    let findings = check(&Evidence::default());
+    assert!(!findings.holds() && !findings.books_balanced());
+}
+
+#[test]
+fn an_acknowledged_order_that_is_gone_is_lost() {
+    assert_eq!(broken(|e| e.orders.clear(), |f| &f.lost), ORDER);
+}
+
+#[test]
+fn an_order_that_differs_from_its_payment_is_lost() {
+    let unpaid = |e: &mut Evidence| e.orders.get_mut(ORDER).unwrap().status = "cancelled".into();
+    assert_eq!(broken(unpaid, |f| &f.lost), ORDER);
+    let declined = |e: &mut Evidence| e.accepted[0].ends = Ended::Cancelled;
+    assert_eq!(broken(declined, |f| &f.lost), ORDER);
+    let moved = |e: &mut Evidence| drop(e.owners.insert(PAYMENT.into(), "target".into()));
+    let gone = |e: &mut Evidence| {
+        moved(e);
+        e.target.payments.clear();
+    };
+    assert_eq!(broken(gone, |f| &f.lost), ORDER);
+}
+
+#[test]
+fn a_payment_under_way_is_open() {
+    let unknown = |e: &mut Evidence| e.source.unknown.push(PAYMENT.into());
+    assert_eq!(broken(unknown, |f| &f.open), ORDER);
+    let placed = |e: &mut Evidence| e.orders.get_mut(ORDER).unwrap().status = "placed".into();
+    assert_eq!(broken(placed, |f| &f.open), ORDER);
+}
+
+#[test]
+fn a_second_charge_is_found_by_command_and_by_amount() {
+    assert_eq!(broken(|e| e.movements.push(charge()), |f| &f.charged_twice), PAYMENT);
+    let other = |e: &mut Evidence| {
+        let mut second = charge();
+        second.metadata.insert("command_id".into(), "c2".into());
+        e.movements.push(second);
+    };
+    assert_eq!(broken(other, |f| &f.charged_twice), PAYMENT);
+}
+
+#[test]
+fn money_that_only_the_provider_knows_unbalances_the_books() {
+    assert_eq!(broken(|e| e.movements.clear(), |f| &f.books), PAYMENT);
+    assert_eq!(broken(|e| e.source.postings[1].amount_minor = -11, |f| &f.books), PAYMENT);
+}
+
+#[test]
+fn a_committed_event_must_be_in_the_topic() {
+    let forgotten = |e: &mut Evidence| drop(e.records.remove(1));
+    assert_eq!(broken(forgotten, |f| &f.events_lost), format!("orders.v1/{ORDER}"));
+}
+
+#[test]
+fn a_record_must_have_been_committed() {
+    let invented = |e: &mut Evidence| drop(e.source.events.pop());
+    assert_eq!(broken(invented, |f| &f.events_lost), format!("payments.v1/{PAYMENT}"));
+}
+
+#[test]
+fn versions_must_come_in_order() {
+    let swapped = |e: &mut Evidence| e.records.swap(2, 3);
+    assert_eq!(broken(swapped, |f| &f.events_out_of_order), format!("payments.v1/{PAYMENT}"));
+    let two_owners = |e: &mut Evidence| {
+        let mut other = e.records[3].clone();
+        other.headers.insert("ce_id".into(), "another".into());
+        e.source.events.push(committed(&other));
+        e.records.push(other);
+    };
+    assert_eq!(broken(two_owners, |f| &f.events_out_of_order), format!("payments.v1/{PAYMENT}"));
+}
+
+#[test]
+fn a_repeat_is_no_disorder() {
+    let mut evidence = well();
+    evidence.records.insert(3, evidence.records[2].clone());
+    evidence.records.push(evidence.records[2].clone());
+    let findings = check(&evidence);
+    assert!(findings.holds(), "{findings}");
+}
+
+#[test]
+fn replicas_must_be_equal() {
+    let behind = |e: &mut Evidence| e.target.payments.get_mut(PAYMENT).unwrap().version = 1;
+    assert_eq!(broken(behind, |f| &f.parity), PAYMENT);
+    let elsewhere = |e: &mut Evidence| e.target.postings.clear();
+    assert_eq!(broken(elsewhere, |f| &f.parity), PAYMENT);
+}
+
+#[test]
+fn what_waits_in_an_inbox_is_no_pass() {
+    let mut evidence = well();
+    evidence.target.waiting.push("parked".into());
+    assert!(!check(&evidence).holds());
+}

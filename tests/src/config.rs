@@ -1,0 +1,32 @@
+//! What the environment says; the only place in this crate that reads it.
+
+use std::path::PathBuf;
+
+/// The environment of a test run.
+pub(crate) struct Config {
+    /// `BANYAN_BIN_DIR`: a folder with the binaries under test. Unset: they are built once and taken from the folder of
+    /// the running program.
+    pub(crate) bin_dir: Option<PathBuf>,
+    /// `CARGO`: the cargo that builds them; set by cargo itself. Default `cargo`.
+    pub(crate) cargo: String,
+    /// `PATH`, handed on to every process.
+    pub(crate) path: String,
+    /// `RUST_LOG`, handed on to every process. Default `info`.
+    pub(crate) log: String,
+}
+
+impl Config {
+    pub(crate) fn from_env() -> Self {
+        Self {
+            bin_dir: variable("BANYAN_BIN_DIR").map(PathBuf::from),
+            cargo: variable("CARGO").unwrap_or_else(|| "cargo".into()),
+            path: variable("PATH").unwrap_or_default(),
+            log: variable("RUST_LOG").unwrap_or_else(|| "info".into()),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this file is the one that reads the environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

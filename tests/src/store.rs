@@ -1,0 +1,52 @@
+//! SQL of the world and of the outbox's fixtures. The checker's is in `checker/store.rs`.
+
+use anyhow::Result;
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+
+/// Events that a database's outbox has not delivered.
+pub(crate) async fn pending(pool: &PgPool) -> Result<i64> {
+    Ok(sqlx::query_scalar("select count(*) from outbox.pending").fetch_one(pool).await?)
+}
+
+/// Whether the database has an outbox.
+pub(crate) async fn has_outbox(pool: &PgPool) -> Result<bool> {
+    Ok(sqlx::query_scalar("select to_regclass('outbox.pending') is not null").fetch_one(pool).await?)
+}
+
+/// Events that wait in an inbox, one line each.
+pub(crate) async fn parked(pool: &PgPool) -> Result<Vec<String>> {
+    let rows = sqlx::query_scalar(
+        "select format('parked: %s %s/%s v%s %s: %s', handler, topic, key, version, reason, coalesce(error, '-'))
+         from outbox.parked order by parked_at limit 20",
+    );
+    Ok(rows.fetch_all(pool).await?)
+}
+
+/// Records that no gate could take, one line each.
+pub(crate) async fn unreadable(pool: &PgPool) -> Result<Vec<String>> {
+    let rows = sqlx::query_scalar(
+        "select format('unreadable: %s %s[%s]@%s: %s', consumer_group, topic, partition, record_offset, error)
+         from outbox.unreadable order by seen_at limit 20",
+    );
+    Ok(rows.fetch_all(pool).await?)
+}
+
+/// Versions that two events claim, one line each.
+pub(crate) async fn conflicts(pool: &PgPool) -> Result<Vec<String>> {
+    let rows = sqlx::query_scalar(
+        "select format('conflict: %s %s/%s v%s', handler, topic, key, version)
+         from outbox.conflict order by seen_at limit 20",
+    );
+    Ok(rows.fetch_all(pool).await?)
+}
+
+/// Creates a role that may log in. The server quotes both.
+pub(crate) async fn create_role(connection: &mut PgConnection, role: &str, password: &str) -> Result<()> {
+    let statement: String = sqlx::query_scalar("select format('create role %I login password %L', $1, $2)")
+        .bind(role)
+        .bind(password)
+        .fetch_one(&mut *connection)
+        .await?;
+    sqlx::query(AssertSqlSafe(statement)).execute(connection).await?;
+    Ok(())
+}

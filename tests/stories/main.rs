@@ -1,0 +1,13 @@
+//! The stories: one for each promise and crash point, against real processes, PostgreSQL and Kafka. `docs/testing.md`
+//! tells how to write one.
+
+mod crashes;
+mod edges;
+mod grpc;
+mod migration;
+mod notes;
+mod ordering;
+mod orders;
+mod problems;
+mod rights;
+mod settings;

@@ -1,0 +1,121 @@
+//! A payment leaves the monolith: paid once through each home, and a whole ramp with restarts in the middle.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use tests::checker::Ended;
+use tests::load::{Client, Load, Plan};
+use tests::{Binaries, Shop, story, until};
+
+use crate::orders::{order, place};
+
+const SOON: Duration = Duration::from_secs(30);
+const SETTLED: Duration = Duration::from_secs(90);
+
+/// Waits until a payment has a status, as its tenant reads it.
+async fn until_status(client: &Client, payment: &str, status: &str) -> Result<()> {
+    until(&format!("payment {payment} to be {status}"), SOON, async || {
+        let answer = client.get(&format!("/v1/payments/{payment}")).await?;
+        ensure!(answer.status == 200 && answer.text("status") == status, "{} {}", answer.status, answer.body);
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// Gives a command and waits until it is answered.
+async fn command(client: &Client, payment: &str, verb: &str, body: &Value) -> Result<()> {
+    let key = format!("{verb}-{payment}");
+    until(&format!("{verb} of {payment}"), SOON, async || {
+        let answer = client.post(&format!("/v1/payments/{payment}/{verb}"), &key, body).await?;
+        ensure!(answer.status == 200, "{} {}", answer.status, answer.body);
+        Ok(Some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_is_paid_once_through_each_home() {
+    story(async |world, stack| {
+        let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
+        shop.start_all(&["acme"], &[]).await?;
+        let (client, operator) = (shop.client("acme")?, shop.operator()?);
+        let automatic = order(&client, "pm_charged_no_answer", "automatic").await?;
+        let manual = order(&client, "pm_card_visa", "manual").await?;
+
+        let mut accepted = Vec::new();
+        for home in ["source", "target"] {
+            if home == "target" {
+                operator.follow().await?;
+                operator.ramp(100).await?;
+            }
+            let charged = place(&client, &format!("charged-{home}"), &automatic, Ended::Paid).await?;
+            let captured = place(&client, &format!("captured-{home}"), &manual, Ended::Paid).await?;
+            until_status(&client, &charged.payment, "captured").await?;
+            command(&client, &charged.payment, "refunds", &json!({ "amount_minor": 100 })).await?;
+            until_status(&client, &captured.payment, "authorized").await?;
+            command(&client, &captured.payment, "capture", &json!({})).await?;
+            for payment in [&charged.payment, &captured.payment] {
+                assert_eq!(
+                    operator.why(payment).await?.get("owner"),
+                    Some(&json!(home)),
+                    "payment {payment}"
+                );
+            }
+            accepted.extend([charged, captured]);
+        }
+
+        shop.settle(SETTLED).await?;
+        let findings = shop.check(accepted).await?;
+        assert!(findings.holds(), "{findings}");
+        assert_eq!(findings.paid, 4);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_ramp_with_restarts_in_the_middle() {
+    story(async |world, stack| {
+        let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
+        shop.start_all(&["acme", "globex"], &[]).await?;
+        let operator = shop.operator()?;
+        let clients = vec![shop.client("acme")?, shop.client("globex")?];
+        let load = Load::start(Plan { rate: 10, ..Plan::default() }, clients).await?;
+        // A stage is over when this many more orders were accepted in it.
+        let more = async |wanted: usize| {
+            let enough = load.book().accepted() + wanted;
+            until("more orders", SOON, async || Ok((load.book().accepted() >= enough).then_some(()))).await
+        };
+
+        more(20).await?;
+        operator.follow().await?;
+        more(20).await?;
+        operator.ramp(50).await?;
+        more(20).await?;
+        // The service dies, and orders go on: half of them are its own to pay once it is back.
+        let service = world.kill("payments-service").await?;
+        more(20).await?;
+        shop.start_ready(service).await?;
+        more(20).await?;
+        // The monolith is restarted in order; clients try again under their keys.
+        let monolith = world.stop("monolith").await?;
+        shop.start_ready(monolith).await?;
+        operator.ramp(100).await?;
+        more(20).await?;
+        let says = operator.rollback().await?;
+        ensure!(!says.is_empty(), "a rollback says what it means");
+        more(20).await?;
+
+        let tally = load.stop().await?;
+        ensure!(tally.failures.is_empty(), "{tally}");
+        shop.settle(SETTLED).await?;
+        let findings = shop.check(tally.accepted).await?;
+        assert!(findings.holds(), "{findings}");
+        let keys = operator.status().await?.get("keys").cloned().unwrap_or_default();
+        let count = |home: &str| keys.get(home).and_then(Value::as_i64).unwrap_or(0);
+        ensure!(count("source") > 0 && count("target") > 0, "both homes have keys: {keys}");
+        Ok(())
+    })
+    .await;
+}

@@ -1,0 +1,133 @@
+//! Placing orders under bad conditions: the same key many times at once, and clients that go away.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures::StreamExt;
+use rand::Rng;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tests::checker::{Accepted, Ended};
+use tests::load::Client;
+use tests::{Binaries, Shop, story, until};
+
+const SOON: Duration = Duration::from_secs(30);
+/// A thousand orders take their time to be paid on a small machine.
+const SETTLED: Duration = Duration::from_secs(120);
+
+/// An order of one product of the tenant's.
+pub(crate) async fn order(client: &Client, card: &str, capture_method: &str) -> Result<Value> {
+    let products = client.products().await?;
+    let product = products.first().context("the tenant sells nothing")?;
+    Ok(json!({
+        "lines": [{ "product_id": product.id, "quantity": 1 }],
+        "currency": product.price.currency,
+        "payment_method": card,
+        "capture_method": capture_method,
+    }))
+}
+
+/// Places an order and returns what the client knows of it.
+pub(crate) async fn place(client: &Client, key: &str, body: &Value, ends: Ended) -> Result<Accepted> {
+    until("the order to be accepted", SOON, async || {
+        let answer = client.post("/v1/orders", key, body).await?;
+        ensure!(answer.status == 201, "{} {}", answer.status, answer.body);
+        let (order, payment) = (answer.text("id").to_owned(), answer.text("payment_id").to_owned());
+        Ok(Some(Accepted { order, payment, ends }))
+    })
+    .await
+}
+
+async fn orders(pool: &PgPool) -> Result<i64> {
+    Ok(sqlx::query_scalar("select count(*) from orders.orders").fetch_one(pool).await?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_requests_with_one_key_make_one_order() {
+    story(async |world, stack| {
+        let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
+        shop.start_all(&["acme"], &[]).await?;
+        let client = shop.client("acme")?;
+        let body = order(&client, "pm_card_visa", "automatic").await?;
+
+        let requests = (0..100).map(|_| client.post("/v1/orders", "one-key", &body));
+        let answers = futures::future::try_join_all(requests).await?;
+        for answer in &answers {
+            ensure!(matches!(answer.status, 201 | 409), "{} {}", answer.status, answer.body);
+        }
+        let ids: BTreeSet<&str> = answers.iter().filter(|a| a.status == 201).map(|a| a.text("id")).collect();
+        assert_eq!(ids.len(), 1, "all that were accepted are the same order");
+        assert_eq!(orders(&shop.source).await?, 1);
+
+        let again = place(&client, "one-key", &body, Ended::Paid).await?;
+        assert_eq!(Some(again.order.as_str()), ids.first().copied(), "whoever asks again gets that order");
+        let other = order(&client, "pm_card_declined", "automatic").await?;
+        let reused = client.post("/v1/orders", "one-key", &other).await?;
+        assert_eq!(
+            (reused.status, reused.text("type")),
+            (422, "https://banyan.dev/problems/idempotency-key-reused")
+        );
+
+        shop.settle(SOON).await?;
+        let findings = shop.check(vec![again]).await?;
+        assert!(findings.holds() && findings.paid == 1, "{findings}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_dropped_requests_leave_no_half_order() {
+    const REQUESTS: usize = 1_000;
+    const AT_ONCE: usize = 40;
+    story(async |world, stack| {
+        let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
+        shop.start_all(&["acme"], &[]).await?;
+        let client = shop.client("acme")?;
+        let body = order(&client, "pm_card_visa", "automatic").await?;
+
+        // Each is dropped, connection and all, somewhere between its first byte and its answer.
+        let dropped = futures::stream::iter(0..REQUESTS).map(|n| drop_early(client.clone(), n, body.clone()));
+        let answered: usize =
+            dropped.buffer_unordered(AT_ONCE).map(usize::from).fold(0, async |a, b| a + b).await;
+        ensure!(answered < REQUESTS * 9 / 10, "{answered} were answered before they could be dropped");
+
+        // No connection was poisoned: each of the pool's is used now, and every order is stored whole.
+        let mut accepted = Vec::new();
+        for n in 0..50 {
+            accepted.push(place(&client, &format!("after-{n}"), &body, Ended::Paid).await?);
+        }
+        let stored = orders(&shop.source).await?;
+        ensure!(stored > 50, "all {REQUESTS} were dropped before they did anything");
+        shop.settle(SETTLED).await?;
+        let findings = shop.check(accepted).await?;
+        assert!(findings.holds(), "{findings}");
+        assert_eq!(i64::try_from(findings.paid)?, stored, "every stored order is paid");
+        idle(&shop.source).await
+    })
+    .await;
+}
+
+/// True when the answer was faster than the drop.
+async fn drop_early(client: Client, n: usize, body: Value) -> bool {
+    let patience = Duration::from_micros(rand::rng().random_range(200..40_000));
+    let key = format!("dropped-{n}");
+    let request =
+        client.request(reqwest::Method::POST, "/v1/orders").header("idempotency-key", key).json(&body);
+    tokio::time::timeout(patience, request.send()).await.is_ok_and(|sent| sent.is_ok())
+}
+
+/// Waits until no session of a module has a transaction open.
+async fn idle(admin: &PgPool) -> Result<()> {
+    until("all transactions to end", SOON, async || {
+        let open: i64 = sqlx::query_scalar(
+            "select count(*) from pg_stat_activity
+             where datname = current_database() and state like 'idle in transaction%'",
+        )
+        .fetch_one(admin)
+        .await?;
+        Ok((open == 0).then_some(()))
+    })
+    .await
+}
