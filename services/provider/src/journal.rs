@@ -96,6 +96,14 @@ impl Journal {
         (Self { lines, durable }, tokio::task::spawn_blocking(move || writer.run()))
     }
 
+    /// A journal whose disk is in the hands of a test.
+    #[cfg(test)]
+    pub(crate) fn by_hand() -> (Self, mpsc::Receiver<Line>, watch::Sender<u64>) {
+        let (lines, queue) = mpsc::channel(QUEUE_MAX);
+        let (written, durable) = watch::channel(0);
+        (Self { lines, durable }, queue, written)
+    }
+
     /// Room for one line. Taken before the book is locked, so that sending is instant under the lock.
     pub(crate) async fn room(&self) -> Result<OwnedPermit<Line>, Error> {
         self.lines.clone().reserve_owned().await.map_err(|_| Error::Closed)

@@ -262,3 +262,47 @@ fn unwritten(error: &Error) -> Failure {
 fn now_ms() -> i64 {
     i64::try_from(rules::now().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::form::Form;
+
+    const SOON: Duration = Duration::from_millis(50);
+
+    fn creation(key: &str) -> Call {
+        let mut form = Form::parse(b"amount=1000&currency=eur").unwrap();
+        let command = Command::create(&mut form).unwrap();
+        Call { key: Some(key.into()), fingerprint: "f".into(), metadata: form.metadata(), command }
+    }
+
+    #[tokio::test]
+    async fn neither_an_answer_nor_a_replay_nor_a_reader_outruns_the_disk() {
+        let (journal, mut queue, written) = Journal::by_hand();
+        let provider = Provider {
+            book: Arc::default(),
+            journal,
+            late_by: SOON,
+            ignore_idempotency: false,
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+        };
+        let worker = provider.clone();
+        let mut answer = tokio::spawn(async move { worker.handle(creation("k-1")).await });
+        let line = timeout(Duration::from_secs(5), queue.recv()).await.unwrap().unwrap();
+        assert!(timeout(SOON, &mut answer).await.is_err(), "the answer waits");
+        assert!(timeout(SOON, provider.read(|book| book.intents().count())).await.is_err(), "a reader waits");
+        let busy = provider.handle(creation("k-1")).await.unwrap_err();
+        assert_eq!(busy.status, StatusCode::CONFLICT);
+
+        written.send_replace(line.seq);
+        let Outcome::Answered(reply) = answer.await.unwrap().unwrap() else { panic!("an answer") };
+        assert_eq!(provider.read(|book| book.intents().count()).await, Ok(1));
+        assert_eq!(provider.handle(creation("k-1")).await, Ok(Outcome::Replayed(reply)));
+
+        drop((queue, written));
+        assert!(provider.handle(creation("k-2")).await.is_err(), "a lost disk is an error");
+    }
+}
