@@ -7,9 +7,6 @@ use std::process::Command;
 use crate::cargo::{self, become_it, binaries};
 use crate::stack::Stack;
 
-/// The packages whose binaries the demo starts, and its own.
-const PACKAGES: [&str; 5] = ["app", "banyan", "payments-service", "provider", "tests"];
-
 /// Move the birth of payments from the monolith to the service and back, under load, and check every promise.
 ///
 /// Builds the binaries, brings PostgreSQL and Kafka up, starts provider, monolith, relay and service as processes,
@@ -34,12 +31,8 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let mut build = cargo::cargo();
-        build.args(["build", "--bins"]);
-        for package in PACKAGES {
-            build.args(["--package", package]);
-        }
-        cargo::run(&mut build)?;
+        // The whole workspace, as for the tests: fewer packages would resolve other features and build everything twice.
+        cargo::run(cargo::cargo().args(["build", "--workspace", "--bins"]))?;
 
         let binaries = binaries()?;
         let mut demo = Command::new(binaries.join("demo"));
