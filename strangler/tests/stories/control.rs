@@ -1,0 +1,85 @@
+//! `strangler.v1.Control` over a real connection.
+
+use std::sync::Arc;
+
+use strangler::control::{Client, serve};
+use strangler::{Health, Memory, Peer};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Request, Status};
+
+const TOKEN: &str = "a-token";
+
+fn lets_in(request: Request<()>) -> Result<Request<()>, Status> {
+    match request.metadata().get("x-token") {
+        Some(token) if token == TOKEN => Ok(request),
+        _ => Err(Status::unauthenticated("a token is needed")),
+    }
+}
+
+fn channel(port: u16) -> Channel {
+    Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap().connect_lazy()
+}
+
+fn client(port: u16, token: &'static str) -> impl Peer {
+    Client::new(channel(port), move |mut request: Request<()>| {
+        request.metadata_mut().insert("x-token", token.parse().unwrap());
+        Ok::<_, Status>(request)
+    })
+}
+
+async fn target(memory: &Memory) -> (u16, tonic_health::server::HealthReporter, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let control =
+        tonic::service::interceptor::InterceptedService::new(serve(Arc::new(memory.clone())), lets_in);
+    let server = Server::builder().add_service(health).add_service(control);
+    let running = tokio::spawn(async move {
+        server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+    });
+    (port, reporter, running)
+}
+
+#[tokio::test]
+async fn evidence_and_health_come_over_grpc() {
+    let memory = Memory::default();
+    memory.apply("k", 7);
+    memory.set_parked(2);
+    let (port, reporter, running) = target(&memory).await;
+    let peer = client(port, TOKEN);
+
+    assert_eq!(peer.health().await.unwrap(), Health::Serving);
+    reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    assert_eq!(peer.health().await.unwrap(), Health::NotServing);
+
+    let keys = ["k".to_owned(), "unknown".to_owned()];
+    let applied = peer.applied(&keys).await.unwrap();
+    assert_eq!(applied, strangler::Evidence::applied(&memory, &keys).await.unwrap());
+    assert_eq!((applied.versions.get("k"), applied.versions.len(), applied.parked), (Some(&7), 1, 2));
+
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_target_that_is_down_is_an_error_and_not_an_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    assert!(client(port, TOKEN).health().await.is_err());
+    assert!(client(port, TOKEN).applied(&["k".to_owned()]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_caller_without_the_token_and_too_many_keys_are_refused() {
+    let (port, _reporter, running) = target(&Memory::default()).await;
+    let keys = vec!["k".to_owned(); 1_001];
+    let refused = client(port, TOKEN).applied(&keys).await.unwrap_err().to_string();
+    assert!(refused.contains("1 to 1000 are needed, not 1001"), "{refused}");
+    let refused = client(port, TOKEN).applied(&[String::new()]).await.unwrap_err().to_string();
+    assert!(refused.contains("1 to 255 bytes"), "{refused}");
+    let refused = client(port, "another").applied(&keys[..1]).await.unwrap_err().to_string();
+    assert!(refused.contains("a token is needed"), "{refused}");
+    running.abort();
+}

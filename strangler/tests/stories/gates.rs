@@ -1,0 +1,112 @@
+//! No data is never success.
+
+use strangler::{Advance, Controller, Health, Stage, Verdict};
+
+use crate::world::{World, following, refusal};
+
+#[tokio::test]
+async fn following_needs_a_metric_and_a_target_that_serves() {
+    let world = World::new().await;
+    let controller = world.controller();
+    let said = refusal(controller.advance(&Advance::to(Stage::Following), "a test").await);
+    assert!(said.contains("gate `metric` of stage following failed") && said.contains("--metric"), "{said}");
+
+    world.target.set_health(Some(Health::NotServing));
+    let said = refusal(controller.advance(&following(), "a test").await);
+    assert!(said.contains("gate `target_healthy` of stage following failed"), "{said}");
+
+    world.target.set_health(None);
+    let said = refusal(controller.advance(&following(), "a test").await);
+    assert!(said.contains("is inconclusive: the target could not be asked"), "{said}");
+
+    assert_eq!(stage(&controller).await, Stage::Local);
+    assert_eq!(world.number("select count(*) from strangler.history").await, 1, "a refusal changes nothing");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn ramping_without_any_data_is_inconclusive() {
+    let world = World::new().await;
+    let controller = world.controller();
+    controller.advance(&following(), "a test").await.unwrap();
+    let said = refusal(controller.advance(&Advance::ramp(0), "a test").await);
+    assert!(said.contains("inconclusive: no key was written yet"), "{said}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn ramping_needs_both_feeds_to_reach_what_was_written() {
+    let world = World::new().await;
+    let controller = world.controller();
+    world.follow(&controller).await;
+    world.execute("update shop.payment set version = 3").await;
+
+    world.shop.replica.apply("first", 3);
+    world.target.apply("first", 2);
+    let said = refusal(controller.advance(&Advance::ramp(1), "a test").await);
+    assert!(said.contains("gate `feed` of stage ramping failed: 1 of 1 keys behind"), "{said}");
+
+    world.target.apply("first", 3);
+    world.shop.replica.apply("first", 2);
+    let said = refusal(controller.advance(&Advance::ramp(1), "a test").await);
+    assert!(said.contains("gate `reverse_feed` of stage ramping failed"), "{said}");
+
+    world.shop.replica.apply("first", 3);
+    world.target.set_parked(1);
+    let said = refusal(controller.advance(&Advance::ramp(1), "a test").await);
+    assert!(said.contains("1 events parked"), "{said}");
+
+    world.target.set_parked(0);
+    let step = controller.advance(&Advance::ramp(1), "a test").await.unwrap();
+    assert!(step.gates.iter().all(|gate| gate.verdict == Verdict::Pass));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_feed_that_catches_up_while_the_gate_looks_passes() {
+    let world = World::new().await;
+    let controller = world.controller();
+    world.follow(&controller).await;
+    world.execute("update shop.payment set version = 2").await;
+    let step = Advance::ramp(10);
+    let (step, ()) = tokio::join!(controller.advance(&step, "a test"), async {
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        world.caught_up("first", 2);
+    });
+    step.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_evidence_is_stored_with_the_change() {
+    let world = World::new().await;
+    world.ramp(5).await;
+    let evidence: serde_json::Value =
+        sqlx::query_scalar("select evidence from strangler.history order by revision desc limit 1")
+            .fetch_one(&world.admin)
+            .await
+            .unwrap();
+    let names: Vec<_> =
+        evidence["gates"].as_array().unwrap().iter().map(|gate| gate["name"].as_str()).collect();
+    assert_eq!(names, [Some("target_healthy"), Some("feed"), Some("reverse_feed")]);
+    assert_eq!(evidence["gates"][1]["evidence"]["keys"], 1);
+    let lifetime = evidence["expires_at"].as_i64().unwrap() - evidence["at"].as_i64().unwrap();
+    assert_eq!(lifetime, 24 * 3600);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn fewer_births_at_the_target_need_no_gate() {
+    let world = World::new().await;
+    let controller = world.ramp(50).await;
+    world.target.set_health(None);
+    refusal(controller.advance(&Advance::ramp(60), "a test").await);
+    let step = controller.advance(&Advance::ramp(10), "a test").await.unwrap();
+    assert!(step.gates.is_empty());
+    controller.rollback("a test").await.unwrap();
+    world.end().await;
+}
+
+async fn stage(controller: &Controller) -> Stage {
+    controller.status().await.unwrap().policy.stage
+}

@@ -1,0 +1,13 @@
+//! The strangler alone, against a real PostgreSQL and a target in memory or behind gRPC.
+#![expect(clippy::unwrap_used, reason = "a test that meets what it did not expect fails")]
+
+mod births;
+mod control;
+mod gates;
+mod leaders;
+mod locks;
+mod rights;
+mod seam;
+mod seeding;
+mod walk;
+mod world;

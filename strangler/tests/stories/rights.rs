@@ -1,0 +1,43 @@
+//! A module's role may do its own part and see no table.
+
+use sqlx::PgPool;
+
+use crate::world::World;
+
+#[tokio::test]
+async fn each_role_may_do_its_part_only() {
+    let world = World::new().await;
+    world.born("a", "k").await;
+
+    assert!(denied(&world.writes_pool, "select strangler.assign('payments', 'a', 'x')").await);
+    assert!(denied(&world.births_pool, "select strangler.lock_owner('payments', 'k')").await);
+    for pool in [&world.births_pool, &world.writes_pool] {
+        for sql in [
+            "select count(*) from strangler.owner",
+            "update strangler.owner set owner = 'target'",
+            "delete from strangler.owner",
+            "insert into strangler.migration (name, salt) values ('x', 'x')",
+            "update strangler.migration set percent = 100",
+            "select strangler.hold_policy('payments')",
+            "select strangler.define('mine')",
+            "select strangler.grant_controller(session_user)",
+        ] {
+            assert!(denied(pool, sql).await, "{sql}");
+        }
+    }
+    for sql in [
+        "delete from strangler.owner",
+        "delete from strangler.history",
+        "update strangler.history set by = 'someone else'",
+        "insert into strangler.migration (name, salt) values ('x', 'x')",
+        "select strangler.grant_writer(session_user)",
+    ] {
+        assert!(denied(&world.controller_pool, sql).await, "{sql}");
+    }
+    world.end().await;
+}
+
+async fn denied(pool: &PgPool, sql: &'static str) -> bool {
+    let Err(error) = sqlx::query(sql).execute(pool).await else { return false };
+    error.as_database_error().and_then(|error| error.code()).as_deref() == Some("42501")
+}

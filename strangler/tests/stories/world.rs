@@ -1,0 +1,246 @@
+//! A source's database with roles of its own, a small domain in it, and a target in memory.
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgTransaction};
+use sqlx::{AssertSqlSafe, PgPool};
+use strangler::{
+    Advance, Applied, BoxError, Controller, Domain, Error, Health, Home, Key, Memory, Owners, Ownership,
+    Settings, Stage,
+};
+
+pub(crate) const MIGRATION: &str = "payments";
+const PASSWORD: &str = "a-password-of-tests";
+/// Longer than anything here should take.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+pub(crate) struct World {
+    pub(crate) database: stack::Database,
+    pub(crate) admin: PgPool,
+    /// As the module that creates keys.
+    pub(crate) births: Owners,
+    pub(crate) births_pool: PgPool,
+    /// As the module that writes them.
+    pub(crate) writes: Owners,
+    pub(crate) writes_pool: PgPool,
+    pub(crate) controller_pool: PgPool,
+    pub(crate) shop: Shop,
+    pub(crate) target: Memory,
+}
+
+/// A domain of one table. What both replicas consumed of later versions is what the test says.
+#[derive(Clone)]
+pub(crate) struct Shop {
+    pub(crate) pool: PgPool,
+    pub(crate) replica: Memory,
+    pub(crate) target: Memory,
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        lease: Duration::from_millis(600),
+        tick: Duration::from_millis(50),
+        feed_timeout: Duration::from_millis(500),
+        ..Settings::default()
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let stack = stack::shared().await.unwrap();
+        let database = stack.database("strangler").await.unwrap();
+        let admin = PgPoolOptions::new().max_connections(20).connect(database.url()).await.unwrap();
+        strangler::migrate_source(&admin, MIGRATION).await.unwrap();
+        sqlx::raw_sql(
+            "create schema shop;
+             create table shop.payment (key text primary key, tenant text not null, version bigint not null default 1);",
+        )
+        .execute(&admin)
+        .await
+        .unwrap();
+        let births_pool = login(&database, &admin, "births").await;
+        let writes_pool = login(&database, &admin, "writes").await;
+        let controller_pool = login(&database, &admin, "controller").await;
+        strangler::grant_assigner(&admin, &role(&database, "births")).await.unwrap();
+        strangler::grant_writer(&admin, &role(&database, "writes")).await.unwrap();
+        strangler::grant_controller(&admin, &role(&database, "controller")).await.unwrap();
+        let replica = Memory::default();
+        replica.set_health(Some(Health::Serving));
+        let target = Memory::default();
+        target.set_health(Some(Health::Serving));
+        let shop = Shop { pool: admin.clone(), replica, target: target.clone() };
+        Self {
+            births: Owners::new(MIGRATION, births_pool.clone()),
+            writes: Owners::new(MIGRATION, writes_pool.clone()),
+            database,
+            admin,
+            births_pool,
+            writes_pool,
+            controller_pool,
+            shop,
+            target,
+        }
+    }
+
+    pub(crate) async fn end(self) {
+        self.database.drop_now().await.unwrap();
+    }
+
+    pub(crate) fn controller(&self) -> Controller {
+        self.controller_of(Arc::new(self.shop.clone()), settings())
+    }
+
+    pub(crate) fn controller_of(&self, domain: Arc<dyn Domain>, settings: Settings) -> Controller {
+        Controller::with(
+            MIGRATION,
+            self.controller_pool.clone(),
+            domain,
+            Arc::new(self.target.clone()),
+            settings,
+        )
+    }
+
+    /// A new payment with an owner, in one transaction, as the shop does it.
+    pub(crate) async fn born(&self, tenant: &str, key: &str) -> Home {
+        let mut tx = self.births_pool.begin().await.unwrap();
+        let owner = self.births.assign(&mut tx, tenant, key).await.unwrap();
+        tx.commit().await.unwrap();
+        self.shop.insert(tenant, key).await;
+        owner.home
+    }
+
+    pub(crate) async fn lock(&self, key: &str) -> Result<i64, Error> {
+        let mut tx = self.writes_pool.begin().await.unwrap();
+        self.writes.lock(&mut tx, key).await.map(|epoch| epoch.get())
+    }
+
+    pub(crate) async fn owner(&self, key: &str) -> Ownership {
+        self.writes.refresh(key).await.unwrap()
+    }
+
+    /// Walks to a ramp, past the gates, with both feeds caught up.
+    pub(crate) async fn ramp(&self, percent: i64) -> Controller {
+        let controller = self.controller();
+        self.follow(&controller).await;
+        controller.advance(&Advance::ramp(percent), "a test").await.unwrap();
+        controller
+    }
+
+    /// Enters `following` with one payment that both replicas have.
+    pub(crate) async fn follow(&self, controller: &Controller) {
+        self.born("a", "first").await;
+        controller.advance(&following(), "a test").await.unwrap();
+    }
+
+    pub(crate) fn caught_up(&self, key: &str, version: i64) {
+        self.target.apply(key, version);
+        self.shop.replica.apply(key, version);
+    }
+
+    pub(crate) async fn execute(&self, sql: &'static str) -> u64 {
+        sqlx::query(sql).execute(&self.admin).await.unwrap().rows_affected()
+    }
+
+    pub(crate) async fn number(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.admin).await.unwrap()
+    }
+
+    /// Returns once someone waits for a lock of this database.
+    pub(crate) async fn someone_waits(&self) {
+        let waits = async || {
+            self.number(
+                "select count(*) from pg_stat_activity
+                 where datname = current_database() and wait_event_type = 'Lock'",
+            )
+            .await
+                > 0
+        };
+        eventually("someone waits for a lock", waits).await;
+    }
+}
+
+impl Shop {
+    /// A payment whose first event has reached both homes.
+    pub(crate) async fn insert(&self, tenant: &str, key: &str) {
+        sqlx::query("insert into shop.payment (key, tenant) values ($1, $2)")
+            .bind(key)
+            .bind(tenant)
+            .execute(&self.pool)
+            .await
+            .unwrap();
+        self.replica.apply(key, 1);
+        self.target.apply(key, 1);
+    }
+}
+
+#[async_trait::async_trait]
+impl Domain for Shop {
+    async fn keys(&self, after: Option<&str>, limit: i64) -> Result<Vec<Key>, BoxError> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "select tenant, key from shop.payment
+             where $1::text is null or key collate \"C\" > $1 order by key collate \"C\" limit $2",
+        )
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|(tenant, key)| Key { tenant, key }).collect())
+    }
+
+    async fn versions(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
+        Ok(sqlx::query_as("select key, version from shop.payment limit $1")
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?)
+    }
+
+    async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError> {
+        strangler::Evidence::applied(&self.replica, keys).await
+    }
+}
+
+pub(crate) fn following() -> Advance {
+    Advance { metric: Some("p99 of checkout".to_owned()), ..Advance::to(Stage::Following) }
+}
+
+/// A refusal's text.
+pub(crate) fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
+    match result {
+        Err(error @ (Error::Refused(_) | Error::NotInThisVersion { .. } | Error::Invalid { .. })) => {
+            error.to_string()
+        }
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+/// Awaits a condition.
+pub(crate) async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, waiting).await.unwrap_or_else(|_| panic!("not within {SOON:?}: {what}"));
+}
+
+/// A birth in a transaction that stays open.
+pub(crate) async fn open_birth(world: &World, key: &str) -> PgTransaction<'static> {
+    let mut tx = world.births_pool.begin().await.unwrap();
+    world.births.assign(&mut tx, "a", key).await.unwrap();
+    tx
+}
+
+pub(crate) fn role(database: &stack::Database, name: &str) -> String {
+    format!("{}_{name}", database.name())
+}
+
+/// A pool of a new login role.
+pub(crate) async fn login(database: &stack::Database, admin: &PgPool, name: &str) -> PgPool {
+    let role = role(database, name);
+    let sql = format!("create role {role} login password '{PASSWORD}'");
+    sqlx::query(AssertSqlSafe(sql)).execute(admin).await.unwrap();
+    let options = PgConnectOptions::from_str(database.url()).unwrap().username(&role).password(PASSWORD);
+    PgPoolOptions::new().max_connections(20).connect_lazy_with(options)
+}
