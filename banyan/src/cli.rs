@@ -1,0 +1,148 @@
+//! The arguments.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+/// Exit code when the rules or a gate refuse.
+pub(crate) const REFUSED: u8 = 1;
+/// Exit code when no answer came: nobody is there, or the token is not an operator's. (Bad arguments: 2.)
+pub(crate) const FAILED: u8 = 3;
+
+/// Looks at a migration and walks it, over the admin API of the source's controller.
+///
+/// Exit codes: 0 done, 1 refused (the rule and the way on are printed), 2 bad arguments, 3 no answer.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Cli {
+    /// The admin address of a process with the role `controller`, such as http://127.0.0.1:9100.
+    #[arg(long, env = "BANYAN_URL", global = true)]
+    pub(crate) url: Option<String>,
+    /// A token with the role `operator`.
+    #[arg(long, env = "BANYAN_TOKEN", hide_env_values = true, global = true)]
+    pub(crate) token: Option<String>,
+    /// The migration.
+    #[arg(long, default_value = "payments", global = true)]
+    pub(crate) migration: String,
+    /// Prints the answer as it came, in JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Where the migration stands, and what stands before its next step.
+    Status,
+    /// What could come next, with the gates as they are found now.
+    Plan,
+    /// Enters the next stage, or changes the ramp. Gates are asked first.
+    Advance(Advance),
+    /// Stops all steps forward until `advance --resume`. Births go on; so may a rollback.
+    Hold {
+        /// Why; shown to whoever tries to advance.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Goes back: new keys are born at the source at once.
+    Rollback,
+    /// Why a key is where it is.
+    Why {
+        /// The key, for payments their id.
+        key: String,
+    },
+}
+
+#[derive(Debug, clap::Args, Serialize)]
+pub(crate) struct Advance {
+    /// The stage to enter; `ramping` again to change the ramp.
+    #[arg(long, value_enum)]
+    to: Stage,
+    /// Of all new keys, how many are born at the target. Left out: as it is.
+    #[arg(long, value_parser = clap::value_parser!(i64).range(0..=100))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    percent: Option<i64>,
+    /// A tenant whose new keys are all born at the target; may be repeated. The tenants given replace those before.
+    #[arg(long = "tenant", conflicts_with = "no_tenants")]
+    #[serde(skip_serializing)]
+    tenant: Vec<String>,
+    /// Names no tenant any more.
+    #[arg(long)]
+    #[serde(skip_serializing)]
+    no_tenants: bool,
+    /// What both of them mean on the wire: left out, they stay as they are.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenants: Option<Vec<String>>,
+    /// The business metric that must improve; needed once, to enter `following`.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metric: Option<String>,
+    /// Lifts a hold.
+    #[arg(long)]
+    resume: bool,
+    /// Asks the gates and changes nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Stage {
+    Local,
+    Following,
+    Shadowing,
+    Reading,
+    Ramping,
+    Primary,
+    Sealed,
+    Removed,
+}
+
+impl Advance {
+    /// As it goes over the wire.
+    pub(crate) fn wire(mut self) -> Self {
+        self.tenants = match (self.no_tenants, self.tenant.is_empty()) {
+            (true, _) => Some(Vec::new()),
+            (false, false) => Some(std::mem::take(&mut self.tenant)),
+            (false, true) => None,
+        };
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::{Cli, Command};
+
+    fn wire(arguments: &str) -> String {
+        let words = format!("banyan advance {arguments}");
+        match Cli::try_parse_from(words.split_whitespace()).unwrap().command {
+            Command::Advance(step) => serde_json::to_string(&step.wire()).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_stays_as_it_is() {
+        assert_eq!(wire("--to following"), r#"{"to":"following","resume":false,"dry_run":false}"#);
+        assert_eq!(
+            wire("--to ramping --percent 25 --tenant a --tenant b --dry-run"),
+            r#"{"to":"ramping","percent":25,"tenants":["a","b"],"resume":false,"dry_run":true}"#
+        );
+        assert_eq!(
+            wire("--to ramping --no-tenants"),
+            r#"{"to":"ramping","tenants":[],"resume":false,"dry_run":false}"#
+        );
+    }
+
+    #[test]
+    fn bad_arguments_are_refused_before_anyone_is_asked() {
+        for arguments in ["", "--to ramping --percent 101", "--to nowhere", "--to ramping --percent many"] {
+            let words = format!("banyan advance {arguments}");
+            assert_eq!(Cli::try_parse_from(words.split_whitespace()).unwrap_err().exit_code(), 2, "{words}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+use serde_json::json;
+
+use super::{Print, grouped, problem};
+use crate::answers::{Back, Plan, Problem, Status, Step, Why};
+
+fn status(patch: serde_json::Value) -> String {
+    let mut answer = json!({
+        "migration": "payments", "stage": "ramping", "percent": 25, "tenants": [], "draining": false, "held": null,
+        "metric": "p99 of checkout", "revision": 4, "since": "2026-01-01T00:00:00Z", "since_seconds": 870,
+        "keys": { "source": 48_120, "target": 1_604, "moving": 0 },
+        "target": "the target serves",
+        "feed": { "sampled": 1_000, "behind": 2, "parked": 0, "awaiting": 0 },
+        "reverse_feed": null, "controller": "77-ab",
+        "next": { "stage": "ramping", "gate": "feed", "verdict": "inconclusive", "found": "2 of 1000 keys behind" },
+        "history": [],
+    });
+    for (name, value) in patch.as_object().unwrap() {
+        answer[name] = value.clone();
+    }
+    serde_json::from_value::<Status>(answer).unwrap().print()
+}
+
+fn step(refused: serde_json::Value) -> serde_json::Value {
+    json!({
+        "migration": "payments", "entered": false,
+        "from": { "stage": "ramping", "percent": 25, "tenants": [] },
+        "to": { "stage": "ramping", "percent": 50, "tenants": ["pilot"] },
+        "moves": "births only; moves no key",
+        "way_back": "banyan rollback (births to source at once; 1604 keys stay at the target)",
+        "gates": [
+            { "name": "target_healthy", "verdict": "pass", "found": "the target serves", "evidence": null },
+            { "name": "feed", "verdict": "inconclusive", "found": "no key was written yet", "evidence": {} },
+        ],
+        "refused": refused, "seeded": 0, "revision": 4,
+    })
+}
+
+fn refusal() -> serde_json::Value {
+    json!({ "rule": "gate `feed` is inconclusive: no key was written yet", "way_on": "let it catch up" })
+}
+
+#[test]
+fn a_status_is_one_row_and_what_needs_a_word() {
+    assert_eq!(
+        status(json!({})),
+        "\
+migration   stage          since    keys source/target   feed                reverse feed   gate to next
+payments    ramping 25 %   14 min   48 120 / 1 604       2 of 1 000 behind   unknown        inconclusive `feed` of ramping: 2 of 1000 keys behind
+must improve: p99 of checkout
+target: the target serves
+controller: 77-ab
+"
+    );
+    let held =
+        status(json!({ "held": "numbers look odd", "draining": true, "controller": null, "next": null }));
+    assert!(held.contains("held: numbers look odd (`banyan advance --resume` lifts it)\n"), "{held}");
+    assert!(held.contains("draining: rolled back") && held.contains("controller: none acts now"), "{held}");
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_and_why_not() {
+    let answer: Step = serde_json::from_value(step(refusal())).unwrap();
+    assert!(answer.refused());
+    assert_eq!(
+        answer.print(),
+        "\
+would enter: ramping 50 % + pilot   births only; moves no key   way back: banyan rollback (births to source at once; 1604 keys stay at the target)
+pass          target_healthy  the target serves
+inconclusive  feed            no key was written yet
+refused: gate `feed` is inconclusive: no key was written yet
+way on: let it catch up
+"
+    );
+}
+
+#[test]
+fn a_plan_shows_the_present_and_the_next_step() {
+    let policy = json!({ "stage": "following", "percent": 0, "tenants": [], "revision": 2 });
+    let plan =
+        json!({ "policy": policy, "next": step(json!(null)), "way_back": "banyan rollback (to local)" });
+    let plan: Plan = serde_json::from_value(plan).unwrap();
+    let text = plan.print();
+    assert!(
+        text.starts_with("now: following   way back: banyan rollback (to local)\nwould enter: ramping 50 %"),
+        "{text}"
+    );
+    assert!(!plan.refused());
+}
+
+#[test]
+fn a_rollback_says_what_stays() {
+    let back = json!({
+        "from": { "stage": "ramping", "percent": 25, "tenants": [] },
+        "to": { "stage": "ramping", "percent": 0, "tenants": [] },
+        "says": "births are the source's; 3 keys stay",
+    });
+    let back: Back = serde_json::from_value(back).unwrap();
+    assert_eq!(
+        back.print(),
+        "rolled back: ramping 25 % -> ramping 0 %\nbirths are the source's; 3 keys stay\n"
+    );
+}
+
+#[test]
+fn why_names_owner_rule_and_versions() {
+    let why = json!({
+        "migration": "payments", "key": "k", "tenant": "a", "owner": "target", "phase": "settled", "epoch": 1,
+        "granted_epoch": 0, "born_at": "2026-01-01T00:00:00Z", "share": 13, "because": "its share 13 is below 25",
+        "would_be_born": "source", "applied_at_target": 3, "applied_at_source": null,
+    });
+    let why: Why = serde_json::from_value(why).unwrap();
+    assert_eq!(
+        why.print(),
+        "\
+k is the target's, epoch 1
+tenant a, since 2026-01-01T00:00:00Z
+because: its share 13 is below 25
+would be born now: source
+applied: source unknown, target version 3
+"
+    );
+}
+
+#[test]
+fn a_problem_is_printed_with_the_rule_or_its_fields() {
+    let refused =
+        json!({ "title": "The step was refused", "detail": "..", "rule": "held", "way_on": "see to it" });
+    let refused: Problem = serde_json::from_value(refused).unwrap();
+    assert_eq!(problem(&refused), "refused: held\nway on: see to it\n");
+    let invalid = json!({ "title": "Invalid", "detail": "a field is wrong", "errors": [{ "pointer": "/metric", "detail": "too long" }] });
+    let invalid: Problem = serde_json::from_value(invalid).unwrap();
+    assert_eq!(problem(&invalid), "refused: a field is wrong\n  metric: too long\n");
+}
+
+#[test]
+fn digits_stand_in_threes() {
+    assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1 000", "1 234 567"]);
+}

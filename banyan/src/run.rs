@@ -1,0 +1,51 @@
+//! One command: ask, then print.
+
+use anyhow::Context as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::answers::{Back, Held, Plan, Status, Step, Why};
+use crate::api::{Answer, Api};
+use crate::cli::{Cli, Command};
+use crate::print::{self, Print};
+
+/// What a command leaves.
+pub(crate) struct Outcome {
+    /// For stdout.
+    pub(crate) text: String,
+    /// Whether the rules or a gate said no.
+    pub(crate) refused: bool,
+}
+
+#[derive(Serialize)]
+struct Hold {
+    reason: String,
+}
+
+pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    let url = cli.url.context("no address: give --url or set BANYAN_URL")?;
+    let token = cli.token.context("no token: give --token or set BANYAN_TOKEN")?;
+    let api = Api::new(&url, token, &cli.migration)?;
+    let json = cli.json;
+    match cli.command {
+        Command::Status => show::<Status>(api.get(&[]).await?, json),
+        Command::Plan => show::<Plan>(api.get(&["plan"]).await?, json),
+        Command::Why { key } => show::<Why>(api.get(&["keys", &key]).await?, json),
+        Command::Advance(step) => show::<Step>(api.post(&["advance"], Some(&step.wire())).await?, json),
+        Command::Hold { reason } => show::<Held>(api.post(&["hold"], Some(&Hold { reason })).await?, json),
+        Command::Rollback => show::<Back>(api.post(&["rollback"], None::<&()>).await?, json),
+    }
+}
+
+fn show<T: DeserializeOwned + Print>(answer: Answer, json: bool) -> anyhow::Result<Outcome> {
+    let (body, text, refused) = match answer {
+        Answer::Refused(body, problem) => (body, print::problem(&problem), true),
+        Answer::Done(body) => {
+            let answer: T = serde_json::from_str(&body)
+                .context("this version of banyan can't read the answer: use the one of the monolith")?;
+            let (text, refused) = (answer.print(), answer.refused());
+            (body, text, refused)
+        }
+    };
+    Ok(Outcome { text: if json { body + "\n" } else { text }, refused })
+}
