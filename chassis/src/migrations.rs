@@ -116,6 +116,20 @@ impl Migrations {
     }
 }
 
+/// Does work on a database's schemas and rights while nobody else does: a second caller waits. Two grants on one table at
+/// once would fail ("tuple concurrently updated").
+///
+/// # Errors
+/// When the database does not answer; then the work was not begun.
+pub async fn exclusively<T>(admin: &PgPool, work: impl Future<Output = T>) -> Result<T, sqlx::Error> {
+    // A connection of its own, closed at the end: the lock goes with it, however this ends.
+    let mut connection = admin.acquire().await?.detach();
+    lock(&mut connection).await?;
+    let done = work.await;
+    close(connection).await;
+    Ok(done)
+}
+
 fn table(schema: &str) -> String {
     format!("{}._migrations", quoted(schema))
 }
@@ -125,6 +139,12 @@ async fn close(connection: PgConnection) {
     if let Err(error) = connection.close().await {
         tracing::debug!(%error, "the migration's connection was already gone");
     }
+}
+
+/// Held until the connection ends. Another key than the one sqlx takes for each schema's migrations.
+async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let lock = sqlx::query("select pg_advisory_lock(hashtext('banyan.migrate'))");
+    lock.execute(connection).await.map(drop)
 }
 
 async fn applied(pool: &PgPool, schema: &str) -> Result<Vec<Applied>, sqlx::Error> {

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use chassis::database::{PoolOptions, pool};
-use chassis::migrations::Migrations;
+use chassis::migrations::{Migrations, exclusively};
 use chassis::role::ensure_role;
 use outbox::kafka::create_topics;
 use proto::{ORDERS, PAYMENTS};
@@ -28,29 +28,34 @@ pub(crate) fn schemas() -> [Migrations; 6] {
     ]
 }
 
-/// Brings everything up to date, and gives the tenants in `seed` the demo products. May be repeated, and run twice at
-/// once.
+/// Brings everything up to date, and gives the tenants in `seed` the demo products. May be repeated, and run
+/// twice at once.
 ///
 /// # Errors
 /// What can't be made, and why. What was made before stays.
 pub async fn migrate(config: &MigrateConfig, seed: &[String]) -> anyhow::Result<()> {
     let admin = pool(&config.admin, &PoolOptions::new("monolith.migrate", 2))?;
-    for schema in schemas() {
-        schema.apply(&admin).await?;
-    }
-    strangler::define(&admin, MIGRATION).await?;
-    for url in config.databases.urls() {
-        ensure_role(&admin, url).await?;
-    }
-    grant(&admin, &config.databases).await?;
-    for tenant in seed {
-        catalog::seed(&admin, tenant).await.with_context(|| format!("tenant {tenant} got no products"))?;
-    }
+    exclusively(&admin, database(&admin, &config.databases, seed)).await??;
     admin.close().await;
     create_topics(&config.kafka, &[ORDERS, PAYMENTS], PARTITIONS)
         .await
         .context("the topics could not be made")?;
     tracing::info!("schemas, roles and topics are up to date");
+    Ok(())
+}
+
+async fn database(admin: &PgPool, databases: &Databases, seed: &[String]) -> anyhow::Result<()> {
+    for schema in schemas() {
+        schema.apply(admin).await?;
+    }
+    strangler::define(admin, MIGRATION).await?;
+    for url in databases.urls() {
+        ensure_role(admin, url).await?;
+    }
+    grant(admin, databases).await?;
+    for tenant in seed {
+        catalog::seed(admin, tenant).await.with_context(|| format!("tenant {tenant} got no products"))?;
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use chassis::database::{PoolOptions, pool};
-use chassis::migrations::Migrations;
+use chassis::migrations::{Migrations, exclusively};
 use chassis::role::ensure_role;
 use outbox::kafka::create_topics;
 use proto::PAYMENTS;
@@ -34,7 +34,7 @@ pub(crate) fn schemas() -> [Migrations; 3] {
 /// What can't be made, and why. What was made before stays.
 pub async fn migrate(config: &MigrateConfig) -> anyhow::Result<()> {
     let admin = pool(&config.admin, &PoolOptions::new("payments-service.migrate", 2))?;
-    database(&admin, &config.databases).await?;
+    exclusively(&admin, database(&admin, &config.databases)).await??;
     admin.close().await;
     create_topics(&config.kafka, &[PAYMENTS], PARTITIONS).await.context("the topic could not be made")?;
     tracing::info!("schemas, roles and the topic are up to date");

@@ -1,6 +1,6 @@
 //! Money moved once, and the books say the same as the provider.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Evidence, Findings, Movement};
 
@@ -89,7 +89,7 @@ fn clearing(evidence: &Evidence, findings: &mut Findings) {
     for (name, home) in evidence.homes() {
         let postings = home.postings.iter().filter(|posting| posting.account == "clearing");
         let ledger = sums(postings.map(|p| (p.payment_id.as_str(), p.currency.clone(), p.amount_minor)));
-        for key in journal.keys().chain(ledger.keys()) {
+        for key in journal.keys().chain(ledger.keys()).collect::<BTreeSet<_>>() {
             let of = |sums: &BTreeMap<(String, String), i64>| sums.get(key).copied().unwrap_or(0);
             let (journal, ledger) = (of(&journal), of(&ledger));
             if journal != ledger {

@@ -15,7 +15,7 @@ use crate::args::Args;
 use crate::keep;
 use crate::progress::Progress;
 use crate::report::Report;
-use crate::walk::Walk;
+use crate::walk::{Mark, Walk};
 
 /// Ports that people can guess; another is taken when one is in use.
 const HTTP_PORT: u16 = 8080;
@@ -73,7 +73,14 @@ async fn in_world(
     let grpc = port(progress, "gRPC", GRPC_PORT)?;
     let shop = Shop::open_at(world, stack, binaries, http, admin, grpc).await?;
     let peak = Arc::new(Peak::default());
-    let walk = Walk { args, shop: &shop, progress, operator: shop.operator()?, stages: Vec::new() };
+    let walk = Walk {
+        args,
+        shop: &shop,
+        progress,
+        operator: shop.operator()?,
+        stages: Vec::new(),
+        mark: Mark::start(),
+    };
     let (report, findings, tally) = tokio::select! {
         walked = Box::pin(walked(walk, stack, &peak)) => walked?,
         never = sample(stack, world, &peak) => never,

@@ -29,6 +29,24 @@ pub(crate) struct Walk<'a> {
     pub(crate) progress: &'a Progress,
     pub(crate) operator: Operator,
     pub(crate) stages: Vec<Stage>,
+    /// Where the stage before ended.
+    pub(crate) mark: Mark,
+}
+
+/// A moment, and what had happened until then.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark {
+    at: Instant,
+    accepted: usize,
+    at_source: i64,
+    at_target: i64,
+}
+
+impl Mark {
+    /// Before anything has happened.
+    pub(crate) fn start() -> Self {
+        Self { at: Instant::now(), accepted: 0, at_source: 0, at_target: 0 }
+    }
 }
 
 /// What happens to a stage while it lasts.
@@ -61,6 +79,7 @@ impl Walk<'_> {
 
     /// Forward, back, and forward again.
     pub(crate) async fn stages(&mut self, load: &Load) -> Result<()> {
+        self.mark.at = Instant::now();
         self.stage("local", load, Faults::None).await?;
         self.progress.begin("starting the payments service");
         self.shop.start_service("payments-service", "all").await?;
@@ -79,33 +98,33 @@ impl Walk<'_> {
         self.stage("ramping 100 % again", load, Faults::None).await
     }
 
+    /// A stage that was entered lasts for a while. What its gates took counts as its own time.
     async fn stage(&mut self, name: &str, load: &Load, faults: Faults) -> Result<()> {
         self.progress.begin(&format!("stage {name}"));
-        let (started, before) = (Instant::now(), load.book().accepted());
-        let born_before = thief::born(&self.shop.source).await?;
-        let end = started + Duration::from_secs(self.args.seconds_per_stage);
+        let lasts = Duration::from_secs(self.args.seconds_per_stage);
+        let end = Instant::now() + lasts;
         let mut done = Vec::new();
         if faults == Faults::Kills {
-            self.pass(end - Duration::from_secs(self.args.seconds_per_stage) * 3 / 4, name, load).await?;
+            self.pass(end - lasts * 3 / 4, name, load).await?;
             self.kill("payments-service", &mut done).await?;
             self.pass(Instant::now() + LOOK * 4, name, load).await?;
             self.kill("relay", &mut done).await?;
         }
         self.pass(end, name, load).await?;
-        let accepted = load.book().accepted() - before;
-        let born = thief::born(&self.shop.source).await?;
+        let (at_source, at_target) = thief::born(&self.shop.source).await?;
+        let now = Mark { at: Instant::now(), accepted: load.book().accepted(), at_source, at_target };
+        let before = std::mem::replace(&mut self.mark, now);
         let stage = Stage {
             name: name.to_owned(),
-            seconds: (started.elapsed().as_secs_f64() * 10.0).round() / 10.0,
-            accepted,
-            born_at_source: accepted_at_source(accepted, born.1 - born_before.1, born.0 - born_before.0),
-            born_at_target: born.1 - born_before.1,
+            seconds: ((now.at - before.at).as_secs_f64() * 10.0).round() / 10.0,
+            accepted: now.accepted - before.accepted,
+            born_at_source: now.at_source - before.at_source,
+            born_at_target: now.at_target - before.at_target,
             faults: done,
         };
-        let at_target = stage.born_at_target;
-        self.progress.say(&format!(
-            "stage {name}: {accepted} orders accepted, {at_target} payments born at the target"
-        ));
+        let (accepted, born) = (stage.accepted, stage.born_at_target);
+        self.progress
+            .say(&format!("stage {name}: {accepted} orders accepted, {born} payments born at the target"));
         self.stages.push(stage);
         Ok(())
     }
@@ -145,9 +164,4 @@ impl Walk<'_> {
         }
         Ok(())
     }
-}
-
-/// In `local` a payment has no owner's row: then it was born at the source, like every accepted order's.
-fn accepted_at_source(accepted: usize, at_target: i64, with_row: i64) -> i64 {
-    if at_target == 0 && with_row == 0 { i64::try_from(accepted).unwrap_or(i64::MAX) } else { with_row }
 }
