@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chassis::fingerprint::fingerprint;
 use proto::{Money, PaymentId};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::effect::{self, Intended, Intent, Ran, Request, Settled, intend, replay};
@@ -16,6 +17,8 @@ use crate::{
 
 /// How long a caller waits for an outcome by default.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Commands at once, those whose callers have left included; more are refused and may be sent again.
+const COMMANDS_MAX: usize = 256;
 /// How often a caller that waits looks whether an engine has got the outcome.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -24,13 +27,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub struct Local {
     home: Home,
     tasks: TaskTracker,
+    permits: Arc<Semaphore>,
     answer_within: Duration,
 }
 
 impl Local {
     /// The desk of a home. The process waits for `tasks` before it ends.
     pub fn new(home: Home, tasks: TaskTracker) -> Self {
-        Self { home, tasks, answer_within: ANSWER_WITHIN }
+        let permits = Arc::new(Semaphore::new(COMMANDS_MAX));
+        Self { home, tasks, permits, answer_within: ANSWER_WITHIN }
     }
 
     /// Answers [`Error::OutcomePending`] after another time than 10 s.
@@ -41,8 +46,17 @@ impl Local {
     }
 
     async fn perform(&self, request: Request) -> Result<Payment, Error> {
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            tracing::error!(commands_max = COMMANDS_MAX, "a command was refused: too many are open");
+            return Err(Error::Unavailable("too many commands are open".to_owned()));
+        };
         let committed = Arc::new(OnceLock::new());
-        let work = perform(self.home.clone(), request, committed.clone());
+        let (home, known) = (self.home.clone(), committed.clone());
+        let work = async move {
+            let answer = perform(home, request, known).await;
+            drop(permit);
+            answer
+        };
         let waiting = chassis::shield(&self.tasks, work);
         match tokio::time::timeout(self.answer_within, waiting).await {
             Ok(Ok(answer)) => answer,

@@ -57,7 +57,8 @@ impl World {
         let url = format!("postgres://{role}:secret@{address}");
         chassis::role::ensure_role(&admin, &url.parse().unwrap()).await.unwrap();
         crate::grant(&admin, &role).await.unwrap();
-        outbox::grant_module(&admin, &role, name).await.unwrap();
+        outbox::grant_module(&admin, &role, name, &[PAYMENTS]).await.unwrap();
+        outbox::grant_replica(&admin, &role).await.unwrap();
         let pool = PgPoolOptions::new().max_connections(24).connect(&url).await.unwrap();
         let (owns, provider) = (Arc::new(All(AtomicBool::new(true))), Arc::new(Memory::new()));
         let home = Home { pool, authority: owns.clone(), provider: provider.clone() };

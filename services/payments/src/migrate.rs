@@ -55,7 +55,8 @@ pub(crate) async fn database(admin: &PgPool, databases: &Databases) -> anyhow::R
 async fn grant(admin: &PgPool, databases: &Databases) -> anyhow::Result<()> {
     let (module, relay) = (databases.payments.username(), databases.outbox.username());
     payments::grant(admin, &module).await?;
-    outbox::grant_module(admin, &module, ORIGIN).await?;
+    outbox::grant_module(admin, &module, ORIGIN, &[PAYMENTS]).await?;
+    outbox::grant_replica(admin, &module).await?;
     strangler::grant_home(admin, &module).await?;
     outbox::grant_relay(admin, &relay).await?;
     for schema in schemas() {

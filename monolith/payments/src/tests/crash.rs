@@ -1,8 +1,9 @@
 //! Death at each step, and silence of the provider: one charge, always.
 
 use super::*;
+use crate::effect::{self, Intended, Ran, Request, Settled, intend};
 use crate::provider::{Call, Fault, Movement};
-use crate::{Desk as _, Operation};
+use crate::{Desk as _, Idempotency, Operation};
 
 async fn charged_once(world: &World, id: PaymentId) {
     let charge = Movement { payment: id, operation: Operation::Charge, amount_minor: 1_000 };
@@ -31,10 +32,41 @@ async fn an_engine_that_dies_at_any_step_charges_once() {
         dying.abort();
         assert_eq!(world.payment(id).await.status, Status::Requested, "{call:?} {fault:?}");
         assert!(world.payment(id).await.outcome_pending);
+        // Before anything can move through it, the provider's object is known here.
+        assert_eq!(object(&world, id).await.is_some(), call == Call::Confirm, "{call:?} {fault:?}");
 
         world.work().await;
         charged_once(&world, id).await;
     }
+    world.end().await;
+}
+
+/// The provider's object of a payment's open intent.
+async fn object(world: &World, id: PaymentId) -> Option<String> {
+    let sql = "select provider_object from payments.intent where payment_id = $1 and state <> 'done'";
+    sqlx::query_scalar(sql).bind(id.uuid()).fetch_one(&world.admin).await.unwrap()
+}
+
+#[tokio::test]
+async fn two_that_work_on_one_intent_commit_one_outcome() {
+    let world = World::new("twice").await;
+    let id = world.captured().await;
+    let request = Request {
+        tenant: tenant(),
+        payment: id,
+        operation: Operation::Refund,
+        amount_minor: Some(100),
+        idempotency: Idempotency { key: key("r1"), fingerprint: "f".into() },
+        epoch: Epoch(0),
+    };
+    let Intended::Open(intent) = intend(&world.home, &request).await.unwrap() else { panic!("no intent") };
+    let (one, other) = tokio::join!(effect::run(&world.home, &intent), effect::run(&world.home, &intent));
+    for ran in [one, other] {
+        let Ok(Ran::Settled(Settled::Payment(payment))) = ran else { panic!("{ran:?}") };
+        assert_eq!((payment.refunded_minor, payment.version), (100, 3));
+    }
+    assert_eq!(world.payment(id).await.refunded_minor, 100);
+    assert_eq!(world.versions(id).await, [1, 2, 3]);
     world.end().await;
 }
 
