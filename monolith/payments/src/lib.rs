@@ -1,7 +1,7 @@
-//! The payments domain: one library, two homes.
+//! The payments domain: one library, two homes. `docs/payments.md` tells how a charge survives a crash.
 //!
-//! A [`Home`] is what differs between them: its database, who may write a payment ([`Authority`]), its provider. [`Local`]
-//! answers callers, [`Engine`] does what is open, [`Replicate`] follows the other home; [`decide`] has the rules and is pure.
+//! A [`Home`] is what differs: its database, who may write a payment ([`Authority`]), its provider. [`Local`] answers callers,
+//! [`Engine`] does what is open, [`Replicate`] follows the other home; [`decide`] has the rules and is pure.
 
 mod authority;
 mod decide;
