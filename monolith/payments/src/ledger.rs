@@ -1,10 +1,13 @@
 //! Double entry: what a command moves between accounts.
 
+mod fee;
+
 use proto::{Money, MoneyError};
 use uuid::Uuid;
 
-use crate::fee::fee;
 use crate::payment::words;
+
+pub use self::fee::{FEE_BASIS_POINTS, fee};
 
 /// An account of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

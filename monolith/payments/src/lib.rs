@@ -10,7 +10,6 @@ mod effect;
 mod engine;
 mod error;
 mod events;
-mod fee;
 mod home;
 mod ledger;
 mod local;
@@ -30,9 +29,8 @@ pub use decide::{
 pub use desk::{Capture, Desk, Page, Refund, Void};
 pub use engine::{Engine, Limits};
 pub use error::{Error, Violation};
-pub use fee::{FEE_BASIS_POINTS, fee};
 pub use home::Home;
-pub use ledger::{Account, Posting, Transaction};
+pub use ledger::{Account, FEE_BASIS_POINTS, Posting, Transaction, fee};
 pub use local::Local;
 pub use payment::{CaptureMethod, Epoch, IdempotencyKey, Payment, Status, Tenant};
 pub use provider::{Provider, Stripe, StripeConfig};
