@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 /// How long a gate may stay inconclusive: a feed that was just started has to catch up.
-const GATE_TIMEOUT: Duration = Duration::from_secs(45);
+const GATE_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Walks the migration of payments.
 pub struct Operator(Client);

@@ -25,17 +25,17 @@ pub struct Post {
 }
 
 impl Post {
-    /// Makes the database, its schema `outbox` and the two roles.
+    /// Makes the database, its schema `outbox` and the two roles; the module may publish to `topics`.
     ///
     /// # Errors
     /// When the server refuses.
-    pub async fn open(world: &World, stack: &Stack, name: &str) -> Result<Self> {
+    pub async fn open(world: &World, stack: &Stack, name: &str, topics: &[outbox::Topic]) -> Result<Self> {
         let (url, admin) = world.database(stack, name).await?;
         outbox::migrate(&admin).await?;
         let mut connection = PgConnection::connect(&url).await?;
         let module_url = login(&mut connection, &url, "module").await?;
         let relay_url = login(&mut connection, &url, "relay").await?;
-        outbox::grant_module(&admin, module_url.username(), "test.module").await?;
+        outbox::grant_module(&admin, module_url.username(), "test.module", topics).await?;
         outbox::grant_relay(&admin, relay_url.username()).await?;
         let pool = async |url: &Url| {
             PgPoolOptions::new().max_connections(CONNECTIONS_MAX).connect(url.as_str()).await

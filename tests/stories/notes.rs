@@ -62,7 +62,7 @@ impl Handler for Count {
 
 /// An outbox with the topic of notes and a table for [`Count`].
 pub(crate) async fn post(world: &World, stack: &Stack) -> Result<Post> {
-    let post = Post::open(world, stack, "notes").await?;
+    let post = Post::open(world, stack, "notes", &[NOTES]).await?;
     Post::topics(world, &[NOTES], 4).await?;
     effects_table(&post).await?;
     Ok(post)

@@ -150,7 +150,7 @@ async fn write(pool: PgPool, notes: usize) -> Result<Vec<(String, i64)>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_record_does_not_let_a_later_version_pass() {
     story(async |world, stack| {
-        let post = Post::open(world, stack, "notes").await?;
+        let post = Post::open(world, stack, "notes", &[NOTES]).await?;
         world.kafka().create_small(NOTES.name(), 1, 20_000).await?;
         let relays = Relays::start(world, &post, 1)?;
 

@@ -87,10 +87,16 @@ async fn a_thousand_dropped_requests_leave_no_half_order() {
         let client = shop.client("acme")?;
         let body = order(&client, "pm_card_visa", "automatic").await?;
 
+        // How long an answer takes when this many ask at once.
+        let patient =
+            futures::future::try_join_all((0..AT_ONCE).map(|n| answered_after(&client, n, &body))).await?;
+        let usual = patient.iter().sum::<Duration>() / u32::try_from(AT_ONCE)?;
+
         // Each is dropped, connection and all, somewhere between its first byte and its answer.
-        let dropped = futures::stream::iter(0..REQUESTS).map(|n| drop_early(client.clone(), n, body.clone()));
+        let drops = futures::stream::iter(0..REQUESTS)
+            .map(|n| drop_early(client.clone(), n, usual * 2, body.clone()));
         let answered: usize =
-            dropped.buffer_unordered(AT_ONCE).map(usize::from).fold(0, async |a, b| a + b).await;
+            drops.buffer_unordered(AT_ONCE).map(usize::from).fold(0, async |a, b| a + b).await;
         ensure!(answered < REQUESTS * 9 / 10, "{answered} were answered before they could be dropped");
 
         // No connection was poisoned: each of the pool's is used now, and every order is stored whole.

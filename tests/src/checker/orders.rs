@@ -152,7 +152,7 @@ impl<'a> Told<'a> {
         match self.ends.get(order.id.as_str()).map(Vec::as_slice) {
             Some([end]) if *end == ended => {}
             other => {
-                differences.push(format!("its stream says {other:?}, its payment is {}", payment.status))
+                differences.push(format!("its stream says {other:?}, its payment is {}", payment.status));
             }
         }
         differences.extend(self.money(payment));

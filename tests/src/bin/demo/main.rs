@@ -36,7 +36,7 @@ async fn main() -> ExitCode {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(error) => {
-                eprintln!("the demo failed: {error:?}");
+                eprintln!("the demo failed: {error:#}");
                 ExitCode::FAILURE
             }
         },

@@ -49,9 +49,9 @@ pub(crate) async fn run(args: &Args) -> Result<bool> {
         }
     };
     if held {
-        world.end().await.context("take the world down in order")?
+        world.end().await.context("take the world down in order")?;
     } else {
-        world.close().await?
+        world.close().await?;
     }
     stack.close().await?;
     Ok(held)
