@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use chassis::database::{PoolOptions, pool};
 use chassis::migrations::{Migrations, exclusively};
 use chassis::role::ensure_role;
+use outbox::Topic;
 use outbox::kafka::create_topics;
 use proto::{ORDERS, PAYMENTS};
 use sqlx::PgPool;
@@ -35,7 +36,7 @@ pub(crate) fn schemas() -> [Migrations; 6] {
 /// What can't be made, and why. What was made before stays.
 pub async fn migrate(config: &MigrateConfig, seed: &[String]) -> anyhow::Result<()> {
     let admin = pool(&config.admin, &PoolOptions::new("monolith.migrate", 2))?;
-    exclusively(&admin, database(&admin, &config.databases, seed)).await??;
+    exclusively(&admin, Box::pin(database(&admin, &config.databases, seed))).await??;
     admin.close().await;
     create_topics(&config.kafka, &[ORDERS, PAYMENTS], PARTITIONS)
         .await
@@ -67,14 +68,17 @@ async fn grant(admin: &PgPool, databases: &Databases) -> anyhow::Result<()> {
     orders::grant(admin, &orders).await?;
     payments::grant(admin, &payments).await?;
     notifications::grant(admin, &notifications).await?;
-    for (role, origin) in [
-        (&catalog, "monolith.catalog"),
-        (&orders, "monolith.orders"),
-        (&payments, "monolith.payments"),
-        (&notifications, "monolith.notifications"),
-    ] {
-        outbox::grant_module(admin, role, origin).await?;
+    // The order's transaction opens the payment's stream, so orders publish to both.
+    let publishers: [(&String, &str, &[Topic]); 4] = [
+        (&catalog, "monolith.catalog", &[]),
+        (&orders, "monolith.orders", &[ORDERS, PAYMENTS]),
+        (&payments, "monolith.payments", &[PAYMENTS]),
+        (&notifications, "monolith.notifications", &[]),
+    ];
+    for (role, origin, topics) in publishers {
+        outbox::grant_module(admin, role, origin, topics).await?;
     }
+    outbox::grant_replica(admin, &payments).await?;
     outbox::grant_relay(admin, &relay).await?;
     strangler::grant_assigner(admin, &orders).await?;
     strangler::grant_writer(admin, &payments).await?;

@@ -212,7 +212,7 @@ async fn module_pool(database: &stack::Database, admin: &PgPool, module: &str) -
         "catalog" => catalog::grant(admin, &role).await?,
         _ => orders::grant(admin, &role).await?,
     }
-    outbox::grant_module(admin, &role, &format!("monolith.{module}")).await?;
+    outbox::grant_module(admin, &role, &format!("monolith.{module}"), &[proto::ORDERS]).await?;
     Ok(pool(&url, &PoolOptions::new(module, 4))?)
 }
 
