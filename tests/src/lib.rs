@@ -25,7 +25,7 @@ pub use operator::Operator;
 pub use port::Port;
 pub use post::Post;
 pub use process::{Process, Spec};
-pub use shop::{MONOLITH, SERVICE, Shop, Side};
+pub use shop::{MONOLITH, Ports, SERVICE, Shop, Side};
 pub use story::story;
 pub use wait::until;
 pub use world::World;

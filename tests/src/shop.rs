@@ -1,19 +1,19 @@
-//! The whole shop in a world: monolith, payments service and provider, with their settings.
+//! The whole shop in a world: monolith, payments service and provider.
+
+mod settings;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use chassis::Secret;
 use chassis::listening::Listening;
 use chassis::token::{Issuer, Role};
 use sqlx::PgPool;
 use stack::Stack;
-use uuid::Uuid;
 
+use self::settings::Settings;
 use crate::checker::{self, Accepted, Findings, Places, Unsettled};
 use crate::load::Client;
-use crate::post::role_url;
 use crate::{Binaries, Operator, Port, Process, Spec, World, until};
 
 /// Who signs all tokens of the house.
@@ -29,9 +29,6 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 const MIGRATE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Until a process that listens is ready too.
 const READY_TIMEOUT: Duration = Duration::from_secs(45);
-/// Connections of each module's pool, so that several worlds fit into one server.
-const POOL_MAX: &str = "10";
-
 /// One of the two programs that own payments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -39,6 +36,28 @@ pub enum Side {
     Source,
     /// The payments service.
     Target,
+}
+
+/// Where the processes of a shop listen.
+pub struct Ports {
+    /// The monolith's HTTP API.
+    pub http: Port,
+    /// The monolith's admin API.
+    pub admin: Port,
+    /// The service's gRPC.
+    pub grpc: Port,
+    /// The provider's HTTP API.
+    pub provider: Port,
+}
+
+impl Ports {
+    /// Free ones.
+    ///
+    /// # Errors
+    /// When none is free.
+    pub fn free() -> Result<Self> {
+        Ok(Self { http: Port::free()?, admin: Port::free()?, grpc: Port::free()?, provider: Port::free()? })
+    }
 }
 
 /// Databases, settings and the ways to start each process. The processes themselves belong to the [`World`].
@@ -49,94 +68,41 @@ pub struct Shop<'w> {
     pub source: PgPool,
     /// The service's database, as superuser.
     pub target: PgPool,
+    /// Where its processes listen.
+    pub ports: Ports,
     binaries: Binaries,
-    source_env: Vec<(String, String)>,
-    target_env: Vec<(String, String)>,
-    provider_env: Vec<(String, String)>,
-    token_secret: Secret,
-    /// Where the monolith serves HTTP.
-    pub http: Port,
-    /// Where the monolith serves its admin API.
-    pub admin: Port,
-    /// Where the service serves gRPC.
-    pub grpc: Port,
-    /// Where the provider listens.
-    provider: Port,
+    settings: Settings,
 }
 
-/// The monolith's modules, as in the names of settings and roles.
-const MODULES: [&str; 6] = ["CATALOG", "ORDERS", "PAYMENTS", "NOTIFICATIONS", "OUTBOX", "STRANGLER"];
-
 impl<'w> Shop<'w> {
-    /// Makes both databases, empty, and every setting. Nothing runs yet.
+    /// Makes both databases, empty, and every setting, on free ports. Nothing runs yet.
     ///
     /// # Errors
     /// When a server refuses, or no port is free.
     pub async fn open(world: &'w World, stack: &Stack, binaries: Binaries) -> Result<Self> {
-        Self::open_at(world, stack, binaries, Port::free()?, Port::free()?, Port::free()?).await
+        Self::open_at(world, stack, binaries, Ports::free()?).await
     }
 
-    /// The same with chosen ports for HTTP, the admin API and gRPC.
+    /// The same on chosen ports.
     ///
     /// # Errors
     /// When a server refuses.
-    pub async fn open_at(
-        world: &'w World,
-        stack: &Stack,
-        binaries: Binaries,
-        http: Port,
-        admin: Port,
-        grpc: Port,
-    ) -> Result<Self> {
+    pub async fn open_at(world: &'w World, stack: &Stack, binaries: Binaries, ports: Ports) -> Result<Self> {
         let (source_url, source) = world.database(stack, "monolith").await?;
         let (target_url, target) = world.database(stack, "service").await?;
-        let secret = || Uuid::new_v4().simple().to_string();
-        let (token_secret, provider_key) = (secret() + &secret(), format!("sk_{}", secret()));
-        let provider = Port::free()?;
-        let shared = shared_env(world, &token_secret, &provider, &provider_key);
-        let mut source_env = pairs([("MONOLITH_ADMIN_DATABASE_URL", source_url.as_str())]);
-        for module in MODULES {
-            let url = role_url(&source_url, &module.to_lowercase())?;
-            source_env.push((format!("MONOLITH_{module}_DATABASE_URL"), url.into()));
-        }
-        source_env.push(("MONOLITH_DATABASE_POOL_MAX".into(), POOL_MAX.into()));
-        source_env.push(("PAYMENTS_SERVICE_URL".into(), format!("http://127.0.0.1:{}", grpc.number())));
-        source_env.extend(shared.clone());
-        let mut target_env = pairs([
-            ("PAYMENTS_ADMIN_DATABASE_URL", target_url.as_str()),
-            ("PAYMENTS_DATABASE_URL", role_url(&target_url, "payments")?.as_str()),
-            ("PAYMENTS_OUTBOX_DATABASE_URL", role_url(&target_url, "outbox")?.as_str()),
-        ]);
-        target_env.extend(shared);
-        let journal = world.logs().join("journal.jsonl").display().to_string();
-        let provider_env =
-            pairs([("PROVIDER_JOURNAL", journal.as_str()), ("PROVIDER_SECRET_KEY", &provider_key)]);
-        let token_secret = Secret::new(token_secret);
-        Ok(Self {
-            world,
-            source,
-            target,
-            binaries,
-            source_env,
-            target_env,
-            provider_env,
-            token_secret,
-            http,
-            admin,
-            grpc,
-            provider,
-        })
+        let settings = Settings::new(world, &ports, &source_url, &target_url)?;
+        Ok(Self { world, source, target, ports, binaries, settings })
     }
 
     /// How the monolith is started with these arguments and all its settings, admin's address included. Its name among
     /// the processes, and its log's, is `name`.
     pub fn monolith_spec(&self, name: &str, args: &[&str]) -> Spec {
-        self.spec(name, "monolith", args, self.source_env.clone())
+        self.spec(name, "monolith", args, self.settings.monolith.clone())
     }
 
     /// How the payments service is started.
     pub fn service_spec(&self, name: &str, args: &[&str]) -> Spec {
-        self.spec(name, "payments-service", args, self.target_env.clone())
+        self.spec(name, "payments-service", args, self.settings.service.clone())
     }
 
     fn spec(&self, name: &str, program: &str, args: &[&str], env: Vec<(String, String)>) -> Spec {
@@ -174,8 +140,8 @@ impl<'w> Shop<'w> {
     /// # Errors
     /// When it does not come up.
     pub async fn start_provider(&self, more: &[(&str, &str)]) -> Result<Listening> {
-        let mut spec = self.spec("provider", "provider", &[], self.provider_env.clone());
-        spec.env.push(("PROVIDER_LISTEN".into(), self.provider.hand_over()));
+        let mut spec = self.spec("provider", "provider", &[], self.settings.provider.clone());
+        spec.env.push(("PROVIDER_LISTEN".into(), self.ports.provider.hand_over()));
         spec.env.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         self.world.start(spec).await
     }
@@ -189,8 +155,8 @@ impl<'w> Shop<'w> {
         let mut spec = self.monolith_spec(name, &["--role", roles]);
         spec.env.retain(|(name, _)| name != "MONOLITH_ADMIN_DATABASE_URL");
         if roles == "all" || roles.contains("web") {
-            spec.env.push(("MONOLITH_HTTP_LISTEN".into(), self.http.hand_over()));
-            spec.env.push(("MONOLITH_ADMIN_LISTEN".into(), self.admin.hand_over()));
+            spec.env.push(("MONOLITH_HTTP_LISTEN".into(), self.ports.http.hand_over()));
+            spec.env.push(("MONOLITH_ADMIN_LISTEN".into(), self.ports.admin.hand_over()));
         } else {
             spec.env.push(("MONOLITH_ADMIN_LISTEN".into(), "127.0.0.1:0".into()));
         }
@@ -204,7 +170,7 @@ impl<'w> Shop<'w> {
     pub async fn start_service(&self, name: &str, roles: &str) -> Result<Listening> {
         let mut spec = self.service_spec(name, &["--role", roles]);
         spec.env.retain(|(name, _)| name != "PAYMENTS_ADMIN_DATABASE_URL");
-        spec.env.push(("PAYMENTS_GRPC_LISTEN".into(), self.grpc.hand_over()));
+        spec.env.push(("PAYMENTS_GRPC_LISTEN".into(), self.ports.grpc.hand_over()));
         spec.env.push(("PAYMENTS_ADMIN_LISTEN".into(), "127.0.0.1:0".into()));
         self.start_ready(spec).await
     }
@@ -242,7 +208,7 @@ impl<'w> Shop<'w> {
 
     /// Signs tokens as the house does, for the audiences [`MONOLITH`] and [`SERVICE`].
     pub fn issuer(&self) -> Issuer {
-        Issuer::new(ISSUER, &self.token_secret)
+        Issuer::new(ISSUER, &self.settings.token_secret)
     }
 
     /// A merchant's client of the monolith.
@@ -251,7 +217,7 @@ impl<'w> Shop<'w> {
     /// When the token can't be signed.
     pub fn client(&self, tenant: &str) -> Result<Client> {
         let token = self.token(tenant, &[Role::Customer, Role::Merchant])?;
-        Client::new(format!("http://127.0.0.1:{}", self.http.number()), tenant, token)
+        Client::new(format!("http://127.0.0.1:{}", self.ports.http.number()), tenant, token)
     }
 
     /// An operator of the migration.
@@ -260,24 +226,14 @@ impl<'w> Shop<'w> {
     /// When the token can't be signed.
     pub fn operator(&self) -> Result<Operator> {
         let token = self.token("operations", &[Role::Operator])?;
-        let client = Client::new(format!("http://127.0.0.1:{}", self.admin.number()), "operations", token)?;
+        let client =
+            Client::new(format!("http://127.0.0.1:{}", self.ports.admin.number()), "operations", token)?;
         Ok(Operator::new(client))
     }
 
     /// Each module's name and the address with its role, as in the settings; the superuser's is not among them.
     pub fn role_urls(&self, side: Side) -> Vec<(String, String)> {
-        let (env, prefix) = match side {
-            Side::Source => (&self.source_env, "MONOLITH_"),
-            Side::Target => (&self.target_env, "PAYMENTS_"),
-        };
-        let roles = env.iter().filter_map(|(name, url)| {
-            let role =
-                name.strip_prefix(prefix)?.strip_suffix("DATABASE_URL")?.trim_end_matches('_').to_lowercase();
-            // The service has one module; its setting names none.
-            let role = if role.is_empty() { "payments".to_owned() } else { role };
-            (role != "admin").then(|| (role, url.clone()))
-        });
-        roles.collect()
+        self.settings.role_urls(side)
     }
 
     /// Migrates, and starts provider, monolith and service, each as one process with all its roles.
@@ -328,23 +284,4 @@ impl<'w> Shop<'w> {
         };
         Ok(checker::check(&checker::gather(&places, accepted).await?))
     }
-}
-
-fn shared_env(
-    world: &World,
-    token_secret: &str,
-    provider: &Port,
-    provider_key: &str,
-) -> Vec<(String, String)> {
-    pairs([
-        ("KAFKA_BOOTSTRAP_SERVERS", world.kafka().servers()),
-        ("KAFKA_TOPIC_PREFIX", world.kafka().prefix()),
-        ("TOKEN_SECRET", token_secret),
-        ("PROVIDER_URL", &format!("http://127.0.0.1:{}", provider.number())),
-        ("PROVIDER_SECRET_KEY", provider_key),
-    ])
-}
-
-fn pairs<const N: usize>(pairs: [(&str, &str); N]) -> Vec<(String, String)> {
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }

@@ -30,7 +30,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 type Payments = PaymentsServiceClient<Channel>;
 
 async fn connect(shop: &Shop<'_>) -> Result<Channel> {
-    let address = format!("http://127.0.0.1:{}", shop.grpc.number());
+    let address = format!("http://127.0.0.1:{}", shop.ports.grpc.number());
     Ok(Channel::from_shared(address)?.connect().await?)
 }
 

@@ -25,7 +25,10 @@ pub(crate) async fn keep(shop: &Shop<'_>, stack: &Stack) -> Result<()> {
         shop.token(TENANTS[0], &[Role::Customer, Role::Merchant])?
     );
     println!("  operator's token:\n    {}", shop.token("operations", &[Role::Operator])?);
-    println!("  curl -H \"authorization: Bearer TOKEN\" http://127.0.0.1:{}/v1/orders", shop.http.number());
+    println!(
+        "  curl -H \"authorization: Bearer TOKEN\" http://127.0.0.1:{}/v1/orders",
+        shop.ports.http.number()
+    );
     std::future::pending::<()>().await;
     Ok(())
 }

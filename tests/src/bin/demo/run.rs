@@ -9,7 +9,7 @@ use stack::Stack;
 use tests::checker::Findings;
 use tests::load::Tally;
 use tests::memory::Peak;
-use tests::{Binaries, Port, Shop, World};
+use tests::{Binaries, Port, Ports, Shop, World};
 
 use crate::args::Args;
 use crate::keep;
@@ -69,9 +69,13 @@ async fn in_world(
     world: &World,
     binaries: Binaries,
 ) -> Result<bool> {
-    let (http, admin) = (port(progress, "HTTP", HTTP_PORT)?, port(progress, "the admin API", ADMIN_PORT)?);
-    let grpc = port(progress, "gRPC", GRPC_PORT)?;
-    let shop = Shop::open_at(world, stack, binaries, http, admin, grpc).await?;
+    let ports = Ports {
+        http: port(progress, "HTTP", HTTP_PORT)?,
+        admin: port(progress, "the admin API", ADMIN_PORT)?,
+        grpc: port(progress, "gRPC", GRPC_PORT)?,
+        provider: Port::free()?,
+    };
+    let shop = Shop::open_at(world, stack, binaries, ports).await?;
     let peak = Arc::new(Peak::default());
     let walk = Walk {
         args,
