@@ -4,7 +4,8 @@ create schema if not exists outbox;
 -- Who publishes as what. The origin of an event follows from the login role, never from an argument.
 create table outbox.origin (
     role name primary key,
-    origin text not null check (origin ~ '^[a-z0-9._-]{1,100}$')
+    origin text not null check (origin ~ '^[a-z0-9._-]{1,100}$'),
+    topics text[] not null          -- the only ones it may publish to
 );
 
 -- Drawn after the head lock, one at a time (cache 1), so that per key the order of positions is the order of commits.
@@ -33,7 +34,8 @@ create table outbox.event (
     kind text not null check (kind ~ '^[A-Za-z0-9._-]{1,200}$'),
     origin text not null,
     payload bytea not null check (octet_length(payload) <= 900000),
-    headers jsonb not null check (jsonb_typeof(headers) = 'object' and octet_length(headers::text) <= 32768),
+    headers jsonb not null check (jsonb_typeof(headers) = 'object' and octet_length(headers::text) <= 32768
+        and not jsonb_path_exists(headers, '$.* ? (@.type() != "string")')),
     primary key (position, created_at)
 ) partition by range (created_at);
 
@@ -45,9 +47,12 @@ create table outbox.pending (
     previous bigint,          -- this key's event before: sent only when that is no longer pending
     attempts integer not null default 0,   -- how often a broker refused it; an outage does not count
     error text,               -- the last refusal
-    retry_at timestamptz,     -- not before
+    retry_at timestamptz,     -- refused: not before; null while it never was
     primary key (bucket, position)
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+-- Two lanes, so that any number of refused rows does not stand in the way of the others.
+create index pending_fresh on outbox.pending (bucket, position) where retry_at is null;
+create index pending_retry on outbox.pending (bucket, retry_at) where retry_at is not null;
 
 -- The written hash that spreads keys over 64 buckets: the low six bits of the first byte of SHA-256.
 create function outbox.bucket(key text) returns smallint

@@ -1,22 +1,32 @@
 -- The contract for any language: publish, lock and follow, in the caller's transaction.
 
+-- The caller's origin, if it may write the streams of a topic.
+create function outbox.check_topic(topic text) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    origin_ text;
+begin
+    select o.origin into origin_ from outbox.origin o where o.role = session_user and $1 = any (o.topics);
+    if origin_ is null then
+        raise insufficient_privilege using
+            message = format('role %s may not publish to %s', session_user, $1),
+            hint = 'select outbox.grant_module(role, origin, topics)';
+    end if;
+    return origin_;
+end $$;
+
 -- Publishes one event and returns its version: 1, 2, 3 ... per (topic, key).
--- Errors: 42501 for a role that was not granted as a module; 23514 for a bad topic, key, kind, size or headers.
+-- Errors: 42501 for a role that was not granted as a module, or not for this topic; 23514 for a bad topic, key, kind, size or
+-- headers (an object of texts).
 create function outbox.publish(topic text, key text, kind text, payload bytea, headers jsonb default '{}') returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    origin_ text;
+    origin_ text := outbox.check_topic($1);
     at_ timestamptz;
     id_ uuid;
     bucket_ smallint := outbox.bucket($2);
     head_ outbox.head;
 begin
-    select o.origin into origin_ from outbox.origin o where o.role = session_user;
-    if origin_ is null then
-        raise insufficient_privilege using
-            message = format('role %s may not publish: it has no origin', session_user),
-            hint = 'select outbox.grant_module(role, origin)';
-    end if;
     id_ := outbox.uuid_v7(clock_timestamp());
     -- 1. The head. In the update branch the position is drawn under the row lock; a first insert that loses the race for a
     --    new key ends in that branch too.
@@ -41,18 +51,24 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     version_ bigint;
 begin
+    perform outbox.check_topic($1);
     insert into outbox.head (topic, key, version) values ($1, $2, 0) on conflict on constraint head_pkey do nothing;
     select h.version into version_ from outbox.head h where h.topic = $1 and h.key = $2 for update;
     return version_;
 end $$;
 
--- Makes the head follow a foreign event, for replicas. A head only rises: a lower version changes nothing.
-create function outbox.follow(topic text, key text, version bigint, id uuid) returns void
-language sql security definer set search_path = pg_catalog, pg_temp as $$
+-- Makes the head follow a foreign event, for replicas. A head only rises. False when it is there already under another id, or
+-- beyond: then this home wrote that version itself.
+create function outbox.follow(topic text, key text, version bigint, id uuid) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform outbox.check_topic($1);
     insert into outbox.head as h (topic, key, version, last_id) values ($1, $2, $3, $4)
     on conflict on constraint head_pkey do update set version = excluded.version, last_id = excluded.last_id
-    where h.version < excluded.version
-$$;
+    where h.version < excluded.version;
+    return found or exists (select from outbox.head h
+                            where h.topic = $1 and h.key = $2 and h.version = $3 and h.last_id = $4);
+end $$;
 
 -- The head's version, without a lock; 0 for a key without events.
 create function outbox.head_version(topic text, key text) returns bigint

@@ -110,7 +110,7 @@ begin
             return;
         end if;
     end if;
-    update outbox.cursor c set version = $4, last_id = $5, awaiting_snapshot = false
+    update outbox.cursor c set version = $4, last_id = $5
     where c.handler = $1 and c.topic = $2 and c.key = $3 and c.version = $4 - 1
     returning c.waiting into waiting;
     if found then
@@ -145,25 +145,31 @@ begin
     return found;
 end $$;
 
--- For replicas: marks a key that was met in the middle and can't be started without a snapshot.
-create function outbox.await_snapshot(handler text, topic text, key text) returns void
+-- For replicas: marks a key that was met in the middle and can't be started without a snapshot. From then on its events are
+-- not kept, the snapshot has their effect; so only a snapshot (outbox.jump) takes the mark away. False, and no mark, when the
+-- key has been started, or an event of it waits.
+create function outbox.await_snapshot(handler text, topic text, key text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     perform outbox.check_handler($1);
     insert into outbox.cursor as c (handler, topic, key, version, awaiting_snapshot) values ($1, $2, $3, 0, true)
-    on conflict on constraint cursor_pkey do update set awaiting_snapshot = true;
+    on conflict on constraint cursor_pkey do update set awaiting_snapshot = true
+    where c.version = 0 and c.waiting = 0;
+    return found;
 end $$;
 
 -- Parks an event in front of its cursor. Locks the cursor (made at 0 when there is none) and looks again: the event that was
 -- missing may have been applied meanwhile.
 --   parked  stored (or stored before)     ready  its turn has come: admit it again
 --   passed  applied meanwhile             full   `parked_max` events of this handler wait already: not stored
+--   conflict  another event with this version waits: two owners wrote; kept in outbox.conflict
 -- An event that its handler refused or could not take parks at its own turn: `reason` says so, and it is retried.
 create function outbox.park(handler text, topic text, key text, version bigint, id uuid, payload bytea, headers jsonb,
                             reason text, error text, parked_max integer) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     version_ bigint;
+    parked_id uuid;
 begin
     perform outbox.check_handler($1);
     insert into outbox.cursor (handler, topic, key, version) values ($1, $2, $3, 0) on conflict do nothing;
@@ -172,7 +178,13 @@ begin
     if version_ >= $4 then
         return 'passed';
     end if;
-    if exists (select from outbox.parked p where p.handler = $1 and p.topic = $2 and p.key = $3 and p.version = $4) then
+    select p.id into parked_id from outbox.parked p
+    where p.handler = $1 and p.topic = $2 and p.key = $3 and p.version = $4;
+    if parked_id <> $5 then
+        insert into outbox.conflict (handler, topic, key, version, applied_id, other_id)
+        values ($1, $2, $3, $4, parked_id, $5) on conflict do nothing;
+        return 'conflict';
+    elsif parked_id is not null then
         return 'parked';
     end if;
     if $8 = 'early' and version_ = $4 - 1 then
@@ -182,7 +194,7 @@ begin
         return 'full';
     end if;
     insert into outbox.parked (handler, topic, key, version, id, reason, error, payload, headers)
-    values ($1, $2, $3, $4, $5, $8, $9, $6, $7);
+    values ($1, $2, $3, $4, $5, $8, left($9, 2000), $6, $7);
     update outbox.cursor c set waiting = c.waiting + 1 where c.handler = $1 and c.topic = $2 and c.key = $3;
     return 'parked';
 end $$;
@@ -234,7 +246,7 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     join outbox.cursor c on c.handler = p.handler and c.topic = p.topic and c.key = p.key
         and (p.version = c.version + 1 or p.reason <> 'early')
     join outbox.handler h on h.name = p.handler and h.role = session_user
-    where p.handler = $1 and p.retry_at <= clock_timestamp()
+    where p.handler = $1 and p.retry_at <= now()
     order by p.retry_at limit $2
 $$;
 

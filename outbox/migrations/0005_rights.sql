@@ -1,23 +1,29 @@
 -- Rights. A module's role may execute the contract's functions and nothing else here; a relay's role works on the queue.
 revoke execute on all functions in schema outbox from public;
 
--- Lets a login role publish as `origin` and run handlers.
-create function outbox.grant_module(role name, origin text) returns void
+-- Lets a login role publish as `origin` to `topics`, and run handlers.
+create function outbox.grant_module(role name, origin text, topics text[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
-    insert into outbox.origin (role, origin) values ($1, $2)
-    on conflict on constraint origin_pkey do update set origin = excluded.origin;
+    insert into outbox.origin (role, origin, topics) values ($1, $2, $3)
+    on conflict on constraint origin_pkey do update set origin = excluded.origin, topics = excluded.topics;
     execute format('grant usage on schema outbox to %I', $1);
     execute format('grant execute on function
-        outbox.publish(text, text, text, bytea, jsonb), outbox.lock(text, text),
-        outbox.follow(text, text, bigint, uuid), outbox.head_version(text, text),
+        outbox.publish(text, text, text, bytea, jsonb), outbox.lock(text, text), outbox.head_version(text, text),
         outbox.register(text), outbox.admit(text, text, text, bigint, uuid),
-        outbox.jump(text, text, text, bigint, uuid), outbox.await_snapshot(text, text, text),
         outbox.park(text, text, text, bigint, uuid, bytea, jsonb, text, text, integer),
         outbox.next_parked(text, text, text), outbox.unpark(text, text, text),
         outbox.retry_later(text, text, text, bigint, text, text, interval), outbox.due(text, integer),
         outbox.keep_unreadable(text, text, integer, bigint, text, bytea, bytea, jsonb),
         outbox.subscribed(text, text, integer), outbox.subscribe(text, text, integer) to %I', $1);
+end $$;
+
+-- Lets a module's role run replicas too: they move heads and cursors by foreign events.
+create function outbox.grant_replica(role name) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    execute format('grant execute on function outbox.follow(text, text, bigint, uuid),
+        outbox.jump(text, text, text, bigint, uuid), outbox.await_snapshot(text, text, text) to %I', $1);
 end $$;
 
 -- Lets a login role run a relay.
@@ -33,4 +39,5 @@ begin
         outbox.make_partitions(integer) to %I', $1);
 end $$;
 
-revoke execute on function outbox.grant_module(name, text), outbox.grant_relay(name) from public;
+revoke execute on function outbox.grant_module(name, text, text[]), outbox.grant_replica(name), outbox.grant_relay(name)
+    from public;

@@ -38,6 +38,11 @@ impl Envelope {
         if key.is_empty() || key.len() > 255 {
             return Err(format!("the key has {} bytes; 1 to 255 are allowed", key.len()));
         }
+        if key.contains('\0')
+            || headers.iter().any(|(name, value)| name.contains('\0') || value.contains('\0'))
+        {
+            return Err("the key or a header contains NUL".into());
+        }
         let version = parse(&headers, "banyan-version", |v| v.parse().ok().filter(|v: &i64| *v >= 1))?;
         let id = parse(&headers, "ce_id", |v| v.parse().ok())?;
         let time = parse(&headers, "ce_time", |v| OffsetDateTime::parse(v, &Rfc3339).ok())?;

@@ -50,6 +50,14 @@ pub enum Error {
         /// What was found.
         reason: String,
     },
+    /// Another process took this member's place for good: two with one `instance_id`. This one can't read again.
+    #[error("group {group}: {reason}")]
+    Fenced {
+        /// The consumer group.
+        group: String,
+        /// The broker's words.
+        reason: String,
+    },
     /// The database is behind the log it wrote: an event of its own has a version that its head never reached.
     #[error(
         "the database went back in time: {topic}/{key} has head {head}, but its own version {version} is in the log"

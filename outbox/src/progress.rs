@@ -21,7 +21,12 @@ pub struct Progress {
 ///
 /// # Errors
 /// [`Error::Database`], [`Error::Denied`].
-pub async fn progress(pool: &PgPool, handler: &str, topic: Topic, keys: &[String]) -> Result<Progress, Error> {
+pub async fn progress(
+    pool: &PgPool,
+    handler: &str,
+    topic: Topic,
+    keys: &[String],
+) -> Result<Progress, Error> {
     let versions = store::cursors(pool, handler, topic.name(), keys).await?.into_iter().collect();
     let parked = store::parked_count(pool, handler).await?;
     let awaiting = store::awaiting_count(pool, handler).await?;

@@ -30,7 +30,8 @@ pub async fn lock(tx: &mut PgTransaction<'_>, topic: Topic, key: &str) -> Result
     Ok(store::lock_head(tx, topic.name(), key).await?)
 }
 
-/// Makes a key's head follow an event of another database. A lower version changes nothing.
+/// Makes a key's head follow an event of another database. False when the head has this version under another id, or is
+/// beyond it: this database wrote that version itself.
 ///
 /// # Errors
 /// [`Error::Database`], [`Error::Denied`].
@@ -40,7 +41,7 @@ pub async fn follow(
     key: &str,
     version: i64,
     id: Uuid,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     Ok(store::follow(tx, topic.name(), key, version, id).await?)
 }
 

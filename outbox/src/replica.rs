@@ -24,8 +24,8 @@ pub trait StateTransfer: Send + Sync + 'static {
     /// Whether events of this kind carry a key's whole state, so that one may start or repair a key by itself.
     fn is_snapshot(kind: &str) -> bool;
 
-    /// Applies an event to the replica's tables in `tx`. The cursor and the outbox's head of the key have moved in the same
-    /// transaction. A snapshot replaces the state.
+    /// Applies an event to the replica's tables in `tx`. A snapshot replaces the state. The key's cursor has moved in the
+    /// same transaction, its head follows after this: don't publish to the stream from here.
     ///
     /// # Errors
     /// As for [`crate::Handler::handle`]: the key stops there, others go on.
@@ -71,18 +71,19 @@ pub(crate) async fn admit(
     if event.origin == module && event.version > 1 {
         return own(gate, tx, event).await;
     }
-    let attempt = if gate.handler.is_snapshot(&event.kind) {
-        if store::jump(tx, gate.name(), event).await? {
-            // What it passed over may be parked.
-            gate.apply(tx, event, true).await
-        } else {
-            Attempt::Dealt(Dealt::Duplicate, false)
-        }
+    let jumped = gate.handler.is_snapshot(&event.kind) && store::jump(tx, gate.name(), event).await?;
+    let attempt = if jumped {
+        // What it passed over may be parked.
+        gate.apply(tx, event, true).await?
     } else {
         gate.admit(tx, event).await?
     };
     if matches!(attempt, Attempt::Dealt(Dealt::Applied, _)) {
-        store::follow(tx, &event.topic, &event.key, event.version, event.id).await?;
+        let followed = store::follow(tx, &event.topic, &event.key, event.version, event.id).await?;
+        // The opening event may be this database's own, by another module, and the head beyond it.
+        if !followed && event.version > 1 {
+            return Ok(Attempt::Refused("this home wrote that version itself: two owners".into()));
+        }
     }
     Ok(attempt)
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use sqlx::{PgPool, migrate::Migrator};
 
-use crate::{Error, store};
+use crate::{Error, Topic, store};
 
 /// The migrations of schema `outbox`, with their own bookkeeping table `outbox._migrations`.
 pub static MIGRATOR: Migrator = Migrator {
@@ -21,12 +21,22 @@ pub async fn migrate(admin: &PgPool) -> Result<(), Error> {
     Ok(MIGRATOR.run(admin).await?)
 }
 
-/// Lets a login role publish as `origin` (such as `monolith.orders`) and run handlers. Run it as the database's owner.
+/// Lets a login role publish as `origin` (such as `monolith.orders`) to `topics`, and run handlers. Run it as the database's
+/// owner; a repeat replaces origin and topics.
 ///
 /// # Errors
 /// [`Error::Database`] for an unknown role or a malformed origin.
-pub async fn grant_module(admin: &PgPool, role: &str, origin: &str) -> Result<(), Error> {
-    Ok(store::grant_module(admin, role, origin).await?)
+pub async fn grant_module(admin: &PgPool, role: &str, origin: &str, topics: &[Topic]) -> Result<(), Error> {
+    let topics: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
+    Ok(store::grant_module(admin, role, origin, &topics).await?)
+}
+
+/// Lets a module's role run a [`crate::Replica`] too. Run it as the database's owner.
+///
+/// # Errors
+/// [`Error::Database`] for an unknown role.
+pub async fn grant_replica(admin: &PgPool, role: &str) -> Result<(), Error> {
+    Ok(store::grant_replica(admin, role).await?)
 }
 
 /// Lets a login role run a [`crate::Relay`]. Run it as the database's owner.

@@ -21,22 +21,34 @@ pub struct Message {
     pub headers: Vec<(String, String)>,
 }
 
+/// A partition, as one consumer group sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The topic.
+    pub topic: Topic,
+    /// The partition.
+    pub partition: i32,
+    /// Whether the group has a position in it.
+    pub positioned: bool,
+}
+
 /// A log, as one consumer group sees it.
 #[async_trait]
 pub trait Source: Send + Sync + 'static {
     /// The group's name, with the transport's prefix.
     fn group(&self) -> &str;
 
-    /// Partitions of `topics` that this group has no position in. The caller answers with [`Source::start`].
-    async fn unpositioned(&self, topics: &[Topic]) -> Result<Vec<(Topic, i32)>, Error>;
+    /// All partitions of `topics`. The caller answers with [`Source::start`].
+    async fn places(&self, topics: &[Topic]) -> Result<Vec<Place>, Error>;
 
-    /// Starts to read. For each of `fresh`, from the beginning of the log.
-    async fn start(&self, topics: &[Topic], fresh: &[(Topic, i32)]) -> Result<(), Error>;
+    /// Starts to read. Where the group has no position, from the beginning of the log.
+    async fn start(&self, topics: &[Topic], places: &[Place]) -> Result<(), Error>;
 
     /// The next record; waits for one. Cancel safe.
     ///
     /// # Errors
-    /// [`Error::OffsetLost`] when the group's position is no longer in the log; [`Error::Broker`] for a passing fault.
+    /// [`Error::OffsetLost`] when the group's position is no longer in the log; [`Error::Fenced`] when this member can never
+    /// read again; [`Error::Broker`] for a passing fault.
     async fn recv(&self) -> Result<Message, Error>;
 
     /// Notes that a record is dealt with: the group's position may pass it.

@@ -6,7 +6,10 @@ use sqlx::PgPool;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::{Gate, InboxOptions, verdict::is_passing};
+use super::{
+    Gate, InboxOptions,
+    verdict::{chain, is_passing},
+};
 use crate::{
     Error, Message, Source, Topic,
     envelope::Envelope,
@@ -49,21 +52,21 @@ impl<S: Source> Consumer<S> {
             store::register(&self.pool, gate.name()).await?;
         }
         let group = self.source.group();
-        let fresh = self.source.unpositioned(&topics).await?;
-        for (topic, partition) in &fresh {
-            if store::subscribed(&self.pool, group, topic.name(), *partition).await? {
+        let places = self.source.places(&topics).await?;
+        for place in places.iter().filter(|place| !place.positioned) {
+            if store::subscribed(&self.pool, group, place.topic.name(), place.partition).await? {
                 return Err(Error::OffsetLost {
                     group: group.to_owned(),
-                    topic: topic.name().to_owned(),
-                    partition: *partition,
+                    topic: place.topic.name().to_owned(),
+                    partition: place.partition,
                     reason: "the group has read it before, but its committed offset is gone".into(),
                 });
             }
         }
-        self.source.start(&topics, &fresh).await?;
-        // Only now: a crash in between leaves a position without a note, not a note without a position.
-        for (topic, partition) in &fresh {
-            store::subscribe(&self.pool, group, topic.name(), *partition).await?;
+        self.source.start(&topics, &places).await?;
+        // Only now, and for all: a crash in between leaves a position without a note, and the next start makes up for it.
+        for place in &places {
+            store::subscribe(&self.pool, group, place.topic.name(), place.partition).await?;
         }
         let handlers: Vec<&str> = self.gates.iter().map(Gate::name).collect();
         tracing::info!(group, ?handlers, "the inbox reads");
@@ -74,12 +77,14 @@ impl<S: Source> Consumer<S> {
         match message {
             Ok(message) => {
                 // Not noted as done when the shutdown came first: it is read again.
-                if self.patiently(shutdown, || self.deal(&message)).await?.is_some() {
-                    self.source.done(&message)?;
+                if self.patiently(shutdown, || self.deal(&message)).await?.is_some()
+                    && let Err(error) = self.source.done(&message)
+                {
+                    tracing::warn!(error = chain(&error), "a position was not noted; the cursors decide");
                 }
                 Ok(())
             }
-            Err(error @ Error::OffsetLost { .. }) => Err(error),
+            Err(error @ (Error::OffsetLost { .. } | Error::Fenced { .. })) => Err(error),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the inbox waits for the broker");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -135,7 +140,11 @@ impl<S: Source> Consumer<S> {
             };
             match &error {
                 Error::Database(cause) if is_passing(cause) => {}
-                Error::Broker(_) | Error::ParkedFull { .. } => {}
+                Error::Broker(_) => {}
+                // Only parked events that are applied make room.
+                Error::ParkedFull { .. } => self.sweep().await.unwrap_or_else(|error| {
+                    tracing::warn!(error = chain(&error), "parked events could not be tried");
+                }),
                 _ => return Err(error),
             }
             tracing::warn!(error = &error as &dyn std::error::Error, "the inbox waits");

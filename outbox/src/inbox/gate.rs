@@ -1,7 +1,8 @@
 //! The gate in front of one handler: per key, versions 1, 2, 3 ... once each.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use sqlx::{PgPool, postgres::PgTransaction};
 
 use super::{
@@ -93,14 +94,7 @@ impl Gate {
                     }
                     return Ok(dealt);
                 }
-                Attempt::Early { applied: 0 } if matches!(self.kind, Kind::Replica { .. }) => {
-                    tracing::error!(
-                        handler = self.name(),
-                        key = event.key,
-                        version = event.version,
-                        "the replica met a key in the middle; it waits for a snapshot"
-                    );
-                    store::await_snapshot(&self.pool, self.name(), event).await?;
+                Attempt::Early { applied: 0 } if self.awaits_snapshot(event).await? => {
                     return Ok(Dealt::Awaiting);
                 }
                 Attempt::Early { .. } => ("early", None),
@@ -111,6 +105,23 @@ impl Gate {
                 return Ok(dealt);
             }
         }
+    }
+
+    /// Marks a key that a replica met in the middle. Not when its beginning is only parked.
+    async fn awaits_snapshot(&self, event: &Envelope) -> Result<bool, Error> {
+        if matches!(self.kind, Kind::Handler) {
+            return Ok(false);
+        }
+        let marked = store::await_snapshot(&self.pool, self.name(), event).await?;
+        if marked {
+            tracing::error!(
+                handler = self.name(),
+                key = event.key,
+                version = event.version,
+                "the replica met a key in the middle; it waits for a snapshot"
+            );
+        }
+        Ok(marked)
     }
 
     /// Tries an event, and again a bounded number of times while only the database is in the way.
@@ -147,10 +158,11 @@ impl Gate {
             if waiting {
                 store::unpark(&mut tx, self.name(), &event.topic, &event.key).await?;
             }
-            tx.commit().await?;
+            if let Err(error) = tx.commit().await {
+                return uncommitted(error);
+            }
             if dealt == Dealt::Conflict {
-                tracing::error!(handler = self.name(), key = event.key, version = event.version, id = %event.id,
-                    "CONFLICT: two events with one version; two owners wrote (see outbox.conflict)");
+                self.alarm(event);
             }
             return Ok(Attempt::Dealt(dealt, waiting));
         }
@@ -163,25 +175,34 @@ impl Gate {
         let gate = store::admit(tx, self.name(), event).await?;
         let waiting = gate.waiting > 0;
         Ok(match gate.verdict.as_str() {
-            "apply" => self.apply(tx, event, waiting).await,
+            "apply" => self.apply(tx, event, waiting).await?,
             "duplicate" => Attempt::Dealt(Dealt::Duplicate, waiting),
             "conflict" => Attempt::Dealt(Dealt::Conflict, waiting),
             _ => Attempt::Early { applied: gate.applied },
         })
     }
 
+    /// Runs the effect. A panic is the handler's verdict too: the event would bring it back at each restart.
     pub(crate) async fn apply(
         &self,
         tx: &mut PgTransaction<'_>,
         event: &Envelope,
         waiting: Waiting,
-    ) -> Attempt {
-        match self.handler.apply(tx, event.meta(), &event.payload).await {
-            Ok(Effect::Applied) => Attempt::Dealt(Dealt::Applied, waiting),
-            Ok(Effect::Ignored) => Attempt::Dealt(Dealt::Ignored, waiting),
-            Err(error) if is_passing_in(&error) => Attempt::Passing(chain(&*error)),
-            Err(error) => Attempt::Refused(chain(&*error)),
+    ) -> Result<Attempt, Error> {
+        let effect =
+            AssertUnwindSafe(self.handler.apply(tx, event.meta(), &event.payload)).catch_unwind().await;
+        match effect {
+            Ok(Ok(Effect::Applied)) => {}
+            Ok(Ok(Effect::Ignored)) => return Ok(Attempt::Dealt(Dealt::Ignored, waiting)),
+            Ok(Err(error)) if is_passing_in(&error) => return Ok(Attempt::Passing(chain(&*error))),
+            Ok(Err(error)) => return Ok(Attempt::Refused(chain(&*error))),
+            Err(_) => return Ok(Attempt::Refused("the handler panicked".into())),
         }
+        // A handler that swallowed a database error leaves an aborted transaction, and its commit would roll back in silence.
+        if store::is_aborted(tx).await? {
+            return Ok(Attempt::Refused("the handler left its transaction aborted".into()));
+        }
+        Ok(Attempt::Dealt(Dealt::Applied, waiting))
     }
 
     /// Stores an event in front of its cursor. `None`: its turn has come meanwhile.
@@ -204,6 +225,10 @@ impl Gate {
         let parking = Parking { reason, error: error.as_deref(), parked_max };
         match store::park(&self.pool, self.name(), event, parking).await?.as_str() {
             "parked" => Ok(Some(Dealt::Parked)),
+            "conflict" => {
+                self.alarm(event);
+                Ok(Some(Dealt::Conflict))
+            }
             "full" => Err(Error::ParkedFull { handler: self.name().to_owned(), parked_max }),
             // `ready` or `passed`: the gate tells.
             _ => Ok(None),
@@ -220,7 +245,7 @@ impl Gate {
             let event = Envelope::read(row.topic, row.key, row.payload, row.headers.0).map_err(unreadable)?;
             let (reason, error) = match self.attempt(&event).await? {
                 Attempt::Dealt(..) => continue,
-                Attempt::Early { .. } => return Ok(()),
+                Attempt::Early { .. } => ("early", String::new()),
                 Attempt::Refused(error) => ("refused", error),
                 Attempt::Passing(error) => ("failed", error),
             };
@@ -239,9 +264,22 @@ impl Gate {
         Ok(())
     }
 
+    fn alarm(&self, event: &Envelope) {
+        let (handler, key, version, id) = (self.name(), &event.key, event.version, event.id);
+        tracing::error!(handler, key, version, %id, "CONFLICT: two events with one version (see outbox.conflict)");
+    }
+
     fn retry_delay(&self, attempts: i32) -> Duration {
         let doublings = u32::try_from(attempts.clamp(0, 16)).unwrap_or(0);
         (self.options.retry_delay_min * 2u32.pow(doublings)).min(self.options.retry_delay_max)
+    }
+}
+
+/// What a deferred constraint says at commit is a verdict on the effect; the rest is the database's.
+fn uncommitted(error: sqlx::Error) -> Result<Attempt, Error> {
+    match &error {
+        sqlx::Error::Database(_) if !is_passing(&error) => Ok(Attempt::Refused(chain(&error))),
+        _ => Err(error.into()),
     }
 }
 

@@ -5,12 +5,14 @@ use std::{error::Error as StdError, fmt::Write as _};
 use crate::BoxError;
 
 /// Whether trying again may help by itself: the connection, the pool or the server failed, or the transaction lost against
-/// another one. PostgreSQL's error classes: 08 connection, 40 rollback, 53 resources, 55P03 lock timeout, 57 intervention.
+/// another one. PostgreSQL's error classes: 08 connection, 40 rollback, 53 resources, 57 intervention; 25006 read-only
+/// (a failover), 25P03 idle in transaction, 55P03 lock timeout.
 pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(e) => e
-            .code()
-            .is_some_and(|code| matches!(code.get(..2), Some("08" | "40" | "53" | "57")) || code == "55P03"),
+        sqlx::Error::Database(e) => e.code().is_some_and(|code| {
+            matches!(code.get(..2), Some("08" | "40" | "53" | "57"))
+                || matches!(code.as_ref(), "25006" | "25P03" | "55P03")
+        }),
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::PoolTimedOut
@@ -42,7 +44,8 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
         let _ = write!(text, ": {source}");
         at = source.source();
     }
-    text
+    // PostgreSQL stores no NUL in text.
+    text.replace('\0', "\u{fffd}")
 }
 
 #[cfg(test)]

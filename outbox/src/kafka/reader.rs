@@ -14,7 +14,7 @@ use super::{
     Config,
     client::{REQUEST_TIMEOUT, broker},
 };
-use crate::{Error, Message, Source, Topic};
+use crate::{Error, Message, Place, Source, Topic};
 
 /// A process that is gone without a word loses its partitions after this time.
 const SESSION_TIMEOUT_MS: &str = "10000";
@@ -72,6 +72,9 @@ impl KafkaSource {
     }
 
     fn fault(&self, error: KafkaError) -> Error {
+        if let KafkaError::MessageConsumptionFatal(_) = &error {
+            return Error::Fenced { group: self.group.clone(), reason: error.to_string() };
+        }
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 Error::OffsetLost {
@@ -97,11 +100,8 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || work(&consumer)).await.map_err(broker)?.map_err(broker)
 }
 
-/// The partitions of `topics` without a committed offset.
-fn without_offset(
-    consumer: &BaseConsumer,
-    topics: &HashMap<String, Topic>,
-) -> Result<Vec<(Topic, i32)>, KafkaError> {
+/// The partitions of `topics`, and whether the group has committed an offset in each.
+fn places(consumer: &BaseConsumer, topics: &HashMap<String, Topic>) -> Result<Vec<Place>, KafkaError> {
     let mut all = TopicPartitionList::new();
     for name in topics.keys() {
         let metadata = consumer.fetch_metadata(Some(name), REQUEST_TIMEOUT)?;
@@ -114,9 +114,26 @@ fn without_offset(
             }
         }
     }
-    let committed = consumer.committed_offsets(all, REQUEST_TIMEOUT)?;
-    let fresh = committed.elements().into_iter().filter(|element| element.offset() == Offset::Invalid);
-    Ok(fresh.filter_map(|element| Some((*topics.get(element.topic())?, element.partition()))).collect())
+    let mut places = Vec::new();
+    for element in consumer.committed_offsets(all, REQUEST_TIMEOUT)?.elements() {
+        // Not answered is not the same as not there.
+        element.error()?;
+        if let Some(topic) = topics.get(element.topic()) {
+            let positioned = element.offset() != Offset::Invalid;
+            places.push(Place { topic: *topic, partition: element.partition(), positioned });
+        }
+    }
+    Ok(places)
+}
+
+/// Commits the beginning of the log for a group that has no position there.
+fn commit_first(consumer: &BaseConsumer, fresh: &[(String, i32)]) -> Result<(), KafkaError> {
+    let mut first = TopicPartitionList::new();
+    for (topic, partition) in fresh {
+        let (low, _) = consumer.fetch_watermarks(topic, *partition, REQUEST_TIMEOUT)?;
+        first.add_partition_offset(topic, *partition, Offset::Offset(low))?;
+    }
+    consumer.commit(&first, CommitMode::Sync)
 }
 
 #[async_trait]
@@ -125,25 +142,18 @@ impl Source for KafkaSource {
         &self.group
     }
 
-    async fn unpositioned(&self, topics: &[Topic]) -> Result<Vec<(Topic, i32)>, Error> {
+    async fn places(&self, topics: &[Topic]) -> Result<Vec<Place>, Error> {
         let names: HashMap<_, _> =
             topics.iter().map(|topic| (self.config.physical(topic.name()), *topic)).collect();
-        blocking(&self.config, &self.group, move |consumer| without_offset(consumer, &names)).await
+        blocking(&self.config, &self.group, move |consumer| places(consumer, &names)).await
     }
 
-    async fn start(&self, topics: &[Topic], fresh: &[(Topic, i32)]) -> Result<(), Error> {
+    async fn start(&self, topics: &[Topic], places: &[Place]) -> Result<(), Error> {
+        let fresh = places.iter().filter(|place| !place.positioned);
+        let fresh: Vec<_> =
+            fresh.map(|place| (self.config.physical(place.topic.name()), place.partition)).collect();
         if !fresh.is_empty() {
-            let fresh: Vec<_> =
-                fresh.iter().map(|(topic, at)| (self.config.physical(topic.name()), *at)).collect();
-            blocking(&self.config, &self.group, move |consumer| {
-                let mut first = TopicPartitionList::new();
-                for (topic, partition) in &fresh {
-                    let (low, _) = consumer.fetch_watermarks(topic, *partition, REQUEST_TIMEOUT)?;
-                    first.add_partition_offset(topic, *partition, Offset::Offset(low))?;
-                }
-                consumer.commit(&first, CommitMode::Sync)
-            })
-            .await?;
+            blocking(&self.config, &self.group, move |consumer| commit_first(consumer, &fresh)).await?;
         }
         let names: Vec<String> = topics.iter().map(|topic| self.config.physical(topic.name())).collect();
         self.consumer.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>()).map_err(broker)

@@ -82,14 +82,22 @@ pub(crate) async fn jump(tx: &mut PgTransaction<'_>, handler: &str, event: &Enve
         .await
 }
 
-pub(crate) async fn await_snapshot(pool: &PgPool, handler: &str, event: &Envelope) -> sqlx::Result<()> {
-    sqlx::query("select outbox.await_snapshot($1, $2, $3)")
+pub(crate) async fn await_snapshot(pool: &PgPool, handler: &str, event: &Envelope) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select outbox.await_snapshot($1, $2, $3)")
         .bind(handler)
         .bind(&event.topic)
         .bind(&event.key)
-        .execute(pool)
-        .await?;
-    Ok(())
+        .fetch_one(pool)
+        .await
+}
+
+/// Whether an earlier error has aborted the transaction (25P02).
+pub(crate) async fn is_aborted(tx: &mut PgTransaction<'_>) -> sqlx::Result<bool> {
+    match sqlx::query("select 1").execute(&mut **tx).await {
+        Ok(_) => Ok(false),
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("25P02") => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Why an event is parked.
@@ -184,7 +192,10 @@ pub(crate) struct Unreadable<'a> {
 }
 
 pub(crate) async fn keep_unreadable(pool: &PgPool, group: &str, kept: Unreadable<'_>) -> sqlx::Result<()> {
-    let headers: Headers = kept.message.headers.iter().cloned().collect();
+    // PostgreSQL stores no NUL in text.
+    let clean = |text: &str| text.replace('\0', "\u{fffd}");
+    let headers: Headers =
+        kept.message.headers.iter().map(|(name, value)| (clean(name), clean(value))).collect();
     sqlx::query("select outbox.keep_unreadable($1, $2, $3, $4, $5, $6, $7, $8)")
         .bind(group)
         .bind(&kept.message.topic)

@@ -85,7 +85,7 @@ fn program(java: &Java, jars: &Path, home: &Path) -> Command {
 
 /// A Kafka cluster id: 16 random bytes in URL-safe base 64.
 fn cluster_id() -> String {
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(uuid::Uuid::new_v4().as_bytes())
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(uuid::Uuid::now_v7().as_bytes())
 }
 
 fn server_properties(home: &Path, port: u16, controller: u16) -> String {
