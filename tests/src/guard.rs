@@ -54,3 +54,32 @@ impl Drop for Guard {
         let _ = self.shell.wait();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn sleeper() -> Child {
+        Command::new("sleep").arg("60").process_group(0).spawn().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_started_and_not_ended_goes_with_the_guard() {
+        let (mut forgotten, mut ended) = (sleeper(), sleeper());
+        let guard = Guard::start().unwrap();
+        guard.started(forgotten.id()).unwrap();
+        guard.started(ended.id()).unwrap();
+        guard.ended(ended.id()).unwrap();
+        drop(guard);
+        crate::until("the forgotten process to die", Duration::from_secs(5), async || {
+            Ok(forgotten.try_wait()?)
+        })
+        .await
+        .unwrap();
+        assert!(ended.try_wait().unwrap().is_none(), "what had ended is a stranger's by now");
+        ended.kill().unwrap();
+        ended.wait().unwrap();
+    }
+}

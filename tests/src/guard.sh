@@ -14,5 +14,6 @@ while read -r verb group; do
             ;;
     esac
 done
-for g in $groups; do kill -KILL -- "-$g" 2>/dev/null; done
+# `-s`: dash does not take `kill -KILL -- -GROUP`.
+for g in $groups; do kill -s KILL -- "-$g" 2>/dev/null; done
 exit 0

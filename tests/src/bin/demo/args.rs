@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) keep: bool,
     /// Orders per second.
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=500))]
+    #[arg(long, default_value_t = 22, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub(crate) rate: u32,
     /// How long each stage lasts at least.
     #[arg(long, value_name = "SECONDS", default_value_t = 8, value_parser = clap::value_parser!(u64).range(3..=3600))]

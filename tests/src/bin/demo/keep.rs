@@ -10,11 +10,11 @@ use crate::walk::TENANTS;
 /// Prints every address and tokens, and waits until Ctrl-C drops it.
 pub(crate) async fn keep(shop: &Shop<'_>, stack: &Stack) -> Result<()> {
     println!("\nleft running, until Ctrl-C:");
-    println!("  PostgreSQL  {}", stack.postgres_url());
-    println!("  Kafka       {}   (topics {}..)", stack.kafka(), shop.world.kafka().prefix());
+    println!("  PostgreSQL       {}", stack.postgres_url());
+    println!("  Kafka            {}   (topics {}..)", stack.kafka(), shop.world.kafka().prefix());
     for (name, listening, log) in shop.world.processes().await {
         println!(
-            "  {name:<11} {}   log {}",
+            "  {name:<16} {}   log {}",
             listening.to_string().trim_start_matches("listening "),
             log.display()
         );

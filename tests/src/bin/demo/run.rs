@@ -26,7 +26,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// When it was broken on purpose it will not: no need to wait as long.
 const BROKEN_SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two measurements of memory.
-const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+const SAMPLE_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs the demo; true when every promise held.
 pub(crate) async fn run(args: &Args) -> Result<bool> {
