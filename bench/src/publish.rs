@@ -85,7 +85,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 async fn prepare(pool: &PgPool) -> Result<()> {
     outbox::migrate(pool).await?;
     let role: String = sqlx::query_scalar("select session_user::text").fetch_one(pool).await?;
-    outbox::grant_module(pool, &role, "bench.accounts").await?;
+    outbox::grant_module(pool, &role, "bench.accounts", &[outbox::Topic::new("bench.v1")]).await?;
     let tables = "create schema bench;
         create table bench.account (id bigint primary key, balance bigint not null) with (fillfactor = 70);
         create table bench.bare (id uuid primary key default gen_random_uuid(), key text, kind text, payload bytea);";

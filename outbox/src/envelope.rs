@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(broken(|m| m.key = None), "the record has no key");
         assert_eq!(broken(|m| m.headers.retain(|(n, _)| n != "ce_id")), "header ce_id is missing");
         let zero = broken(|m| {
-            m.headers.iter_mut().filter(|h| h.0 == "banyan-version").for_each(|h| h.1 = "0".into())
+            m.headers.iter_mut().filter(|h| h.0 == "banyan-version").for_each(|h| h.1 = "0".into());
         });
         assert_eq!(zero, "header banyan-version is malformed: \"0\"");
     }

@@ -16,7 +16,10 @@ use uuid::Uuid;
 
 use self::flight::Flight;
 pub use self::options::RelayOptions;
-use crate::{Error, Sink, store};
+use crate::{
+    Error, Sink,
+    store::{self, Room},
+};
 
 /// Sends the events of one database to a [`Sink`]. Any number may run; they share the work by leases.
 pub struct Relay<S> {
@@ -31,6 +34,7 @@ pub struct Relay<S> {
     floors_due: Instant,
     partitions_due: Instant,
     claim_due: Instant,
+    refused_due: Instant,
     idle: Duration,
 }
 
@@ -52,6 +56,7 @@ impl<S: Sink> Relay<S> {
             floors_due: now,
             partitions_due: now,
             claim_due: now,
+            refused_due: now,
         }
     }
 
@@ -80,7 +85,11 @@ impl<S: Sink> Relay<S> {
                         error = &error as &dyn std::error::Error,
                         "the relay waits for its database"
                     );
-                    self.claim_due = Instant::now() + self.options.outage_delay_max;
+                    tokio::select! {
+                        () = shutdown.cancelled() => {}
+                        () = tokio::time::sleep(self.options.outage_delay_max) => {}
+                    }
+                    continue;
                 }
             }
             let due = self.next_due(&flight);
@@ -101,7 +110,7 @@ impl<S: Sink> Relay<S> {
             self.make_partitions().await;
         }
         if now >= self.lease_due {
-            self.renew().await?;
+            self.renew(flight).await?;
         }
         if now >= self.lease_ends {
             return Ok(());
@@ -121,20 +130,45 @@ impl<S: Sink> Relay<S> {
     async fn claim(&mut self, flight: &mut Flight<S>) -> Result<(), Error> {
         let (buckets, floors): (Vec<i16>, Vec<i64>) =
             self.buckets.iter().map(|b| (*b, self.floors.get(b).copied().unwrap_or(0))).unzip();
-        let held = flight.positions();
-        let (each, all) = (self.options.per_bucket_max, flight.room());
-        let rows = store::claim(&self.pool, (&buckets, &floors), &held, each, all).await?;
+        let in_flight = flight.positions();
+        let (rows, bytes) = flight.room();
+        let room = Room { in_flight: &in_flight, per_bucket: self.options.per_bucket_max, rows, bytes };
+        let mut claimed = store::claim(&self.pool, (&buckets, &floors), room).await?;
         // A poll that found nothing waits longer before the next one, up to `poll_max`.
-        self.idle =
-            if rows.is_empty() { (self.idle * 2).min(self.options.poll_max) } else { self.options.poll_min };
+        self.idle = if claimed.is_empty() {
+            (self.idle * 2).min(self.options.poll_max)
+        } else {
+            self.options.poll_min
+        };
         self.claim_due = Instant::now() + self.idle;
-        for row in rows {
+        if Instant::now() >= self.refused_due {
+            let (rows, per_bucket) = (self.options.refused_max, self.options.refused_per_bucket_max);
+            let room = Room { in_flight: &in_flight, per_bucket, rows, bytes };
+            claimed.extend(store::claim_refused(&self.pool, &buckets, room).await?);
+            self.refused_due = Instant::now() + self.options.refused_every;
+        }
+        for row in claimed {
             flight.send(row);
         }
         Ok(())
     }
 
-    async fn renew(&mut self) -> Result<(), Error> {
+    /// Renews the leases. A relay that can't reach the broker leaves its buckets to one that can.
+    async fn renew(&mut self, flight: &mut Flight<S>) -> Result<(), Error> {
+        let asked = Instant::now();
+        if flight.is_cut_off() {
+            self.lease_due = asked + self.options.outage_delay_max;
+            self.lease_ends = asked;
+            store::release(&self.pool, self.id).await?;
+            if let Err(error) = self.sink.check().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cut off from the broker; the buckets are free"
+                );
+                return Ok(());
+            }
+            flight.reconnected();
+        }
         let asked = Instant::now();
         self.buckets = store::lease(&self.pool, self.id, self.options.lease_ttl).await?;
         // Counted from before the question, so that it ends here no later than in the database.

@@ -30,6 +30,7 @@ pub(super) struct Flight<S> {
     bytes: usize,
     resume: Instant,
     outage: Duration,
+    down_since: Option<Instant>,
 }
 
 impl<S: Sink> Flight<S> {
@@ -43,6 +44,7 @@ impl<S: Sink> Flight<S> {
             bytes: 0,
             resume: Instant::now(),
             outage: options.outage_delay_min,
+            down_since: None,
         }
     }
 
@@ -58,8 +60,21 @@ impl<S: Sink> Flight<S> {
         if Instant::now() < self.resume { self.resume } else { otherwise }
     }
 
-    pub(super) fn room(&self) -> i64 {
-        i64::try_from(self.options.in_flight_max.saturating_sub(self.known.len())).unwrap_or(i64::MAX)
+    /// Whether nothing was delivered, and outages were met, for as long as a lease holds.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.down_since.is_some_and(|since| since.elapsed() >= self.options.lease_ttl)
+    }
+
+    /// The broker answers again.
+    pub(super) fn reconnected(&mut self) {
+        self.down_since = None;
+    }
+
+    /// Rows and bytes that still fit.
+    pub(super) fn room(&self) -> (i64, i64) {
+        let rows = self.options.in_flight_max.saturating_sub(self.known.len());
+        let bytes = self.options.in_flight_bytes_max.saturating_sub(self.bytes);
+        (i64::try_from(rows).unwrap_or(i64::MAX), i64::try_from(bytes).unwrap_or(i64::MAX))
     }
 
     pub(super) fn positions(&self) -> Vec<i64> {
@@ -71,7 +86,7 @@ impl<S: Sink> Flight<S> {
         let Claimed { bucket, position, attempts, event } = row;
         self.known.insert(position);
         let Some(event) = event else {
-            let lost = Refusal::Record("its event is missing from outbox.event".into());
+            let lost = Refusal::Record("its event is missing from outbox.event, or unreadable".into());
             self.landed.push((Sent { bucket, position, attempts, bytes: 0 }, Err(lost)));
             return;
         };
@@ -108,15 +123,17 @@ impl<S: Sink> Flight<S> {
         if !positions.is_empty() {
             store::remove(pool, &buckets, &positions).await?;
             self.outage = self.options.outage_delay_min;
+            self.down_since = None;
             self.forget(|result| result.is_ok());
         }
-        while let Some(at) =
-            self.landed.iter().position(|(_, result)| matches!(result, Err(Refusal::Record(_))))
-        {
-            self.note_refusal(pool, at).await?;
+        let refusals = self.refusals();
+        if !refusals.positions.is_empty() {
+            store::refuse(pool, &refusals).await?;
+            self.forget(|result| matches!(result, Err(Refusal::Record(_))));
         }
         if let Some((_, Err(outage))) = self.landed.first() {
             tracing::warn!(error = %outage, in_flight = self.known.len(), "the broker is down; the relay waits");
+            self.down_since.get_or_insert_with(Instant::now);
             self.resume = Instant::now() + self.outage;
             self.outage = (self.outage * 2).min(self.options.outage_delay_max);
             self.forget(Result::is_err);
@@ -124,18 +141,21 @@ impl<S: Sink> Flight<S> {
         Ok(())
     }
 
-    async fn note_refusal(&mut self, pool: &PgPool, at: usize) -> Result<(), Error> {
-        let (sent, result) = &self.landed[at];
-        let error = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        let doublings = u32::try_from(sent.attempts.clamp(0, 16)).unwrap_or(0);
-        let delay =
-            (self.options.refusal_delay_min * 2u32.pow(doublings)).min(self.options.refusal_delay_max);
-        tracing::error!(position = sent.position, attempts = sent.attempts + 1, %error, "a record was refused; its key waits");
-        store::refuse(pool, sent.bucket, sent.position, &error, delay).await?;
-        let (sent, _) = self.landed.remove(at);
-        self.known.remove(&sent.position);
-        self.bytes -= sent.bytes;
-        Ok(())
+    /// What landed refused, as the database takes it.
+    fn refusals(&self) -> store::Refusals {
+        let mut refusals = store::Refusals::default();
+        for (sent, result) in &self.landed {
+            let Err(error @ Refusal::Record(_)) = result else { continue };
+            let doublings = u32::try_from(sent.attempts.clamp(0, 16)).unwrap_or(0);
+            let delay = self.options.refusal_delay_min * 2u32.pow(doublings);
+            let (position, attempts) = (sent.position, sent.attempts + 1);
+            tracing::error!(position, attempts, %error, "a record was refused; its key waits");
+            refusals.buckets.push(sent.bucket);
+            refusals.positions.push(position);
+            refusals.errors.push(error.to_string().replace('\0', "\u{fffd}"));
+            refusals.delays.push(delay.min(self.options.refusal_delay_max).as_secs_f64());
+        }
+        refusals
     }
 
     fn forget(&mut self, which: impl Fn(&Result<(), Refusal>) -> bool) {

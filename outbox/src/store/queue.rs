@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::Headers;
 
-/// A row of the queue with its event. The event is `None` when the log has lost it.
+/// A row of the queue with its event. The event is `None` when the log has lost it, or someone has made it unreadable.
 #[derive(Debug)]
 pub(crate) struct Claimed {
     pub(crate) bucket: i16,
@@ -34,54 +34,94 @@ pub(crate) struct Logged {
 impl FromRow<'_, sqlx::postgres::PgRow> for Claimed {
     fn from_row(row: &sqlx::postgres::PgRow) -> sqlx::Result<Self> {
         use sqlx::Row as _;
-        let found: Option<Uuid> = row.try_get("id")?;
         Ok(Self {
             bucket: row.try_get("bucket")?,
             position: row.try_get("position")?,
             attempts: row.try_get("attempts")?,
-            event: found.map(|_| Logged::from_row(row)).transpose()?,
+            event: Logged::from_row(row).ok(),
         })
     }
 }
 
-/// What may be sent now: per bucket from its floor, without what is in flight, and never a row whose key has an earlier
-/// one pending.
+/// How much one claim may take.
+pub(crate) struct Room<'a> {
+    /// Positions that are in flight already.
+    pub(crate) in_flight: &'a [i64],
+    pub(crate) per_bucket: i64,
+    pub(crate) rows: i64,
+    /// Payload bytes; the row that reaches it is the last.
+    pub(crate) bytes: i64,
+}
+
+/// What may be sent now and was never refused: per bucket from its floor, oldest first, without what is in flight, and never a
+/// row whose key has an earlier one pending.
 pub(crate) async fn claim(
     pool: &PgPool,
     floors: (&[i16], &[i64]),
-    in_flight: &[i64],
-    per_bucket: i64,
-    batch_max: i64,
+    room: Room<'_>,
 ) -> sqlx::Result<Vec<Claimed>> {
     sqlx::query_as(
-        "select p.bucket, p.position, p.attempts,
-                e.id, e.created_at, e.topic, e.key, e.version, e.kind, e.origin, e.payload, e.headers
-         from unnest($1::smallint[], $2::bigint[]) as held (bucket, floor)
-         cross join lateral (
-             select q.bucket, q.position, q.created_at, q.attempts
-             from outbox.pending q
-             where q.bucket = held.bucket and q.position > held.floor
-               and (q.retry_at is null or q.retry_at <= clock_timestamp())
-               and q.position <> all ($3::bigint[])
-               and not exists (
-                   select from outbox.pending before
-                   where before.bucket = q.bucket and before.position = q.previous)
-             order by q.position
-             limit $4
-         ) p
-         left join outbox.event e on e.position = p.position and e.created_at = p.created_at
-         limit $5",
+        "select * from (
+             select p.bucket, p.position, p.attempts,
+                    e.id, e.created_at, e.topic, e.key, e.version, e.kind, e.origin, e.payload, e.headers,
+                    sum(octet_length(e.payload)) over (order by p.position rows between unbounded preceding
+                                                       and 1 preceding) as ahead
+             from unnest($1::smallint[], $2::bigint[]) as held (bucket, floor)
+             cross join lateral (
+                 select q.bucket, q.position, q.created_at, q.attempts
+                 from outbox.pending q
+                 where q.bucket = held.bucket and q.position > held.floor and q.retry_at is null
+                   and q.position <> all ($3::bigint[])
+                   and not exists (
+                       select from outbox.pending before
+                       where before.bucket = q.bucket and before.position = q.previous)
+                 order by q.position
+                 limit $4
+             ) p
+             left join outbox.event e on e.position = p.position and e.created_at = p.created_at
+         ) rows
+         where coalesce(ahead, 0) < $6
+         order by position limit $5",
     )
     .bind(floors.0)
     .bind(floors.1)
-    .bind(in_flight)
-    .bind(per_bucket)
-    .bind(batch_max)
+    .bind(room.in_flight)
+    .bind(room.per_bucket)
+    .bind(room.rows)
+    .bind(room.bytes)
     .fetch_all(pool)
     .await
 }
 
-/// For each bucket, a position below which nothing is pending now: just under its first row, or under the last position
+/// Refused rows whose wait is over, the longest waiting first. A lane of its own: they must not stand in the way of the others.
+pub(crate) async fn claim_refused(
+    pool: &PgPool,
+    buckets: &[i16],
+    room: Room<'_>,
+) -> sqlx::Result<Vec<Claimed>> {
+    sqlx::query_as(
+        "select p.bucket, p.position, p.attempts,
+                e.id, e.created_at, e.topic, e.key, e.version, e.kind, e.origin, e.payload, e.headers
+         from unnest($1::smallint[]) as held (bucket)
+         cross join lateral (
+             select q.bucket, q.position, q.created_at, q.attempts
+             from outbox.pending q
+             where q.bucket = held.bucket and q.retry_at <= now() and q.position <> all ($2::bigint[])
+             order by q.retry_at
+             limit $3
+         ) p
+         left join outbox.event e on e.position = p.position and e.created_at = p.created_at
+         limit $4",
+    )
+    .bind(buckets)
+    .bind(room.in_flight)
+    .bind(room.per_bucket)
+    .bind(room.rows)
+    .fetch_all(pool)
+    .await
+}
+
+/// For each bucket, a position below which nothing fresh is pending now: just under its first row, or under the last position
 /// drawn. Scans each bucket from its beginning, so it also finds rows that committed late.
 pub(crate) async fn floors(pool: &PgPool, buckets: &[i16]) -> sqlx::Result<Vec<(i16, i64)>> {
     sqlx::query_as(
@@ -89,7 +129,8 @@ pub(crate) async fn floors(pool: &PgPool, buckets: &[i16]) -> sqlx::Result<Vec<(
          from unnest($1::smallint[]) as held (bucket)
          cross join (select last_value from outbox.position) drawn
          left join lateral (
-             select q.position from outbox.pending q where q.bucket = held.bucket order by q.position limit 1
+             select q.position from outbox.pending q
+             where q.bucket = held.bucket and q.retry_at is null order by q.position limit 1
          ) first on true",
     )
     .bind(buckets)
@@ -111,23 +152,30 @@ pub(crate) async fn remove(pool: &PgPool, buckets: &[i16], positions: &[i64]) ->
     Ok(done.rows_affected())
 }
 
-/// Notes a refusal; the row stays, and with it the rest of its key.
-pub(crate) async fn refuse(
-    pool: &PgPool,
-    bucket: i16,
-    position: i64,
-    error: &str,
-    delay: Duration,
-) -> sqlx::Result<()> {
+/// Refused rows, column by column.
+#[derive(Default)]
+pub(crate) struct Refusals {
+    pub(crate) buckets: Vec<i16>,
+    pub(crate) positions: Vec<i64>,
+    pub(crate) errors: Vec<String>,
+    /// Seconds until each may be tried again.
+    pub(crate) delays: Vec<f64>,
+}
+
+/// Notes refusals; the rows stay, and with them the rest of their keys.
+pub(crate) async fn refuse(pool: &PgPool, refusals: &Refusals) -> sqlx::Result<()> {
     sqlx::query(
-        "update outbox.pending
-         set attempts = attempts + 1, error = left($3, 2000), retry_at = clock_timestamp() + $4
-         where bucket = $1 and position = $2",
+        "update outbox.pending p
+         set attempts = p.attempts + 1, error = left(r.error, 2000),
+             retry_at = clock_timestamp() + make_interval(secs => r.delay)
+         from unnest($1::smallint[], $2::bigint[], $3::text[], $4::double precision[])
+             as r (bucket, position, error, delay)
+         where p.bucket = r.bucket and p.position = r.position",
     )
-    .bind(bucket)
-    .bind(position)
-    .bind(error)
-    .bind(interval(delay))
+    .bind(&refusals.buckets)
+    .bind(&refusals.positions)
+    .bind(&refusals.errors)
+    .bind(&refusals.delays)
     .execute(pool)
     .await?;
     Ok(())

@@ -151,11 +151,68 @@ async fn what_the_contract_forbids_is_refused_at_publish() -> Result<(), BoxErro
         assert_eq!(kind, Noted::KIND);
         assert!(reason.contains(rule), "{reason}");
     }
+    for (topic, headers) in [("notes.v1", r#"{"n": 1}"#), ("others.v1", "{}")] {
+        let refused = sqlx::query("select outbox.publish($1, 'a', 'test.noted.v1', '', $2::jsonb)")
+            .bind(topic)
+            .bind(headers)
+            .execute(&home.module)
+            .await;
+        assert!(refused.is_err(), "{topic} {headers}");
+    }
     let mut tx = home.admin.begin().await?;
     let stranger = outbox::publish(&mut tx, &noted("a", 1)).await;
-    assert!(matches!(&stranger, Err(Error::Denied(why)) if why.contains("has no origin")), "{stranger:?}");
+    assert!(
+        matches!(&stranger, Err(Error::Denied(why)) if why.contains("may not publish to notes.v1")),
+        "{stranger:?}"
+    );
     drop(tx);
     assert_eq!(home.pending().await?, 0);
+    world.stop().await?;
+    home.drop_now().await
+}
+
+/// Notes, but some texts are traps that a handler can fall into.
+struct Careless;
+
+impl Handler for Careless {
+    const NAME: &'static str = "test.careless";
+    type Event = Noted;
+
+    async fn handle(&self, tx: &mut PgTransaction<'_>, event: Received<Noted>) -> Result<(), BoxError> {
+        match event.event.text.as_str() {
+            "panic" => panic!("as the story wants it"),
+            "swallow" => {
+                let _ = sqlx::query("select 1 / 0").execute(&mut **tx).await;
+            }
+            "nul" => return Err("a \0 in an error".into()),
+            text => effect(tx, &event.event.key, event.meta.version, text).await?,
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_careless_handler_stops_its_key_only() -> Result<(), BoxError> {
+    let mut world = World::new("careless").await?;
+    let home = Home::new(world.stack, "careless", "test.notes").await?;
+    for (key, text) in [("a", "panic"), ("b", "swallow"), ("c", "nul"), ("d", "fine"), ("b", "later")] {
+        home.publish(&noted(key, text)).await?;
+    }
+    world.relay(&home)?;
+    let inbox = Inbox::new(home.module.clone(), kafka::source(&world.kafka, "inbox")?).register(Careless);
+    world.spawn(|shutdown| inbox.run(shutdown));
+    let parked = || async {
+        let query = "select key || version || ' ' || reason || coalesce(' ' || error, '') from outbox.parked order by 1";
+        Ok(sqlx::query_scalar::<_, String>(query).fetch_all(&home.admin).await?)
+    };
+    let wanted = [
+        "a1 refused the handler panicked",
+        "b1 refused the handler left its transaction aborted",
+        "b2 early",
+        "c1 refused a \u{fffd} in an error",
+    ];
+    until(wanted.map(String::from).to_vec(), parked).await?;
+    until(vec!["d:1:fine".to_owned()], || home.effects()).await?;
     world.stop().await?;
     home.drop_now().await
 }

@@ -1,6 +1,11 @@
 //! Following another home's state.
 
-use outbox::{BoxError, Error, Incoming, Received, Replica, StateTransfer, Topic, kafka};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use outbox::{BoxError, Error, InboxOptions, Incoming, Received, Replica, StateTransfer, Topic, kafka};
 use sqlx::postgres::PgTransaction;
 
 use crate::world::{Home, NOTES, Noted, Snapped, World, effect, noted, until};
@@ -19,7 +24,11 @@ impl Incoming for Stream {
     }
 }
 
-struct Follow;
+/// Follows; refuses all while `shut`.
+#[derive(Clone, Default)]
+struct Follow {
+    shut: Arc<AtomicBool>,
+}
 
 impl StateTransfer for Follow {
     const NAME: &'static str = "test.follow";
@@ -30,6 +39,9 @@ impl StateTransfer for Follow {
     }
 
     async fn apply(&self, tx: &mut PgTransaction<'_>, event: Received<Stream>) -> Result<(), BoxError> {
+        if self.shut.load(Ordering::SeqCst) {
+            return Err("not yet".into());
+        }
         let text = match event.event {
             Stream::Noted(noted) => noted.text,
             Stream::Snapped(snapped) => format!("whole {}", snapped.text),
@@ -56,7 +68,7 @@ async fn a_snapshot_starts_a_key_that_was_met_in_the_middle() -> Result<(), BoxE
         .await?;
     world.relay(&owner)?;
     let source = kafka::source(&world.kafka, "replica")?;
-    let replica = Replica::new(follower.module.clone(), source, "test.follower", Follow);
+    let replica = Replica::new(follower.module.clone(), source, "test.follower", Follow::default());
     world.spawn(|shutdown| replica.run(shutdown));
     let awaiting = || async {
         let query = "select awaiting_snapshot from outbox.cursor where key = 'a' and version = 0";
@@ -86,10 +98,41 @@ async fn a_database_that_went_back_in_time_is_noticed() -> Result<(), BoxError> 
     // The same home, from a backup that is older than what it had published.
     restored.publish(&noted("a", "1")).await?;
     let source = kafka::source(&world.kafka, "replica")?;
-    let replica = Replica::new(restored.module.clone(), source, "test.home", Follow);
+    let replica = Replica::new(restored.module.clone(), source, "test.home", Follow::default());
     let ended = replica.run(tokio_util::sync::CancellationToken::new()).await;
     assert!(matches!(ended, Err(Error::WentBack { head: 1, version: 2, .. })), "{ended:?}");
     world.stop().await?;
     home.drop_now().await?;
     restored.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_behind_a_refused_opening_is_kept() -> Result<(), BoxError> {
+    let mut world = World::new("opening").await?;
+    let owner = Home::new(world.stack, "opener", "test.owner").await?;
+    let follower = Home::new(world.stack, "late", "test.follower").await?;
+    for text in ["1", "2", "3"] {
+        owner.publish(&noted("a", text)).await?;
+    }
+    world.relay(&owner)?;
+    let follow = Follow::default();
+    follow.shut.store(true, Ordering::SeqCst);
+    let options =
+        InboxOptions { retry_delay_max: std::time::Duration::from_millis(500), ..InboxOptions::default() };
+    let source = kafka::source(&world.kafka, "replica")?;
+    let replica =
+        Replica::new(follower.module.clone(), source, "test.follower", follow.clone()).with(options);
+    world.spawn(|shutdown| replica.run(shutdown));
+    let parked = || async {
+        Ok(sqlx::query_scalar::<_, i64>("select count(*) from outbox.parked")
+            .fetch_one(&follower.admin)
+            .await?)
+    };
+    until(3, parked).await?;
+    follow.shut.store(false, Ordering::SeqCst);
+    until(vec!["a:1:1".to_owned(), "a:2:2".into(), "a:3:3".into()], || follower.effects()).await?;
+    until(0, parked).await?;
+    world.stop().await?;
+    owner.drop_now().await?;
+    follower.drop_now().await
 }

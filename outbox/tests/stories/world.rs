@@ -77,7 +77,9 @@ impl Home {
             let options = database.url().parse::<sqlx::postgres::PgConnectOptions>()?;
             pools.push(PgPool::connect_with(options.username(&role).password("story")).await?);
         }
-        outbox::grant_module(&admin, &format!("{}_module", database.name()), origin).await?;
+        let module = format!("{}_module", database.name());
+        outbox::grant_module(&admin, &module, origin, &[NOTES]).await?;
+        outbox::grant_replica(&admin, &module).await?;
         outbox::grant_relay(&admin, &format!("{}_relay", database.name())).await?;
         let grant = format!(
             "create table public.effect (n bigserial, key text, version bigint, text text);
