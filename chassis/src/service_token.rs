@@ -138,7 +138,7 @@ pub fn peer<T>(request: &Request<T>) -> Result<&Peer, Status> {
     request.extensions().get().ok_or_else(|| Status::unauthenticated("a service token is needed"))
 }
 
-fn is_tenant(text: &str) -> bool {
+pub(crate) fn is_tenant(text: &str) -> bool {
     (1..=TENANT_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 

@@ -13,6 +13,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
+use crate::service_token::is_tenant;
 use crate::setting::Secret;
 
 /// How far the clocks of two machines may be apart.
@@ -214,8 +215,9 @@ fn caller(verifier: &Verifier, headers: &HeaderMap) -> Result<Caller, Problem> {
         .and_then(bearer)
         .ok_or_else(|| Problem::unauthenticated("send Authorization: Bearer TOKEN"))?;
     let claims = verifier.verify(token).map_err(|error| Problem::unauthenticated(error.to_string()))?;
-    let tenant = claims.tenant.filter(|tenant| !tenant.is_empty());
-    let tenant = tenant.ok_or_else(|| Problem::unauthenticated("the token names no tenant"))?;
+    let tenant = claims.tenant.filter(|tenant| is_tenant(tenant)).ok_or_else(|| {
+        Problem::unauthenticated("the token must name a tenant: 1 to 255 visible ASCII characters")
+    })?;
     Ok(Caller { subject: claims.sub, tenant, roles: claims.roles })
 }
 

@@ -29,6 +29,10 @@ use crate::{
 
 /// How long connecting to the payments service may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A service that is gone without a word is noticed after this pause ..
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// .. and this wait; then the next call connects anew.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What every part may need, made once.
 struct Parts {
@@ -109,7 +113,12 @@ impl Parts {
             work,
             home,
             orders,
-            channel: service.connect_timeout(CONNECT_TIMEOUT).connect_lazy(),
+            channel: service
+                .connect_timeout(CONNECT_TIMEOUT)
+                .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+                .keep_alive_while_idle(true)
+                .connect_lazy(),
             bearer: Bearer::new(Issuer::new(ISSUER, &config.token_key), SERVICE, SERVICE_AUDIENCE),
             verifier: Verifier::new(ISSUER, AUDIENCE, &config.token_key),
         })

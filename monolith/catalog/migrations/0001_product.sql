@@ -1,7 +1,7 @@
 -- What a tenant sells. Prices are whole minor units of a currency (cents for EUR).
 create table catalog.product (
     id uuid primary key,
-    tenant text not null check (length(tenant) between 1 and 255),
+    tenant text not null check (tenant ~ '^[!-~]{1,255}$'),
     sku text not null check (length(sku) between 1 and 100),
     name text not null check (length(name) between 1 and 200),
     price_minor bigint not null check (price_minor > 0),

@@ -1,7 +1,7 @@
 -- Orders, as they were accepted, and what became of them.
 create table orders.orders (
     id uuid primary key,
-    tenant text not null check (length(tenant) between 1 and 255),
+    tenant text not null check (tenant ~ '^[!-~]{1,255}$'),
     idempotency_key text not null check (length(idempotency_key) between 1 and 255),
     fingerprint text not null,          -- of the request that first used the key
     payment_id uuid not null unique,

@@ -13,6 +13,7 @@ use crate::{Error, Home, Operation, Outcome, store};
 
 use settle::settle;
 
+pub use intend::PROVIDER_TIMEOUTS;
 pub(crate) use intend::{CLAIM, Intended, Intent, Request, intend, intend_requested, replay};
 pub(crate) use settle::Settled;
 

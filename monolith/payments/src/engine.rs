@@ -46,6 +46,8 @@ pub struct Engine {
 
 /// The pause after a look at the tables that failed.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
+/// The pause before another home's payment is looked at again. Whoever hands one over resets its `look_at`.
+const FOREIGN_PAUSE: Duration = Duration::from_secs(600);
 
 impl Engine {
     /// An engine of a home.
@@ -56,10 +58,11 @@ impl Engine {
 
     /// Works until the shutdown, then waits for what runs. A database that is away is waited for.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut pause = self.limits.poll_min;
+        let (mut pause, mut turn) = (self.limits.poll_min, 0);
         // While every permit is in use there is nothing to look for.
         while let Some(permit) = self.permit(&shutdown).await {
-            pause = match self.look(permit).await {
+            turn += 1;
+            pause = match self.look(permit, turn).await {
                 Ok(0) => pause.saturating_mul(2).min(self.limits.poll_max),
                 Ok(_) => self.limits.poll_min,
                 Err(error) => {
@@ -89,13 +92,14 @@ impl Engine {
         }
     }
 
-    /// One look at the tables: starts as much work as there are free permits and returns how much.
-    async fn look(&self, first: OwnedSemaphorePermit) -> Result<usize, Error> {
+    /// One look at the tables: starts as much work as there are free permits and returns how much. Intents without an answer
+    /// get half of the permits, the odd one every other turn, so that a slow provider does not keep new payments waiting.
+    async fn look(&self, first: OwnedSemaphorePermit, turn: usize) -> Result<usize, Error> {
         let mut permits = vec![first];
         while let Ok(permit) = self.permits.clone().try_acquire_owned() {
             permits.push(permit);
         }
-        let intents = store::claim_due(&self.home.pool, count(permits.len())).await?;
+        let intents = store::claim_due(&self.home.pool, count((permits.len() + turn % 2) / 2)).await?;
         let mut started = intents.len();
         for (intent, permit) in intents.into_iter().zip(permits.drain(..started.min(permits.len()))) {
             self.resume(intent, permit);
@@ -123,8 +127,9 @@ impl Engine {
         self.effects.spawn(async move {
             match intend_requested(&home, id).await {
                 Ok(Some(intent)) => resume(&home, &intent).await,
-                // The other home's, or done by another engine; it is looked at again, ever more rarely.
-                Ok(None) | Err(Error::NotOwner | Error::Busy(_)) => {}
+                // Done by another engine, or changing its owner; it is looked at again.
+                Ok(None) | Err(Error::Busy(_)) => {}
+                Err(Error::NotOwner) => leave(&home, id).await,
                 Err(error) => {
                     tracing::warn!(payment = %id, error = &error as &dyn std::error::Error, "a payment could not be begun");
                 }
@@ -137,11 +142,18 @@ impl Engine {
     #[cfg(test)]
     pub(crate) async fn once(&self) -> Result<usize, Error> {
         let Some(permit) = self.permit(&CancellationToken::new()).await else { return Ok(0) };
-        let started = self.look(permit).await?;
+        let started = self.look(permit, 1).await?;
         self.effects.close();
         self.effects.wait().await;
         self.effects.reopen();
         Ok(started)
+    }
+}
+
+/// Leaves a payment to the other home. Thousands of them may wait there, and looking at each would slow this home's own.
+async fn leave(home: &Home, id: PaymentId) {
+    if let Err(error) = store::leave(&home.pool, id, FOREIGN_PAUSE).await {
+        tracing::warn!(payment = %id, error = &error as &dyn std::error::Error, "a foreign payment is looked at again soon");
     }
 }
 

@@ -27,6 +27,7 @@ pub use decide::{
     Change, Command, Idempotency, Operation, Outcome, PaymentEvent, Refusal, apply, check, decide,
 };
 pub use desk::{Capture, Desk, Page, Refund, Void};
+pub use effect::PROVIDER_TIMEOUTS;
 pub use engine::{Engine, Limits};
 pub use error::{Error, Violation};
 pub use home::Home;

@@ -131,9 +131,7 @@ fn kafka(reader: &mut Reader) -> Option<kafka::Config> {
 fn provider(reader: &mut Reader) -> Option<StripeConfig> {
     let url = reader.url("PROVIDER_URL", &["http", "https"], "a URL such as https://api.stripe.com");
     let secret_key = reader.secret("PROVIDER_SECRET_KEY", "the provider's secret key (sk_..)");
-    // An effect makes up to four requests while it has its intent to itself, for 15 s.
-    let (low, high) = (Duration::from_millis(50), Duration::from_secs(3));
-    let timeout = reader.duration("PROVIDER_TIMEOUT", Duration::from_secs(2), low..=high);
+    let timeout = reader.duration("PROVIDER_TIMEOUT", Duration::from_secs(2), payments::PROVIDER_TIMEOUTS);
     Some(StripeConfig { url: url?, secret_key: secret_key?, timeout })
 }
 

@@ -72,7 +72,7 @@ pub(super) fn failed(status: &tonic::Status) -> Error {
             tracing::error!(%status, "the payments service does not accept this process' token");
             Error::Unavailable("the payments service does not accept this process".to_owned())
         }
-        Code::Internal => unreadable("the payments service's answer", status.message()),
+        // `Internal` without a reason is the transport's own, such as a server that goes away: nothing is known.
         code => {
             tracing::warn!(%status, "the payments service could not answer");
             Error::Unavailable(format!("the payments service: {}", code.description()))
@@ -87,6 +87,7 @@ fn by_reason(details: &ErrorDetails) -> Option<Error> {
     match info.reason.as_str() {
         "NOT_OWNER" => Some(Error::NotOwner),
         "BUSY" | "BEHIND" => Some(Error::Busy("the payments service asks to try again")),
+        "INTERNAL" => Some(unreadable("the payments service's answer", "it failed; see its log")),
         "IN_FLIGHT" => Some(Error::InFlight),
         "KEY_REUSED" => Some(Error::KeyReused),
         "ILLEGAL_TRANSITION" => Some(Error::Refused(Refusal::IllegalTransition {

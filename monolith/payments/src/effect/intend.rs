@@ -1,6 +1,6 @@
 //! The first transaction of an effect: commit what will be asked of the provider, before it is asked.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use proto::PaymentId;
 use uuid::Uuid;
@@ -12,6 +12,9 @@ use crate::{
 
 /// How long whoever took an intent may work on it before another may. Longer than the few provider calls of one try.
 pub(crate) const CLAIM: Duration = Duration::from_secs(15);
+
+/// What a provider's answer may take: one try makes up to four requests within [`CLAIM`].
+pub const PROVIDER_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3);
 
 /// A caller's command.
 #[derive(Debug, Clone)]

@@ -73,14 +73,26 @@ pub(crate) async fn claim_due(pool: &PgPool, batch_max: i64) -> Result<Vec<Inten
     let rows = claim_rows(pool, batch_max).await?;
     let mut intents = Vec::with_capacity(rows.len());
     for row in rows {
-        let command = row.command()?;
-        // The row refers to its payment, and payments are never deleted.
-        let payment =
-            store::load(pool, PaymentId::from_uuid(row.payment_id)).await?.ok_or(Error::NotFound)?;
-        let Row { provider_object: object, tries, repeatable, .. } = row;
-        intents.push(Intent { command, payment, object, tries, repeatable });
+        // They are claimed: one that can't be read must not take the others with it.
+        match read(pool, row).await {
+            Ok(intent) => intents.push(intent),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "an intent can't be read; it waits"
+                );
+            }
+        }
     }
     Ok(intents)
+}
+
+async fn read(pool: &PgPool, row: Row) -> Result<Intent, Error> {
+    let command = row.command()?;
+    // The row refers to its payment, and payments are never deleted.
+    let payment = store::load(pool, PaymentId::from_uuid(row.payment_id)).await?.ok_or(Error::NotFound)?;
+    let Row { provider_object: object, tries, repeatable, .. } = row;
+    Ok(Intent { command, payment, object, tries, repeatable })
 }
 
 async fn claim_rows(pool: &PgPool, batch_max: i64) -> Result<Vec<Row>, Error> {

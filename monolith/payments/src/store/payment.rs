@@ -1,5 +1,7 @@
 //! Table `payments.payment`.
 
+use std::time::Duration;
+
 use proto::{Money, OrderId, PaymentId};
 use sqlx::postgres::PgTransaction;
 use sqlx::{FromRow, PgPool};
@@ -169,7 +171,7 @@ pub(crate) async fn replace(tx: &mut PgTransaction<'_>, payment: &Payment) -> Re
 }
 
 /// Requested payments without an open intent whose time has come. Each is looked at again 250 ms later, doubling to 5 s, for
-/// as long as it stays requested: most of those are the other home's.
+/// as long as it stays requested; the other home's are left alone for longer ([`leave`]).
 pub(crate) async fn claim_requested(pool: &PgPool, batch_max: i64) -> Result<Vec<PaymentId>, Error> {
     let sql = "
         with due as materialized (
@@ -185,4 +187,13 @@ pub(crate) async fn claim_requested(pool: &PgPool, batch_max: i64) -> Result<Vec
         returning p.id";
     let ids: Vec<Uuid> = sqlx::query_scalar(sql).bind(batch_max).fetch_all(pool).await?;
     Ok(ids.into_iter().map(PaymentId::from_uuid).collect())
+}
+
+/// Leaves a requested payment alone for a while.
+pub(crate) async fn leave(pool: &PgPool, id: PaymentId, pause: Duration) -> Result<(), Error> {
+    let sql = "
+        update payments.payment set look_at = now() + $2::double precision * interval '1 second'
+        where id = $1 and status = 'requested'";
+    sqlx::query(sql).bind(id.uuid()).bind(pause.as_secs_f64()).execute(pool).await?;
+    Ok(())
 }

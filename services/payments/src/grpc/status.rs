@@ -36,7 +36,7 @@ pub(super) fn of(error: &Error) -> Status {
         }
         Error::ForeignWrite | Error::Corrupt { .. } => {
             tracing::error!(error = error as &dyn std::error::Error, "a call failed");
-            Status::internal("payments failed; see its log")
+            detailed(Code::Internal, "payments failed; see its log", "INTERNAL", Vec::new(), None)
         }
     }
 }
