@@ -67,9 +67,13 @@ async fn health_and_reflection_answer() {
         let channel = connect(&shop).await?;
 
         for service in ["", "payments.v1.PaymentsService"] {
-            let request = HealthCheckRequest { service: service.to_owned() };
-            let answer = HealthClient::new(channel.clone()).check(request).await?.into_inner();
-            assert_eq!(answer.status(), ServingStatus::Serving, "service {service:?}");
+            // It follows readiness, a moment later.
+            until(&format!("service {service:?} to serve"), SOON, async || {
+                let request = HealthCheckRequest { service: service.to_owned() };
+                let answer = HealthClient::new(channel.clone()).check(request).await?.into_inner();
+                Ok((answer.status() == ServingStatus::Serving).then_some(()))
+            })
+            .await?;
         }
         for services in [reflect_v1(channel.clone()).await?, reflect_v1alpha(channel).await?] {
             for name in ["payments.v1.PaymentsService", "grpc.health.v1.Health"] {
