@@ -27,6 +27,7 @@ pub mod service_token;
 pub mod setting;
 pub mod shield;
 pub mod shutdown;
+pub mod tasks;
 pub mod telemetry;
 pub mod token;
 
@@ -37,4 +38,5 @@ pub use problem::Problem;
 pub use setting::{Secret, Url};
 pub use shield::shield;
 pub use shutdown::Shutdown;
+pub use tasks::{Tasks, never_fails};
 pub use token::{Caller, Role};

@@ -10,14 +10,12 @@ use chassis::health::Readiness;
 use chassis::listening::Listening;
 use chassis::service_token::Bearer;
 use chassis::token::{Issuer, Verifier};
-use chassis::{Shutdown, admin, server};
+use chassis::{Shutdown, Tasks, admin, never_fails, server};
 use notifications::{QueueReceipt, QueueRefundReceipt};
 use orders::{FollowPayment, Orders};
 use outbox::{Inbox, Relay, Replica, kafka};
 use strangler::{Controller, Owners, control};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Channel, Endpoint};
 
@@ -46,12 +44,6 @@ struct Parts {
     verifier: Verifier,
 }
 
-/// The parts that run. Each ends by itself or when the token is cancelled.
-struct Tasks {
-    running: JoinSet<(&'static str, anyhow::Result<()>)>,
-    shutdown: CancellationToken,
-}
-
 /// Runs the parts of `roles` until a signal, or until one of them ends.
 ///
 /// # Errors
@@ -59,7 +51,7 @@ struct Tasks {
 pub async fn run(config: &Config, roles: Roles) -> anyhow::Result<()> {
     let shutdown = Shutdown::listen(config.grace)?;
     let parts = Parts::make(config)?;
-    let mut tasks = Tasks { running: JoinSet::new(), shutdown: shutdown.token() };
+    let mut tasks = Tasks::new(shutdown.token());
     let readiness = Readiness::new();
     readiness::databases(&readiness, &parts.pools);
     let mut listening = Listening::default();
@@ -92,7 +84,7 @@ pub async fn run(config: &Config, roles: Roles) -> anyhow::Result<()> {
         parts.finish().await;
         ended
     };
-    shutdown.run(ended).await?
+    Ok(shutdown.run(ended).await??)
 }
 
 impl Parts {
@@ -134,12 +126,12 @@ impl Parts {
             payments: Arc::new(MovingPayments::new(owners, local, remote, self.orders.clone())),
         };
         let router = http::router(shop, self.verifier.clone());
-        tasks.spawn("web", server::serve(listener, router, tasks.shutdown.clone()));
+        tasks.spawn("web", server::serve(listener, router, tasks.shutdown()));
     }
 
     /// One consumer group per module, so that none waits for another.
     fn inbox(&self, kafka: &kafka::Config, tasks: &mut Tasks) -> anyhow::Result<()> {
-        let shutdown = tasks.shutdown.clone();
+        let shutdown = tasks.shutdown();
         let orders = Inbox::new(self.pools.orders.clone(), kafka::source(kafka, "monolith.orders")?)
             .register(FollowPayment);
         tasks.spawn("orders", orders.run(shutdown.clone()));
@@ -162,7 +154,7 @@ impl Parts {
         let domain = Arc::new(PaymentsDomain::new(self.orders.clone(), payments, outbox));
         let peer = Arc::new(control::Client::new(self.channel.clone(), self.bearer.clone()));
         let controller = Controller::new(MIGRATION, strangler, domain, peer);
-        tasks.spawn("controller", never_fails(controller.clone().run(tasks.shutdown.clone())));
+        tasks.spawn("controller", never_fails(controller.clone().run(tasks.shutdown())));
         controller::routes(controller, self.verifier.clone())
     }
 
@@ -172,38 +164,4 @@ impl Parts {
         self.work.wait().await;
         self.pools.close().await;
     }
-}
-
-impl Tasks {
-    fn spawn<E>(&mut self, name: &'static str, work: impl Future<Output = Result<(), E>> + Send + 'static)
-    where
-        anyhow::Error: From<E>,
-    {
-        self.running.spawn(async move { (name, work.await.map_err(anyhow::Error::from)) });
-    }
-
-    /// A part that ends, ends all: each is asked to, none is dropped in the middle of a transaction.
-    async fn join(&mut self) -> anyhow::Result<()> {
-        let mut result = Ok(());
-        while let Some(ended) = self.running.join_next().await {
-            let failed = match ended {
-                Ok((name, Ok(()))) if self.shutdown.is_cancelled() => {
-                    tracing::debug!(name, "a part ended");
-                    continue;
-                }
-                Ok((name, Ok(()))) => anyhow::anyhow!("{name} ended by itself"),
-                Ok((name, Err(error))) => error.context(format!("{name} failed")),
-                Err(error) => anyhow::Error::from(error).context("a part panicked"),
-            };
-            tracing::error!(error = format!("{failed:#}"), "the process ends");
-            self.shutdown.cancel();
-            result = result.and(Err(failed));
-        }
-        result
-    }
-}
-
-async fn never_fails(work: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
-    work.await;
-    Ok(())
 }

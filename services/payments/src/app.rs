@@ -7,25 +7,17 @@ use chassis::database::{PoolOptions, pool};
 use chassis::health::Readiness;
 use chassis::listening::Listening;
 use chassis::token::Verifier;
-use chassis::{Shutdown, admin, server};
+use chassis::{Shutdown, Tasks, admin, never_fails, server};
 use outbox::{Relay, Replica, kafka};
 use payments::{Engine, Home, Limits, Local, Replicate, Stripe};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::evidence::Cursors;
 use crate::grpc::{self, AUDIENCE, ISSUER, Server};
 use crate::migrate::ORIGIN;
 use crate::{AtTarget, Config, MIGRATION, Roles, readiness};
-
-/// The parts that run. Each ends by itself or when the token is cancelled.
-struct Tasks {
-    running: JoinSet<(&'static str, anyhow::Result<()>)>,
-    shutdown: CancellationToken,
-}
 
 /// Runs the parts of `roles` until a signal, or until one of them ends.
 ///
@@ -45,7 +37,7 @@ pub async fn run(config: &Config, roles: Roles) -> anyhow::Result<()> {
     readiness::databases(&readiness, &module, &relay);
     readiness::kafka(&readiness, Arc::new(kafka::sink(&config.kafka)?));
 
-    let mut tasks = Tasks { running: JoinSet::new(), shutdown: shutdown.token() };
+    let mut tasks = Tasks::new(shutdown.token());
     let mut listening = Listening::default();
     if roles.serve {
         let listener = TcpListener::bind(config.grpc_listen).await;
@@ -79,7 +71,7 @@ pub async fn run(config: &Config, roles: Roles) -> anyhow::Result<()> {
         relay.close().await;
         ended
     };
-    shutdown.run(ended).await?
+    Ok(shutdown.run(ended).await??)
 }
 
 async fn serve(
@@ -94,41 +86,7 @@ async fn serve(
     // Nobody is told that it serves before the first report says so.
     readiness::say(&health, tonic_health::ServingStatus::NotServing).await;
     let services = grpc::services(desk, Arc::new(Cursors(cursors)), verifier, probes)?;
-    tasks.spawn("health", never_fails(readiness::report(readiness, health, tasks.shutdown.clone())));
-    tasks.spawn("grpc", grpc::serve(listener, services, tasks.shutdown.clone()));
-    Ok(())
-}
-
-impl Tasks {
-    fn spawn<E>(&mut self, name: &'static str, work: impl Future<Output = Result<(), E>> + Send + 'static)
-    where
-        anyhow::Error: From<E>,
-    {
-        self.running.spawn(async move { (name, work.await.map_err(anyhow::Error::from)) });
-    }
-
-    /// A part that ends, ends all: each is asked to, none is dropped in the middle of a transaction.
-    async fn join(&mut self) -> anyhow::Result<()> {
-        let mut result = Ok(());
-        while let Some(ended) = self.running.join_next().await {
-            let failed = match ended {
-                Ok((name, Ok(()))) if self.shutdown.is_cancelled() => {
-                    tracing::debug!(name, "a part ended");
-                    continue;
-                }
-                Ok((name, Ok(()))) => anyhow::anyhow!("{name} ended by itself"),
-                Ok((name, Err(error))) => error.context(format!("{name} failed")),
-                Err(error) => anyhow::Error::from(error).context("a part panicked"),
-            };
-            tracing::error!(error = format!("{failed:#}"), "the process ends");
-            self.shutdown.cancel();
-            result = result.and(Err(failed));
-        }
-        result
-    }
-}
-
-async fn never_fails(work: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
-    work.await;
+    tasks.spawn("health", never_fails(readiness::report(readiness, health, tasks.shutdown())));
+    tasks.spawn("grpc", grpc::serve(listener, services, tasks.shutdown()));
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::{
 /// How long whoever took an intent may work on it before another may. Longer than the few provider calls of one try.
 pub(crate) const CLAIM: Duration = Duration::from_secs(15);
 
-/// What a provider's answer may take: one try makes up to four requests within [`CLAIM`].
+/// What a provider's answer may take: one try makes up to four requests, and has its intent to itself for 15 s.
 pub const PROVIDER_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3);
 
 /// A caller's command.
