@@ -29,7 +29,7 @@ pub use event::{Event, Incoming, Meta, Received};
 pub use handler::Handler;
 pub use headers::Headers;
 pub use inbox::{Inbox, InboxOptions};
-pub use progress::{Progress, progress};
+pub use progress::{Progress, progress, recent_heads};
 pub use publish::{follow, head_version, lock, publish};
 pub use relay::{Relay, RelayOptions};
 pub use replica::{Replica, StateTransfer};
