@@ -11,6 +11,7 @@ pub(crate) struct Status {
     pub(crate) draining: bool,
     pub(crate) held: Option<String>,
     pub(crate) metric: Option<String>,
+    pub(crate) revision: i64,
     pub(crate) since_seconds: i64,
     pub(crate) keys: Keys,
     pub(crate) target: String,

@@ -45,7 +45,12 @@ pub(crate) enum Command {
         reason: String,
     },
     /// Goes back: new keys are born at the source at once.
-    Rollback,
+    Rollback {
+        /// Only from this revision of the policy, so that it may be sent again and takes no second step. Left out: the one in
+        /// force.
+        #[arg(long)]
+        revision: Option<i64>,
+    },
     /// Why a key is where it is.
     Why {
         /// The key, for payments their id.

@@ -17,9 +17,16 @@ pub(crate) struct Outcome {
     pub(crate) refused: bool,
 }
 
+const UNREADABLE: &str = "this version of banyan can't read the answer: use the one of the monolith";
+
 #[derive(Serialize)]
 struct Hold {
     reason: String,
+}
+
+#[derive(Serialize)]
+struct Rollback {
+    revision: i64,
 }
 
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
@@ -33,16 +40,30 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Why { key } => show::<Why>(api.get(&["keys", &key]).await?, json),
         Command::Advance(step) => show::<Step>(api.post(&["advance"], Some(&step.wire())).await?, json),
         Command::Hold { reason } => show::<Held>(api.post(&["hold"], Some(&Hold { reason })).await?, json),
-        Command::Rollback => show::<Back>(api.post(&["rollback"], None::<&()>).await?, json),
+        Command::Rollback { revision } => rollback(&api, revision, json).await,
     }
+}
+
+/// Goes back from one revision only, by default the one in force: sent twice, by whatever lies between, it is done once.
+async fn rollback(api: &Api, revision: Option<i64>, json: bool) -> anyhow::Result<Outcome> {
+    let revision = match revision {
+        Some(revision) => revision,
+        None => match api.get(&[]).await? {
+            Answer::Done(body) => serde_json::from_str::<Status>(&body).context(UNREADABLE)?.revision,
+            refused @ Answer::Refused(..) => return show::<Back>(refused, json),
+        },
+    };
+    let answer = api.post(&["rollback"], Some(&Rollback { revision })).await.with_context(|| {
+        format!("it may have been done: `banyan rollback --revision {revision}` never does it twice")
+    })?;
+    show::<Back>(answer, json)
 }
 
 fn show<T: DeserializeOwned + Print>(answer: Answer, json: bool) -> anyhow::Result<Outcome> {
     let (body, text, refused) = match answer {
         Answer::Refused(body, problem) => (body, print::problem(&problem), true),
         Answer::Done(body) => {
-            let answer: T = serde_json::from_str(&body)
-                .context("this version of banyan can't read the answer: use the one of the monolith")?;
+            let answer: T = serde_json::from_str(&body).context(UNREADABLE)?;
             let (text, refused) = (answer.print(), answer.refused());
             (body, text, refused)
         }

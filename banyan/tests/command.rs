@@ -6,34 +6,52 @@ use std::net::TcpListener;
 use std::process::{Command, Output};
 use std::thread::JoinHandle;
 
+const STATUS: &str = r#"{"migration":"payments","stage":"following","percent":0,"tenants":[],"draining":false,"held":null,
+    "metric":"p99","revision":7,"since_seconds":1,"keys":{"source":1,"target":0,"moving":0},"target":"the target serves",
+    "feed":null,"reverse_feed":null,"controller":null,"next":null}"#;
+const BACK: &str = r#"{"from":{"stage":"following","percent":0,"tenants":[]},
+    "to":{"stage":"local","percent":0,"tenants":[]},"says":"done"}"#;
+
 /// Answers one request and returns it.
 fn api(status: &'static str, body: &'static str) -> (String, JoinHandle<String>) {
+    apis(vec![(status, body)])
+}
+
+/// Answers requests, one after another, and returns the last.
+fn apis(answers: Vec<(&'static str, &'static str)>) -> (String, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let serving = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        let (mut request, mut length) = (String::new(), 0);
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line).unwrap();
-            if let Some(value) = line.to_lowercase().strip_prefix("content-length: ") {
-                length = value.trim().parse().unwrap();
-            }
-            request.push_str(&line);
-            if line == "\r\n" {
-                break;
-            }
+        let mut last = String::new();
+        for (status, body) in answers {
+            last = answer(&listener, status, body);
         }
-        let mut sent = vec![0; length];
-        reader.read_exact(&mut sent).unwrap();
-        request.push_str(std::str::from_utf8(&sent).unwrap());
-        let head =
-            format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
-        stream.write_all((head + body).as_bytes()).unwrap();
-        request
+        last
     });
     (url, serving)
+}
+
+fn answer(listener: &TcpListener, status: &str, body: &str) -> String {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let (mut request, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length: ") {
+            length = value.trim().parse().unwrap();
+        }
+        request.push_str(&line);
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut sent = vec![0; length];
+    reader.read_exact(&mut sent).unwrap();
+    request.push_str(std::str::from_utf8(&sent).unwrap());
+    let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    stream.write_all((head + body).as_bytes()).unwrap();
+    request
 }
 
 fn banyan(url: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -47,16 +65,28 @@ fn banyan(url: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn a_rollback_is_asked_for_and_told() {
-    let (url, serving) = api(
-        "200 OK",
-        r#"{"from":{"stage":"following","percent":0,"tenants":[]},"to":{"stage":"local","percent":0,"tenants":[]},"says":"done"}"#,
-    );
+fn a_rollback_goes_back_from_the_revision_it_just_read() {
+    let (url, serving) = apis(vec![("200 OK", STATUS), ("200 OK", BACK)]);
     let (code, out, _) = banyan(&url, &["rollback"]);
     assert_eq!((code, out.as_str()), (Some(0), "rolled back: following -> local\ndone\n"));
     let request = serving.join().unwrap();
     assert!(request.starts_with("POST /admin/migrations/payments/rollback HTTP/1.1\r\n"), "{request}");
     assert!(request.to_lowercase().contains("authorization: bearer a-token\r\n"), "{request}");
+    assert!(request.ends_with(r#"{"revision":7}"#), "{request}");
+}
+
+#[test]
+fn a_rollback_whose_answer_is_lost_says_how_to_send_it_again() {
+    // Answers the status, then nobody is there.
+    let (url, serving) = api("200 OK", STATUS);
+    let (code, _, err) = banyan(&url, &["rollback"]);
+    serving.join().unwrap();
+    assert!(code == Some(3) && err.contains("banyan rollback --revision 7"), "{code:?} {err}");
+
+    let (url, serving) = api("409 Conflict", r#"{"title":"Conflict","detail":"was changed meanwhile"}"#);
+    let (code, out, _) = banyan(&url, &["rollback", "--revision", "7"]);
+    assert_eq!((code, out.as_str()), (Some(1), "refused: was changed meanwhile\n"));
+    assert!(serving.join().unwrap().ends_with(r#"{"revision":7}"#));
 }
 
 #[test]

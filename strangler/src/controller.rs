@@ -121,7 +121,7 @@ impl Controller {
             return Ok(());
         }
         if policy.draining {
-            self.finish_draining().await?;
+            self.finish_draining(policy.revision).await?;
         }
         if policy.stage > Stage::Local && policy.held.is_none() {
             self.keep_owners_whole(walked).await?;

@@ -21,7 +21,7 @@ pub trait Domain: Send + Sync {
     async fn keys(&self, after: Option<&str>, limit: i64) -> Result<Vec<Key>, BoxError>;
 
     /// The keys that were written most recently, at either home, each with the last version that this home knows of, at
-    /// most `limit` of them. What the feeds are measured by.
+    /// most `limit` of them. What the feed to the target is measured by.
     async fn versions(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError>;
 
     /// What the source's replica has consumed of these keys (its cursors, events of its own included): the feed from the

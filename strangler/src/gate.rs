@@ -123,9 +123,14 @@ impl Probe<'_> {
         }
     }
 
-    /// The keys written last, with the versions they have now.
-    pub(crate) async fn sample(&self) -> Result<Sample, BoxError> {
-        let sample = self.bounded(self.domain.versions(self.sample_max)).await?;
+    /// What a feed must have reached: for the target, the keys written last with the versions they have now at the source;
+    /// for the source, what the target itself published last. The source's own tables could not show that: they move with
+    /// its cursors, in one transaction, and know nothing of what is stuck at the target.
+    async fn sample(&self, direction: Direction) -> Result<Sample, BoxError> {
+        let sample = match direction {
+            Direction::Forward => self.bounded(self.domain.versions(self.sample_max)).await?,
+            Direction::Reverse => self.bounded(self.peer.published(self.sample_max)).await?,
+        };
         match usize::try_from(self.sample_max) {
             Ok(bound) if sample.len() <= bound => Ok(sample),
             _ => Err(format!("{} keys were answered, more than asked for", sample.len()).into()),
@@ -133,7 +138,7 @@ impl Probe<'_> {
     }
 
     /// How far a feed is behind, now.
-    pub(crate) async fn distance(&self, direction: Direction, sample: &Sample) -> Result<Distance, BoxError> {
+    async fn distance(&self, direction: Direction, sample: &Sample) -> Result<Distance, BoxError> {
         let keys: Vec<String> = sample.iter().map(|(key, _)| key.clone()).collect();
         let applied = match direction {
             Direction::Forward => self.bounded(self.peer.applied(&keys)).await?,
@@ -142,18 +147,12 @@ impl Probe<'_> {
         Ok(Distance::between(sample, &applied))
     }
 
-    /// Whether a feed reaches, within the bound, what the source knew when the question was asked. Exact for the keys of
+    /// Whether a feed reaches, within the bound, what its beginning knew when the question was asked. Exact for the keys of
     /// the sample, and quick under load: what is written meanwhile is not waited for.
     pub(crate) async fn caught_up(&self, direction: Direction) -> Gate {
         let name = direction.gate();
-        let sample = match self.sample().await {
-            Ok(sample) if sample.is_empty() => {
-                return Gate::new(
-                    name,
-                    Verdict::Inconclusive,
-                    "no key was written yet: nothing shows the feed",
-                );
-            }
+        let sample = match self.sample(direction).await {
+            Ok(sample) if sample.is_empty() && direction == Direction::Forward => return unwritten(name),
             Ok(sample) => sample,
             Err(error) => return unasked(name, &error),
         };
@@ -163,7 +162,7 @@ impl Probe<'_> {
             let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             let over = started.elapsed() + LOOK_EVERY > self.feed_timeout;
             match distance {
-                Ok(distance) if distance.is_zero() => return reached(name, sample.len(), ms),
+                Ok(distance) if distance.is_zero() => return reached(direction, sample.len(), ms),
                 Ok(distance) if over => return late(name, sample.len(), ms, &distance),
                 Err(error) if over => return unasked(name, &error),
                 Ok(_) | Err(_) => sleep(LOOK_EVERY).await,
@@ -174,17 +173,16 @@ impl Probe<'_> {
     /// A gate's answer without waiting, for a status: one look.
     pub(crate) async fn glance(&self, direction: Direction) -> (Gate, Option<(usize, Distance)>) {
         let looked = async {
-            let sample = self.sample().await?;
+            let sample = self.sample(direction).await?;
             let distance = self.distance(direction, &sample).await?;
             Ok::<_, BoxError>((sample.len(), distance))
         };
         match looked.await {
-            Ok((0, distance)) => {
-                let found = "no key was written yet: nothing shows the feed";
-                (Gate::new(direction.gate(), Verdict::Inconclusive, found), Some((0, distance)))
+            Ok((0, distance)) if direction == Direction::Forward => {
+                (unwritten(direction.gate()), Some((0, distance)))
             }
             Ok((sampled, distance)) if distance.is_zero() => {
-                (reached(direction.gate(), sampled, 0), Some((sampled, distance)))
+                (reached(direction, sampled, 0), Some((sampled, distance)))
             }
             // Under load some key is always on its way; only the gate itself waits to see.
             Ok((sampled, distance)) => {
@@ -204,8 +202,17 @@ impl Probe<'_> {
     }
 }
 
-fn reached(name: &str, sampled: usize, ms: u64) -> Gate {
-    Gate::new(name, Verdict::Pass, format!("all of {sampled} keys reached within {ms} ms; nothing waits"))
+fn unwritten(name: &str) -> Gate {
+    Gate::new(name, Verdict::Inconclusive, "no key was written yet: nothing shows the feed")
+}
+
+fn reached(direction: Direction, sampled: usize, ms: u64) -> Gate {
+    let found = match (direction, sampled) {
+        // Nothing is claimed of a feed that has carried nothing; before the first birth at the target it can't have.
+        (Direction::Reverse, 0) => "the target has published nothing yet; nothing waits".to_owned(),
+        _ => format!("all of {sampled} keys reached within {ms} ms; nothing waits"),
+    };
+    Gate::new(direction.gate(), Verdict::Pass, found)
         .with(json!({ "keys": sampled, "behind": 0, "parked": 0, "awaiting": 0, "waited_ms": ms }))
 }
 

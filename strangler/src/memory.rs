@@ -1,5 +1,6 @@
 //! A target in memory, for tests.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ pub struct Memory(Arc<Mutex<State>>);
 struct State {
     health: Option<Health>,
     applied: Applied,
+    published: BTreeMap<String, i64>,
 }
 
 impl Memory {
@@ -25,6 +27,11 @@ impl Memory {
     /// Notes that a version of a key was applied.
     pub fn apply(&self, key: &str, version: i64) {
         self.state(|state| state.applied.versions.insert(key.to_owned(), version));
+    }
+
+    /// Notes that it published a version of a key itself.
+    pub fn publish(&self, key: &str, version: i64) {
+        self.state(|state| state.published.insert(key.to_owned(), version));
     }
 
     /// Sets how many events wait.
@@ -44,6 +51,11 @@ impl Evidence for Memory {
         applied.versions.retain(|key, _| keys.contains(key));
         Ok(applied)
     }
+
+    async fn published(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
+        let published = self.state(|state| state.published.clone());
+        Ok(published.into_iter().take(usize::try_from(limit)?).collect())
+    }
 }
 
 #[async_trait]
@@ -57,5 +69,10 @@ impl Peer for Memory {
             Ok(_) => Evidence::applied(self, keys).await,
             Err(unreachable) => Err(unreachable),
         }
+    }
+
+    async fn published(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
+        self.health().await?;
+        Evidence::published(self, limit).await
     }
 }

@@ -31,11 +31,15 @@ pub struct Applied {
     pub awaiting: i64,
 }
 
-/// A home's own word on what its replica applied. The target implements it and serves it by [`crate::control::serve`].
+/// A home's own word on what its replica applied and what it published. The target implements it and serves it by [`crate::control::serve`].
 #[async_trait]
 pub trait Evidence: Send + Sync + 'static {
     /// What was applied of these keys, and what waits.
     async fn applied(&self, keys: &[String]) -> Result<Applied, BoxError>;
+
+    /// The keys that this home itself published last, each once with the last version it published, at most `limit` of them.
+    /// Empty only when it has published nothing.
+    async fn published(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError>;
 }
 
 /// The target, as the controller sees it: [`crate::control::Client`] over gRPC, [`crate::Memory`] in tests.
@@ -46,4 +50,7 @@ pub trait Peer: Send + Sync {
 
     /// What it has applied of at most 1,000 keys.
     async fn applied(&self, keys: &[String]) -> Result<Applied, BoxError>;
+
+    /// What it published last itself, at most `limit` keys, 1 to 1,000. See [`Evidence::published`].
+    async fn published(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError>;
 }

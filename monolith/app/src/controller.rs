@@ -1,7 +1,9 @@
 //! The admin API of the migration: what `banyan` talks to. Operators only, on the admin listener.
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -36,6 +38,13 @@ struct Hold {
     reason: String,
 }
 
+/// From which revision an operator goes back; without one, from whichever is in force.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rollback {
+    revision: Option<i64>,
+}
+
 type Answer<T> = Result<axum::Json<T>, Failure>;
 
 async fn status(State(controller): State<Controller>, caller: Caller) -> Answer<Status> {
@@ -62,9 +71,23 @@ async fn hold(State(controller): State<Controller>, caller: Caller, Json(hold): 
     Ok(axum::Json(controller.hold(&hold.reason, &caller.subject).await?))
 }
 
-async fn rollback(State(controller): State<Controller>, caller: Caller) -> Answer<Back> {
+async fn rollback(
+    State(controller): State<Controller>,
+    caller: Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<Back> {
     operator(&caller)?;
-    Ok(axum::Json(controller.rollback(&caller.subject).await?))
+    let body = body.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
+    let back = rollback_of(&body)?;
+    Ok(axum::Json(controller.rollback(back.revision, &caller.subject).await?))
+}
+
+/// The way back needs no body.
+fn rollback_of(body: &[u8]) -> Result<Rollback, Problem> {
+    if body.is_empty() {
+        return Ok(Rollback::default());
+    }
+    serde_json::from_slice(body).map_err(|error| Problem::malformed(format!("the body: {error}")))
 }
 
 async fn why(State(controller): State<Controller>, caller: Caller, Path(key): Path<String>) -> Answer<Why> {
@@ -129,5 +152,20 @@ impl IntoResponse for Failure {
         let problem = Problem::new(StatusCode::CONFLICT, "step-refused", "The step was refused", detail);
         let media = [("content-type", "application/problem+json")];
         (StatusCode::CONFLICT, media, axum::Json(Refused { problem, refusal })).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rollback_of;
+
+    #[test]
+    fn a_rollback_needs_no_body_and_takes_a_revision() {
+        for (body, revision) in [("", None), ("{}", None), (r#"{"revision":7}"#, Some(7))] {
+            assert_eq!(rollback_of(body.as_bytes()).map(|back| back.revision).ok(), Some(revision), "{body}");
+        }
+        for body in ["{", r#"{"revison":7}"#, r#"{"revision":"7"}"#] {
+            assert!(rollback_of(body.as_bytes()).is_err(), "{body}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use tonic::{Request, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use super::v1::{EvidenceReply, EvidenceRequest, control_client::ControlClient};
+use super::v1::{EvidenceReply, EvidenceRequest, PublishedRequest, control_client::ControlClient};
 use crate::{Applied, BoxError, Health, Peer};
 
 /// How long one call may take, connecting included.
@@ -57,6 +57,12 @@ impl<I: Interceptor + Clone + Send + Sync + 'static> Peer for Client<I> {
             client.evidence(bounded(request)).await.map_err(said)?.into_inner();
         let versions = applied.into_iter().map(|key| (key.key, key.version)).collect();
         Ok(Applied { versions, parked, awaiting })
+    }
+
+    async fn published(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
+        let mut client = ControlClient::new(self.service());
+        let reply = client.published(bounded(PublishedRequest { limit })).await.map_err(said)?;
+        Ok(reply.into_inner().published.into_iter().map(|key| (key.key, key.version)).collect())
     }
 }
 

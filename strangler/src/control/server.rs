@@ -5,11 +5,11 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::v1::{
-    EvidenceReply, EvidenceRequest, KeyVersion,
+    EvidenceReply, EvidenceRequest, KeyVersion, PublishedReply, PublishedRequest,
     control_server::{Control, ControlServer},
 };
 use crate::peer::{KEY_BYTES_MAX, KEYS_MAX};
-use crate::{Applied, Evidence};
+use crate::{Applied, BoxError, Evidence};
 
 /// Answers `strangler.v1.Control` from what the home supplies. [`serve`] makes it a service.
 pub struct Server<E>(Arc<E>);
@@ -34,13 +34,31 @@ impl<E: Evidence> Control for Server<E> {
                 "keys: each must be 1 to {KEY_BYTES_MAX} bytes long"
             )));
         }
-        let Applied { versions, parked, awaiting } = self.0.applied(&keys).await.map_err(|error| {
-            tracing::warn!(%error, "evidence could not be read");
-            Status::unavailable("the evidence can't be read now; see the target's log")
-        })?;
-        let applied = versions.into_iter().map(|(key, version)| KeyVersion { key, version }).collect();
+        let Applied { versions, parked, awaiting } = self.0.applied(&keys).await.map_err(unread)?;
+        let applied = versions.into_iter().map(key_version).collect();
         Ok(Response::new(EvidenceReply { applied, parked, awaiting }))
     }
+
+    async fn published(
+        &self,
+        request: Request<PublishedRequest>,
+    ) -> Result<Response<PublishedReply>, Status> {
+        let limit = request.into_inner().limit;
+        if !usize::try_from(limit).is_ok_and(|limit| (1..=KEYS_MAX).contains(&limit)) {
+            return Err(Status::invalid_argument(format!("limit: must be 1 to {KEYS_MAX}, not {limit}")));
+        }
+        let published = self.0.published(limit).await.map_err(unread)?;
+        Ok(Response::new(PublishedReply { published: published.into_iter().map(key_version).collect() }))
+    }
+}
+
+fn key_version((key, version): (String, i64)) -> KeyVersion {
+    KeyVersion { key, version }
+}
+
+fn unread(error: BoxError) -> Status {
+    tracing::warn!(%error, "evidence could not be read");
+    Status::unavailable("the evidence can't be read now; see the target's log")
 }
 
 impl<E> std::fmt::Debug for Server<E> {

@@ -33,7 +33,7 @@ impl Controller {
                 gates: Vec::new(),
             });
         }
-        let way_back = self.way_back(&policy).await?;
+        let way_back = self.way_back(&policy).await;
         Ok(Plan { migration: self.0.migration.clone(), policy: PolicyView::from(&policy), next, way_back })
     }
 
@@ -50,20 +50,20 @@ impl Controller {
             Ok(next) => next,
             Err(Error::Refused(refusal)) if step.dry_run => {
                 let to = Change { stage: step.to, ..Change::from(&policy) };
-                return self.answer(&policy, to, Vec::new(), Some(refusal)).await;
+                return Ok(self.answer(&policy, to, Vec::new(), Some(refusal)).await);
             }
             Err(error) => return Err(error),
         };
         let gates = self.gates(&policy, &next).await;
         let refused = refusal(&gates, next.stage);
         if step.dry_run {
-            return self.answer(&policy, Change::from(&next), gates, refused).await;
+            return Ok(self.answer(&policy, Change::from(&next), gates, refused).await);
         }
         if let Some(refusal) = refused {
             return Err(Error::Refused(refusal));
         }
         let (seeded, next) = self.enter(&policy, &next, &gates, by).await?;
-        let mut answer = self.answer(&policy, Change::from(&next), gates, None).await?;
+        let mut answer = self.answer(&policy, Change::from(&next), gates, None).await;
         (answer.entered, answer.seeded, answer.revision) = (true, seeded, next.revision);
         Ok(answer)
     }
@@ -128,13 +128,7 @@ impl Controller {
         ))
     }
 
-    async fn answer(
-        &self,
-        from: &Policy,
-        to: Change,
-        gates: Vec<Gate>,
-        refused: Option<Refusal>,
-    ) -> Result<Step, Error> {
+    async fn answer(&self, from: &Policy, to: Change, gates: Vec<Gate>, refused: Option<Refusal>) -> Step {
         let moves = match to.stage {
             Stage::Following => "gives each key an owner; moves no key",
             Stage::Ramping => "births only; moves no key",
@@ -146,33 +140,35 @@ impl Controller {
             | Stage::Removed => "moves no key",
         };
         let after = Policy { stage: to.stage, ..from.clone() };
-        Ok(Step {
+        Step {
             migration: self.0.migration.clone(),
             entered: false,
             from: Change::from(from),
             to,
             moves: moves.to_owned(),
-            way_back: self.way_back(&after).await?,
+            way_back: self.way_back(&after).await,
             gates,
             refused,
             seeded: 0,
             revision: from.revision,
-        })
+        }
     }
 
-    /// What `rollback` does from a policy, in a phrase.
-    async fn way_back(&self, policy: &Policy) -> Result<String, Error> {
-        if policy.stage == Stage::Local {
-            return Ok("none: this is the first stage".to_owned());
+    /// What `rollback` does from a policy, in a phrase. Never an error: the step it belongs to may be committed already.
+    async fn way_back(&self, policy: &Policy) -> String {
+        match policy.stage {
+            Stage::Local => return "none: this is the first stage".to_owned(),
+            Stage::Following => return "banyan rollback (to local; no key has moved)".to_owned(),
+            _ => {}
         }
-        let away = keys::count_away(&self.0.pool, &self.0.migration).await?;
-        Ok(match (policy.stage, away) {
-            (Stage::Following, _) => "banyan rollback (to local; no key has moved)".to_owned(),
-            (_, 0) => "banyan rollback (births to source; no key is at the target)".to_owned(),
-            (_, away) => {
-                format!("banyan rollback (births to source at once; {away} keys stay at the target)")
+        match keys::count_away(&self.0.pool, &self.0.migration).await {
+            Ok(0) => "banyan rollback (births to source; no key is at the target)".to_owned(),
+            Ok(away) => format!("banyan rollback (births to source at once; {away} keys stay at the target)"),
+            Err(error) => {
+                tracing::warn!(%error, "the keys at the target could not be counted");
+                "banyan rollback (births to source at once; keys at the target stay there)".to_owned()
             }
-        })
+        }
     }
 }
 

@@ -14,11 +14,14 @@ impl Controller {
     /// Goes back: births are the source's as soon as this returns. From `following` to `local`. From `ramping` to
     /// `following`, when no key is at the target; else the stage stays, marked as draining, with percent 0.
     ///
+    /// With `expected`, only from that revision: so a rollback whose answer was lost may be sent again and takes no second
+    /// step.
+    ///
     /// # Errors
-    /// [`Error::Refused`] in `local`; [`Error::NotInThisVersion`] where keys had to be handed back first; [`Error::Busy`] may be
+    /// [`Error::Changed`] when the policy is at another revision than expected; [`Error::Refused`] in `local`; [`Error::NotInThisVersion`] where keys had to be handed back first; [`Error::Busy`] may be
     /// tried again.
-    pub async fn rollback(&self, by: &str) -> Result<Back, Error> {
-        let (from, next, away) = self.go_back(by, "").await?;
+    pub async fn rollback(&self, expected: Option<i64>, by: &str) -> Result<Back, Error> {
+        let (from, next, away) = self.go_back(expected, by, "").await?;
         Ok(Back {
             migration: self.0.migration.clone(),
             draining: next.draining,
@@ -48,16 +51,28 @@ impl Controller {
         Ok(Held { migration, held: reason.to_owned(), revision: next.revision })
     }
 
-    /// Enters the lower stage once the last key has left the target.
-    pub(super) async fn finish_draining(&self) -> Result<(), Error> {
+    /// Enters the lower stage once the last key has left the target, unless someone changed the policy since `seen`.
+    pub(super) async fn finish_draining(&self, seen: i64) -> Result<(), Error> {
         if keys::count_away(&self.0.pool, &self.0.migration).await? > 0 {
             return Ok(());
         }
-        self.go_back("controller", "the last key left the target").await.map(drop)
+        match self.go_back(Some(seen), "controller", "the last key left the target").await {
+            // The next look decides again, by the policy as it is then.
+            Ok(_) | Err(Error::Changed(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
-    async fn go_back(&self, by: &str, reason: &str) -> Result<(Policy, Policy, i64), Error> {
+    async fn go_back(
+        &self,
+        expected: Option<i64>,
+        by: &str,
+        reason: &str,
+    ) -> Result<(Policy, Policy, i64), Error> {
         let (mut tx, from) = self.begin().await?;
+        if expected.is_some_and(|revision| revision != from.revision) {
+            return Err(Error::Changed(self.0.migration.clone()));
+        }
         // Counted while births are at a halt: none can land at the target after this.
         let away = keys::count_away(&mut *tx, &self.0.migration).await?;
         let next = from.back(away)?;

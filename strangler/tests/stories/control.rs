@@ -59,6 +59,14 @@ async fn evidence_and_health_come_over_grpc() {
     assert_eq!(applied, strangler::Evidence::applied(&memory, &keys).await.unwrap());
     assert_eq!((applied.versions.get("k"), applied.versions.len(), applied.parked), (Some(&7), 1, 2));
 
+    assert!(peer.published(10).await.unwrap().is_empty());
+    memory.publish("k", 8);
+    assert_eq!(peer.published(10).await.unwrap(), [("k".to_owned(), 8)]);
+    for limit in [-1, 0, 1_001] {
+        let refused = peer.published(limit).await.unwrap_err().to_string();
+        assert!(refused.contains("must be 1 to 1000"), "{refused}");
+    }
+
     running.abort();
 }
 
@@ -69,6 +77,7 @@ async fn a_target_that_is_down_is_an_error_and_not_an_answer() {
     drop(listener);
     assert!(client(port, TOKEN).health().await.is_err());
     assert!(client(port, TOKEN).applied(&["k".to_owned()]).await.is_err());
+    assert!(client(port, TOKEN).published(1).await.is_err());
 }
 
 #[tokio::test]

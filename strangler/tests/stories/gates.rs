@@ -47,6 +47,7 @@ async fn ramping_needs_both_feeds_to_reach_what_was_written() {
     assert!(said.contains("gate `feed` of stage ramping failed: 1 of 1 keys behind"), "{said}");
 
     world.target.apply("first", 3);
+    world.target.publish("first", 3);
     world.shop.replica.apply("first", 2);
     let said = refusal(controller.advance(&Advance::ramp(1), "a test").await);
     assert!(said.contains("gate `reverse_feed` of stage ramping failed"), "{said}");
@@ -59,6 +60,39 @@ async fn ramping_needs_both_feeds_to_reach_what_was_written() {
     world.target.set_parked(0);
     let step = controller.advance(&Advance::ramp(1), "a test").await.unwrap();
     assert!(step.gates.iter().all(|gate| gate.verdict == Verdict::Pass));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_is_stuck_at_the_target_fails_the_reverse_feed() {
+    let world = World::new().await;
+    let controller = world.ramp(1).await;
+    // The target's relay stands still: the source's tables and cursors agree with each other, and know nothing of it.
+    world.born("a", "theirs").await;
+    world.target.publish("theirs", 2);
+    let said = refusal(controller.advance(&Advance::ramp(2), "a test").await);
+    assert!(said.contains("gate `reverse_feed` of stage ramping failed: 1 of 1 keys behind"), "{said}");
+    assert_eq!(controller.status().await.unwrap().reverse_feed.unwrap().behind, 1);
+
+    world.shop.replica.apply("theirs", 2);
+    let step = controller.advance(&Advance::ramp(2), "a test").await.unwrap();
+    assert!(step.gates[2].found.starts_with("all of 1 keys reached"), "{}", step.gates[2].found);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_target_that_published_nothing_is_said_to_and_not_to_have_been_reached() {
+    let world = World::new().await;
+    let controller = world.controller();
+    world.follow(&controller).await;
+    world.shop.replica.set_parked(1);
+    let said = refusal(controller.advance(&Advance::ramp(1), "a test").await);
+    assert!(said.contains("gate `reverse_feed` of stage ramping failed"), "{said}");
+
+    world.shop.replica.set_parked(0);
+    let step = controller.advance(&Advance::ramp(1), "a test").await.unwrap();
+    let found = &step.gates[2].found;
+    assert!(found.contains("published nothing yet") && !found.contains("reached"), "{found}");
     world.end().await;
 }
 
@@ -103,7 +137,7 @@ async fn fewer_births_at_the_target_need_no_gate() {
     refusal(controller.advance(&Advance::ramp(60), "a test").await);
     let step = controller.advance(&Advance::ramp(10), "a test").await.unwrap();
     assert!(step.gates.is_empty());
-    controller.rollback("a test").await.unwrap();
+    controller.rollback(None, "a test").await.unwrap();
     world.end().await;
 }
 

@@ -3,7 +3,7 @@
 use strangler::{Advance, Error, Home, Stage, Verdict};
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{World, eventually, following, refusal};
+use crate::world::{World, eventually, following, refusal, role};
 
 #[tokio::test]
 async fn a_dry_run_asks_the_gates_and_changes_nothing() {
@@ -27,7 +27,7 @@ async fn a_rollback_with_keys_at_the_target_stops_births_and_says_how_many_stay(
     for key in ["x", "y", "z"] {
         world.born("a", key).await;
     }
-    let back = controller.rollback("a test").await.unwrap();
+    let back = controller.rollback(None, "a test").await.unwrap();
     assert_eq!((back.to.stage, back.to.percent, back.draining, back.at_target), (Stage::Ramping, 0, true, 3));
     assert!(back.says.contains("3 keys stay at the target"), "{}", back.says);
     assert_eq!(world.born("a", "after").await, Home::Source);
@@ -45,7 +45,7 @@ async fn the_lower_stage_is_entered_when_the_last_key_has_left_the_target() {
     let world = World::new().await;
     let controller = world.ramp(100).await;
     world.born("a", "x").await;
-    controller.rollback("a test").await.unwrap();
+    controller.rollback(None, "a test").await.unwrap();
 
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(controller.clone().run(shutdown.clone()));
@@ -66,13 +66,39 @@ async fn the_lower_stage_is_entered_when_the_last_key_has_left_the_target() {
 async fn a_rollback_without_keys_at_the_target_goes_all_the_way() {
     let world = World::new().await;
     let controller = world.ramp(0).await;
-    assert_eq!(controller.rollback("a test").await.unwrap().to.stage, Stage::Following);
-    assert_eq!(controller.rollback("a test").await.unwrap().to.stage, Stage::Local);
-    let said = refusal(controller.rollback("a test").await);
+    assert_eq!(controller.rollback(None, "a test").await.unwrap().to.stage, Stage::Following);
+    assert_eq!(controller.rollback(None, "a test").await.unwrap().to.stage, Stage::Local);
+    let said = refusal(controller.rollback(None, "a test").await);
     assert!(said.contains("nothing to roll back"), "{said}");
     // And forward again: owner rows are there, so nothing is seeded.
     let step = controller.advance(&Advance::to(Stage::Following), "a test").await.unwrap();
     assert_eq!((step.entered, step.seeded), (true, 0));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_rollback_sent_again_takes_no_second_step() {
+    let world = World::new().await;
+    let controller = world.ramp(0).await;
+    let seen = controller.status().await.unwrap().policy.revision;
+    let back = controller.rollback(Some(seen), "a test").await.unwrap();
+    assert_eq!((back.to.stage, back.revision), (Stage::Following, seen + 1));
+    assert!(matches!(controller.rollback(Some(seen), "a test").await, Err(Error::Changed(_))));
+    let policy = controller.status().await.unwrap().policy;
+    assert_eq!((policy.stage, policy.revision), (Stage::Following, seen + 1));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_step_that_was_taken_is_told_even_when_the_keys_cannot_be_counted() {
+    let world = World::new().await;
+    let controller = world.controller();
+    world.follow(&controller).await;
+    let revoke = format!("revoke all on strangler.owner from {}", role(&world.database, "controller"));
+    sqlx::query(sqlx::AssertSqlSafe(revoke)).execute(&world.admin).await.unwrap();
+    let step = controller.advance(&Advance::ramp(5), "a test").await.unwrap();
+    assert!(step.entered && step.way_back.contains("banyan rollback"), "{}", step.way_back);
+    assert_eq!(world.number("select percent::bigint from strangler.migration").await, 5);
     world.end().await;
 }
 
@@ -84,7 +110,7 @@ async fn a_hold_stops_steps_forward_but_not_the_way_back() {
     let said = refusal(controller.advance(&Advance::ramp(20), "a test").await);
     assert!(said.contains("held: numbers look odd") && said.contains("--resume"), "{said}");
     assert!(controller.plan().await.unwrap().next.refused.unwrap().rule.contains("numbers look odd"));
-    controller.rollback("a test").await.unwrap();
+    controller.rollback(None, "a test").await.unwrap();
     assert!(matches!(controller.hold(" ", "a test").await, Err(Error::Invalid { field: "reason", .. })));
     world.end().await;
 }
