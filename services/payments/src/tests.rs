@@ -183,6 +183,11 @@ async fn a_payment_born_here_is_charged_and_refunded_once() {
     assert_eq!(first, again);
     assert_eq!(world.provider.journal().len(), 2);
 
+    // What the controller measures the feed back by, read from the log as the relay's role.
+    let peer = strangler::control::Client::new(world.channel.clone(), bearer(AUDIENCE));
+    let published = strangler::Peer::published(&peer, 10).await.unwrap();
+    assert_eq!(published, [(id.to_string(), 3)]);
+
     let request = for_acme(v1::ListPaymentsRequest { page_size: 1, page_token: String::new() });
     let page = client.list_payments(request).await.unwrap().into_inner();
     assert_eq!((page.payments.len(), page.next_page_token.as_str()), (1, id.to_string().as_str()));
