@@ -9,8 +9,8 @@ use stack::Stack;
 
 use crate::World;
 
-/// A story that takes longer hangs.
-const STORY_TIMEOUT: Duration = Duration::from_secs(240);
+/// A story that takes longer hangs. The first may have to build the programs under test.
+const STORY_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Tells a story in a world on the shared stack, and afterwards demands that it is at rest: empty outboxes, nothing parked,
 /// unreadable or in conflict, every process stopped with success. A story that fails shows its processes' last words.
