@@ -50,6 +50,8 @@ pub struct Evidence {
     pub orders: BTreeMap<String, Order>,
     /// The home that owns a payment: `source` or `target`. Without a row it is the source.
     pub owners: HashMap<String, String>,
+    /// Receipts that notifications queued, by payment and subject (`payment`, `refund`).
+    pub receipts: HashMap<(String, String), i64>,
     /// The payments module in the monolith, with the monolith's whole outbox.
     pub source: Home,
     /// The payments service.
@@ -171,6 +173,11 @@ pub async fn gather(places: &Places<'_>, accepted: Vec<Accepted>) -> Result<Evid
             .map(|order| (order.id.clone(), order))
             .collect(),
         owners: store::owners(places.source).await?.into_iter().collect(),
+        receipts: store::receipts(places.source)
+            .await?
+            .into_iter()
+            .map(|(id, about, n)| ((id, about), n))
+            .collect(),
         source: home(places.source).await?,
         target: home(places.target).await?,
         records,

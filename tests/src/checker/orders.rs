@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use outbox::Incoming;
-use proto::events::{PaymentState, PaymentStatus};
+use outbox::{Event as _, Incoming};
+use proto::events::{PaymentCaptured, PaymentRefunded, PaymentState, PaymentStatus};
 use proto::{OrderStream, PaymentStream};
 
 use super::{Accepted, Ended, Evidence, Findings, Order, Payment};
@@ -13,6 +13,8 @@ use crate::kafka::Record;
 struct Told<'a> {
     /// The last record of the payment's stream.
     topic: HashMap<&'a str, &'a Record>,
+    /// Versions of the payment's stream that took money, and that returned it.
+    moved: HashMap<(&'a str, &'static str), BTreeSet<i64>>,
     /// How the order's stream says that it ended, by order.
     ends: HashMap<&'a str, Vec<Ended>>,
     /// The clearing account at the owner.
@@ -62,7 +64,8 @@ fn one(
             return;
         }
     }
-    for difference in told.differences(order, payment, ended) {
+    let receipts = told.receipts(evidence, &payment.id);
+    for difference in told.differences(order, payment, ended).into_iter().chain(receipts) {
         findings.lost.add(&order.id, difference);
     }
     if let Some(client) = client {
@@ -91,6 +94,7 @@ impl<'a> Told<'a> {
     fn collect(evidence: &'a Evidence) -> Self {
         let mut told = Self {
             topic: HashMap::new(),
+            moved: HashMap::new(),
             ends: HashMap::new(),
             clearing: HashMap::new(),
             taken: HashMap::new(),
@@ -122,6 +126,12 @@ impl<'a> Told<'a> {
             if record.version() > last.version() {
                 *last = record;
             }
+            let subject = match record.header("ce_type") {
+                PaymentCaptured::KIND => "payment",
+                PaymentRefunded::KIND => "refund",
+                _ => return,
+            };
+            self.moved.entry((&record.key, subject)).or_default().insert(record.version());
             return;
         }
         let end = match OrderStream::decode(record.header("ce_type"), &record.payload) {
@@ -157,6 +167,20 @@ impl<'a> Told<'a> {
         }
         differences.extend(self.money(payment));
         differences.extend(self.stream(payment));
+        differences
+    }
+
+    /// One receipt for each event that moved money.
+    fn receipts(&self, evidence: &Evidence, payment: &str) -> Vec<String> {
+        let mut differences = Vec::new();
+        for subject in ["payment", "refund"] {
+            let events = self.moved.get(&(payment, subject)).map_or(0, BTreeSet::len);
+            let receipts =
+                evidence.receipts.get(&(payment.to_owned(), subject.to_owned())).copied().unwrap_or(0);
+            if i64::try_from(events) != Ok(receipts) {
+                differences.push(format!("{receipts} receipts of subject {subject} for {events} events"));
+            }
+        }
         differences
     }
 

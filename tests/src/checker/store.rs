@@ -35,6 +35,13 @@ pub(super) async fn postings(pool: &PgPool) -> Result<Vec<Posting>> {
     Ok(rows.fetch_all(pool).await?)
 }
 
+/// Receipts per payment and subject, `payment` or `refund`.
+pub(super) async fn receipts(pool: &PgPool) -> Result<Vec<(String, String, i64)>> {
+    let rows =
+        sqlx::query_as("select payment_id::text, subject, count(*) from notifications.receipt group by 1, 2");
+    Ok(rows.fetch_all(pool).await?)
+}
+
 /// Payments with a command that has no definite outcome.
 pub(super) async fn unknown(pool: &PgPool) -> Result<Vec<String>> {
     let rows = sqlx::query_scalar("select payment_id::text from payments.intent where state <> 'done'");
@@ -65,6 +72,8 @@ pub struct Unsettled {
     pub pending: i64,
     /// Versions by which the two homes' payments differ in sum.
     pub behind: i64,
+    /// Versions that handlers have not passed, in both homes.
+    pub unhandled: i64,
 }
 
 impl Unsettled {
@@ -85,6 +94,7 @@ pub async fn unsettled(source: &PgPool, target: &PgPool) -> Result<Unsettled> {
         unknown: at_source.0 + at_target.0,
         pending: store::pending(source).await? + store::pending(target).await?,
         behind: (at_source.1 - at_target.1).abs(),
+        unhandled: unhandled(source).await? + unhandled(target).await?,
     })
 }
 
@@ -99,6 +109,16 @@ async fn under_way(pool: &PgPool) -> Result<(i64, i64)> {
     let row = sqlx::query_as(
         "select (select count(*) from payments.intent where state <> 'done'),
                 (select coalesce(sum(version), 0)::bigint from payments.payment)",
+    );
+    Ok(row.fetch_one(pool).await?)
+}
+
+/// Versions between each handler's cursors and the heads of the topic it reads.
+async fn unhandled(pool: &PgPool) -> Result<i64> {
+    let row = sqlx::query_scalar(
+        "select coalesce(sum(head.versions - cursor.versions), 0)::bigint
+         from (select topic, handler, sum(version) as versions from outbox.cursor group by 1, 2) cursor
+         join (select topic, sum(version) as versions from outbox.head group by 1) head using (topic)",
     );
     Ok(row.fetch_one(pool).await?)
 }

@@ -1,6 +1,6 @@
 //! The checker sees each break: one picture where all is well, and one change to it per test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use outbox::Event as _;
 use prost::Message;
@@ -96,6 +96,7 @@ fn well() -> Evidence {
     Evidence {
         accepted: vec![Accepted { order: ORDER.into(), payment: PAYMENT.into(), ends: Ended::Paid }],
         orders: BTreeMap::from([(ORDER.to_owned(), order)]),
+        receipts: HashMap::from([((PAYMENT.to_owned(), "payment".to_owned()), 1)]),
         source: Home { events: records.iter().map(committed).collect(), ..home() },
         target: home(),
         records,
@@ -143,6 +144,13 @@ fn an_order_that_differs_from_its_payment_is_lost() {
         e.target.payments.clear();
     };
     assert_eq!(broken(gone, |f| &f.lost), ORDER);
+}
+
+#[test]
+fn a_consumer_that_missed_or_repeated_an_event_is_found() {
+    assert_eq!(broken(|e| e.receipts.clear(), |f| &f.lost), ORDER);
+    let twice = |e: &mut Evidence| e.receipts.values_mut().for_each(|times| *times = 2);
+    assert_eq!(broken(twice, |f| &f.lost), ORDER);
 }
 
 #[test]
