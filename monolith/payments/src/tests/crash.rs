@@ -161,25 +161,24 @@ async fn ten_engines_share_fifty_payments() {
 }
 
 #[tokio::test]
-async fn an_engine_looks_ever_more_rarely_at_what_it_does_not_own_and_charges_what_it_gains() {
+async fn an_engine_leaves_what_it_does_not_own_and_charges_what_it_gains() {
     let world = World::new("gained").await;
     let id = world.request("pm_card_visa", false).await;
     world.owns.0.store(false, Ordering::SeqCst);
     let shutdown = tokio_util::sync::CancellationToken::new();
     let running = tokio::spawn(world.engine().run(shutdown.clone()));
-    let looks = |at_least: i32| {
-        let pool = world.admin.clone();
-        async move {
-            let sql = "select looks from payments.payment where id = $1";
-            while sqlx::query_scalar::<_, i32>(sql).bind(id.uuid()).fetch_one(&pool).await.unwrap() < at_least
-            {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+    let left = async {
+        let sql = "select look_at > now() + interval '5 minutes' from payments.payment where id = $1";
+        while !sqlx::query_scalar::<_, bool>(sql).bind(id.uuid()).fetch_one(&world.admin).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(SOON, looks(3)).await.unwrap();
+    tokio::time::timeout(SOON, left).await.unwrap();
     assert_eq!(world.provider.journal(), []);
+    // Whoever hands a payment over resets its look.
     world.owns.0.store(true, Ordering::SeqCst);
+    let gained = "update payments.payment set look_at = now() where id = $1";
+    sqlx::query(gained).bind(id.uuid()).execute(&world.admin).await.unwrap();
     let charged = async {
         while world.payment(id).await.status != Status::Captured {
             tokio::time::sleep(Duration::from_millis(20)).await;
