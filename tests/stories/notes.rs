@@ -114,6 +114,13 @@ pub(crate) async fn until_delivered(post: &Post) -> Result<()> {
     until("nothing pending", SOON, async || Ok((post.pending().await? == 0).then_some(()))).await
 }
 
+/// The versions of a key in the topic in the order of their first deliveries. Repeats are allowed, above all while a bucket
+/// goes from one relay to another.
+pub(crate) fn first_deliveries(records: &[Record], key: &str) -> Vec<i64> {
+    let mut seen = std::collections::BTreeSet::new();
+    versions(records, key).into_iter().filter(|version| seen.insert(*version)).collect()
+}
+
 /// The versions of a key in the topic, repeats included.
 pub(crate) fn versions(records: &[Record], key: &str) -> Vec<i64> {
     records.iter().filter(|record| record.key == key).map(Record::version).collect()

@@ -12,7 +12,7 @@ use tests::{Post, World, story, until};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::notes::{self, NOTES, Noted, SOON, publish, until_delivered, versions};
+use crate::notes::{self, NOTES, Noted, SOON, first_deliveries, publish, until_delivered};
 
 /// Relays in this process; they end with the token.
 struct Relays {
@@ -65,8 +65,8 @@ async fn late_commit_is_neither_lost_nor_overtaken() {
 
         until_delivered(&post).await?;
         let records = world.kafka().read(NOTES.name()).await?;
-        assert_eq!(versions(&records, "late"), [1, 2]);
-        assert_eq!(versions(&records, "early"), (1..=300).collect::<Vec<_>>());
+        assert_eq!(first_deliveries(&records, "late"), [1, 2]);
+        assert_eq!(first_deliveries(&records, "early"), (1..=300).collect::<Vec<_>>());
         relays.stop().await
     })
     .await;
@@ -118,7 +118,7 @@ async fn per_key_order_holds_with_16_writers_and_two_relays() {
                 (1..=i64::try_from(expected.len())?).collect::<Vec<_>>(),
                 "versions are dense"
             );
-            assert_eq!(versions(&records, &key), expected, "key {key}");
+            assert_eq!(first_deliveries(&records, &key), expected, "key {key}");
         }
         relays.stop().await
     })
@@ -169,9 +169,9 @@ async fn refused_record_does_not_let_a_later_version_pass() {
         )
         .await?;
         let records = world.kafka().read(NOTES.name()).await?;
-        assert_eq!(versions(&records, "a"), [1], "versions 2 and 3 wait");
+        assert_eq!(first_deliveries(&records, "a"), [1], "versions 2 and 3 wait");
         assert_eq!(
-            (versions(&records, "b"), versions(&records, "c")),
+            (first_deliveries(&records, "b"), first_deliveries(&records, "c")),
             (vec![1], vec![1]),
             "other keys go on"
         );
@@ -180,7 +180,7 @@ async fn refused_record_does_not_let_a_later_version_pass() {
         world.kafka().allow_bytes(NOTES.name(), 1_000_000).await?;
         until_delivered(&post).await?;
         let records = world.kafka().read(NOTES.name()).await?;
-        assert_eq!(versions(&records, "a"), [1, 2, 3]);
+        assert_eq!(first_deliveries(&records, "a"), [1, 2, 3]);
         relays.stop().await
     })
     .await;

@@ -117,7 +117,9 @@ async fn a_database_with_an_unknown_or_a_missing_migration_is_not_ready() {
         assert!(said.contains("unknown migration 99"), "{said}");
 
         sqlx::query("delete from payments._migrations").execute(&shop.target).await?;
-        let said = reasons(world, shop.service_spec("service", &[])).await?;
+        let mut service = shop.service_spec("service", &[]);
+        with("PAYMENTS_GRPC_LISTEN", "127.0.0.1:0")(&mut service);
+        let said = reasons(world, service).await?;
         assert!(said.contains("migration"), "{said}");
         Ok(())
     })
