@@ -141,11 +141,11 @@ impl<S: Sink> Relay<S> {
             self.options.poll_min
         };
         self.claim_due = Instant::now() + self.idle;
-        if Instant::now() >= self.refused_due {
-            let (rows, per_bucket) = (self.options.refused_max, self.options.refused_per_bucket_max);
-            let room = Room { in_flight: &in_flight, per_bucket, rows, bytes };
-            claimed.extend(store::claim_refused(&self.pool, &buckets, room).await?);
-            self.refused_due = Instant::now() + self.options.refused_every;
+        if Instant::now() >= self.refused_due && !flight.is_retrying() {
+            let refused = store::claim_refused(&self.pool, &buckets, &in_flight).await?;
+            let pause = if refused.is_some() { Duration::ZERO } else { self.options.refused_every };
+            self.refused_due = Instant::now() + pause;
+            claimed.extend(refused);
         }
         for row in claimed {
             flight.send(row);

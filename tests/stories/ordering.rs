@@ -148,6 +148,30 @@ async fn write(pool: PgPool, notes: usize) -> Result<Vec<(String, i64)>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_record_takes_none_of_its_batch_with_it() {
+    story(async |world, stack| {
+        let post = Post::open(world, stack, "notes", &[NOTES]).await?;
+        world.kafka().create_small(NOTES.name(), 1, 20_000).await?;
+        // All at once, so that they share batches, and a broker refuses a batch as a whole.
+        for n in 0..10 {
+            publish(&post.module, &Noted::new(&format!("small-{n}"), 1)).await?;
+            publish(&post.module, &Noted { text: noise(40_000), ..Noted::new(&format!("large-{n}"), 1) })
+                .await?;
+        }
+        let relays = Relays::start(world, &post, 1)?;
+        until("all small notes", SOON, async || Ok((post.pending().await? == 10).then_some(()))).await?;
+        let records = world.kafka().read(NOTES.name()).await?;
+        for n in 0..10 {
+            assert_eq!(first_deliveries(&records, &format!("small-{n}")), [1]);
+        }
+        world.kafka().allow_bytes(NOTES.name(), 1_000_000).await?;
+        until_delivered(&post).await?;
+        relays.stop().await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_record_does_not_let_a_later_version_pass() {
     story(async |world, stack| {
         let post = Post::open(world, stack, "notes", &[NOTES]).await?;

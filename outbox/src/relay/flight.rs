@@ -28,6 +28,7 @@ pub(super) struct Flight<S> {
     landed: Vec<Landing>,
     known: HashSet<i64>,
     bytes: usize,
+    retries: usize,
     resume: Instant,
     outage: Duration,
     down_since: Option<Instant>,
@@ -42,6 +43,7 @@ impl<S: Sink> Flight<S> {
             landed: Vec::new(),
             known: HashSet::new(),
             bytes: 0,
+            retries: 0,
             resume: Instant::now(),
             outage: options.outage_delay_min,
             down_since: None,
@@ -65,6 +67,12 @@ impl<S: Sink> Flight<S> {
         self.down_since.is_some_and(|since| since.elapsed() >= self.options.lease_ttl)
     }
 
+    /// Whether a record that was refused before is on its way again. They go one by one: a broker refuses a whole batch for
+    /// one record in it, and two that are retried together would refuse each other for ever.
+    pub(super) fn is_retrying(&self) -> bool {
+        self.retries > 0
+    }
+
     /// The broker answers again.
     pub(super) fn reconnected(&mut self) {
         self.down_since = None;
@@ -85,6 +93,7 @@ impl<S: Sink> Flight<S> {
     pub(super) fn send(&mut self, row: Claimed) {
         let Claimed { bucket, position, attempts, event } = row;
         self.known.insert(position);
+        self.retries += usize::from(attempts > 0);
         let Some(event) = event else {
             let lost = Refusal::Record("its event is missing from outbox.event, or unreadable".into());
             self.landed.push((Sent { bucket, position, attempts, bytes: 0 }, Err(lost)));
@@ -162,6 +171,7 @@ impl<S: Sink> Flight<S> {
         for (sent, _) in self.landed.extract_if(.., |(_, result)| which(result)) {
             self.known.remove(&sent.position);
             self.bytes -= sent.bytes;
+            self.retries -= usize::from(sent.attempts > 0);
         }
     }
 

@@ -11,12 +11,8 @@ pub struct RelayOptions {
     pub in_flight_bytes_max: usize,
     /// Rows taken of one bucket by one claim (16), so that a busy bucket leaves room for the others.
     pub per_bucket_max: i64,
-    /// How often refused rows whose wait is over are tried again (1 s), on a lane of their own.
+    /// How often a relay looks for refused rows whose wait is over while there are none (500 ms). They are tried one by one.
     pub refused_every: Duration,
-    /// Refused rows tried at a time (64).
-    pub refused_max: i64,
-    /// Of those, rows of one bucket (4).
-    pub refused_per_bucket_max: i64,
     /// The shortest wait between two claims (1 ms).
     pub poll_min: Duration,
     /// The longest, reached by doubling while nothing is found (50 ms).
@@ -52,9 +48,7 @@ impl Default for RelayOptions {
             in_flight_max: 512,
             in_flight_bytes_max: 8 << 20,
             per_bucket_max: 16,
-            refused_every: Duration::from_secs(1),
-            refused_max: 64,
-            refused_per_bucket_max: 4,
+            refused_every: Duration::from_millis(500),
             poll_min: Duration::from_millis(1),
             poll_max: Duration::from_millis(50),
             lease_ttl: Duration::from_secs(10),

@@ -93,31 +93,32 @@ pub(crate) async fn claim(
     .await
 }
 
-/// Refused rows whose wait is over, the longest waiting first. A lane of its own: they must not stand in the way of the others.
+/// The refused row whose wait has been over for longest. A lane of its own: it must not stand in the way of the others.
 pub(crate) async fn claim_refused(
     pool: &PgPool,
     buckets: &[i16],
-    room: Room<'_>,
-) -> sqlx::Result<Vec<Claimed>> {
+    in_flight: &[i64],
+) -> sqlx::Result<Option<Claimed>> {
     sqlx::query_as(
         "select p.bucket, p.position, p.attempts,
                 e.id, e.created_at, e.topic, e.key, e.version, e.kind, e.origin, e.payload, e.headers
-         from unnest($1::smallint[]) as held (bucket)
-         cross join lateral (
-             select q.bucket, q.position, q.created_at, q.attempts
-             from outbox.pending q
-             where q.bucket = held.bucket and q.retry_at <= now() and q.position <> all ($2::bigint[])
-             order by q.retry_at
-             limit $3
+         from (
+             select due.* from unnest($1::smallint[]) as held (bucket)
+             cross join lateral (
+                 select q.bucket, q.position, q.created_at, q.attempts, q.retry_at
+                 from outbox.pending q
+                 where q.bucket = held.bucket and q.retry_at <= now() and q.position <> all ($2::bigint[])
+                 order by q.retry_at
+                 limit 1
+             ) due
+             order by due.retry_at
+             limit 1
          ) p
-         left join outbox.event e on e.position = p.position and e.created_at = p.created_at
-         limit $4",
+         left join outbox.event e on e.position = p.position and e.created_at = p.created_at",
     )
     .bind(buckets)
-    .bind(room.in_flight)
-    .bind(room.per_bucket)
-    .bind(room.rows)
-    .fetch_all(pool)
+    .bind(in_flight)
+    .fetch_optional(pool)
     .await
 }
 
