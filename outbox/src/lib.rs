@@ -33,7 +33,7 @@ pub use progress::{Progress, progress, recent_heads};
 pub use publish::{follow, head_version, lock, publish};
 pub use relay::{Relay, RelayOptions};
 pub use replica::{Replica, StateTransfer};
-pub use schema::{MIGRATOR, grant_module, grant_relay, grant_replica, migrate};
+pub use schema::{MIGRATOR, grant_module, grant_operator, grant_relay, grant_replica, migrate};
 pub use sink::{Record, Refusal, Sink};
 pub use source::{Message, Place, Source};
 pub use topic::Topic;

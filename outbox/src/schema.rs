@@ -46,3 +46,12 @@ pub async fn grant_replica(admin: &PgPool, role: &str) -> Result<(), Error> {
 pub async fn grant_relay(admin: &PgPool, role: &str) -> Result<(), Error> {
     Ok(store::grant_relay(admin, role).await?)
 }
+
+/// Lets a login role see the outbox and inbox and repair them: quarantine, dead letters, replay. Run it as the database's
+/// owner, again after an upgrade.
+///
+/// # Errors
+/// [`Error::Database`] for an unknown role.
+pub async fn grant_operator(admin: &PgPool, role: &str) -> Result<(), Error> {
+    Ok(store::grant_operator(admin, role).await?)
+}

@@ -1,5 +1,6 @@
 //! The guard: a shell that outlives us and takes down what we started.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,9 @@ use crate::Error;
 
 /// What the shell does, and the lines it understands.
 const SCRIPT: &str = include_str!("guard.sh");
+
+/// A process may only begin once it is noted: what is killed between the two would leave it behind.
+const HELD_BACK: &str = "until [ -e go ]; do sleep 0.01; done; cd \"$1\" && shift && exec \"$@\"";
 
 /// Owns the run's folder, its processes and the names of its containers.
 ///
@@ -57,6 +61,20 @@ impl Guard {
         let start = start_time(pid).map_err(Error::io(format!("read /proc/{pid}/stat")))?;
         self.note(&format!("process {pid} {start} {signal}"))?;
         Ok(pid)
+    }
+
+    /// A command, to be given its arguments, that waits inside the run's folder, where the guard would find it, until [`Guard::let_begin`].
+    pub(crate) fn held_back(&self, program: &OsStr) -> Result<Command, Error> {
+        let there = std::env::current_dir().map_err(Error::io("tell the current folder"))?;
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", HELD_BACK, "banyan-stack-run"]).arg(there).arg(program).current_dir(&self.folder);
+        Ok(shell)
+    }
+
+    /// Lets the command begin: it is noted.
+    pub(crate) fn let_begin(&self) -> Result<(), Error> {
+        let go = self.folder.join("go");
+        std::fs::write(&go, "").map_err(Error::io(format!("write {}", go.display())))
     }
 
     /// How the process ended, if it did.

@@ -53,9 +53,8 @@ pub(crate) async fn run(choice: Choice, command: &[OsString]) -> anyhow::Result<
 
 fn start(stack: &Stack, command: &[OsString], terminal: bool) -> anyhow::Result<Child> {
     let (program, arguments) = command.split_first().context("no command")?;
-    let mut command = Command::new(program);
+    let mut command = Command::from(stack.command(program, arguments)?);
     command
-        .args(arguments)
         .env("DATABASE_URL", stack.postgres_url())
         .env("KAFKA_BOOTSTRAP_SERVERS", stack.kafka())
         .env("BANYAN_STACK_SOURCE", stack.source())

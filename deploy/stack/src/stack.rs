@@ -1,5 +1,7 @@
 //! The stack itself: the chain of sources, and what a user may ask of it.
 
+use std::ffi::{OsStr, OsString};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
@@ -142,13 +144,30 @@ impl Stack {
         format!("{name}-{}.", database::suffix())
     }
 
-    /// Has a process, or with `group` its whole process group, ended when this stack goes down, however that
-    /// happens. The caller waits for it.
+    /// A command to be spawned and then handed to [`Stack::adopt`], which lets it begin: so that whatever it starts
+    /// ends with this stack, even when its owner is killed in between.
+    pub fn command(&self, program: &OsStr, arguments: &[OsString]) -> Result<Command, Error> {
+        let mut command = match &self.guard {
+            Some(guard) => guard.held_back(program)?,
+            None => Command::new(program),
+        };
+        command.args(arguments);
+        Ok(command)
+    }
+
+    /// Has a process that [`Stack::command`] made, or with `group` its whole process group, ended when this stack goes
+    /// down, however that happens, and lets it begin. The caller waits for it.
     pub fn adopt(&self, pid: u32, group: bool) -> Result<(), Error> {
-        match (&self.guard, group) {
-            (None, _) => Ok(()),
-            (Some(guard), true) => guard.watch_group(pid),
-            (Some(guard), false) => guard.watch_process(pid),
+        match &self.guard {
+            None => Ok(()),
+            Some(guard) => {
+                if group {
+                    guard.watch_group(pid)?;
+                } else {
+                    guard.watch_process(pid)?;
+                }
+                guard.let_begin()
+            }
         }
     }
 }

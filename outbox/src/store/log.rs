@@ -76,3 +76,8 @@ pub(crate) async fn grant_relay(pool: &PgPool, role: &str) -> sqlx::Result<()> {
     sqlx::query("select outbox.grant_relay($1::name)").bind(role).execute(pool).await?;
     Ok(())
 }
+
+pub(crate) async fn grant_operator(pool: &PgPool, role: &str) -> sqlx::Result<()> {
+    sqlx::query("select outbox.grant_operator($1::name)").bind(role).execute(pool).await?;
+    Ok(())
+}
