@@ -13,6 +13,7 @@ mod headers;
 mod inbox;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod metrics;
 mod progress;
 mod publish;
 mod relay;
@@ -29,6 +30,7 @@ pub use event::{Event, Incoming, Meta, Received};
 pub use handler::Handler;
 pub use headers::Headers;
 pub use inbox::{Inbox, InboxOptions};
+pub use metrics::Metrics;
 pub use progress::{Progress, progress, recent_heads};
 pub use publish::{follow, head_version, lock, publish};
 pub use relay::{Relay, RelayOptions};

@@ -4,8 +4,10 @@ mod cursor;
 mod log;
 mod progress;
 mod queue;
+mod waiting;
 
 pub(crate) use cursor::*;
 pub(crate) use log::*;
 pub(crate) use progress::*;
 pub(crate) use queue::*;
+pub(crate) use waiting::*;

@@ -1,0 +1,157 @@
+//! What is read from the database: how much waits, and since when.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Meter, ObservableGauge},
+};
+use sqlx::PgPool;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::Metrics;
+use crate::{
+    Error,
+    store::{self, Waiting},
+};
+
+/// Reads the gauges every `every` (10 s is plenty) until `shutdown`. One observer per database is enough, and per
+/// [`Metrics`] only one makes sense. The pool's role needs [`crate::grant_relay`].
+///
+/// A database that can't be asked is no error: the age of the oldest event goes on growing by itself, and so does
+/// `outbox_observation_age_seconds`, which is the one to alarm on.
+pub async fn observe(pool: PgPool, metrics: Metrics, every: Duration, shutdown: CancellationToken) {
+    let mut tick = tokio::time::interval(every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let read = tokio::select! {
+            () = shutdown.cancelled() => return,
+            read = Observed::read(&pool) => read,
+        };
+        match read {
+            Ok(observed) => {
+                failing = false;
+                metrics.observed(observed);
+            }
+            // Said once, not at every turn.
+            Err(error) if !failing => {
+                failing = true;
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "the outbox's gauges can't be read; trying again");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// One reading.
+pub(super) struct Observed {
+    read_at: Instant,
+    waiting: Waiting,
+    handlers: Vec<(String, i64, i64)>,
+}
+
+impl Observed {
+    async fn read(pool: &PgPool) -> Result<Self, Error> {
+        let waiting = store::waiting(pool).await?;
+        let handlers = store::held_back(pool).await?;
+        Ok(Self { read_at: Instant::now(), waiting, handlers })
+    }
+
+    /// Nothing has told us that the oldest event is gone, so its age grows from reading to reading.
+    fn oldest_age_s(&self) -> f64 {
+        self.waiting.oldest_age_s.map_or(0.0, |age| age.max(0.0) + self.read_at.elapsed().as_secs_f64())
+    }
+}
+
+type Shown = Arc<Mutex<Option<Observed>>>;
+
+/// The gauges, which report the last reading when they are asked, and nothing before the first.
+pub(super) struct Gauges {
+    shown: Shown,
+    _instruments: (Vec<ObservableGauge<f64>>, Vec<ObservableGauge<i64>>),
+}
+
+impl Gauges {
+    pub(super) fn new(meter: &Meter) -> Self {
+        let shown = Shown::default();
+        let oldest = "Age of the oldest event that is not delivered; 0 when there is none. Quarantined ones are left out.";
+        let seconds = vec![
+            gauge_s(meter, &shown, "outbox.oldest_undelivered_age", oldest, Observed::oldest_age_s),
+            gauge_s(meter, &shown, "outbox.observation_age", "Since the gauges were last read.", |o| {
+                o.read_at.elapsed().as_secs_f64()
+            }),
+        ];
+        let counts = vec![
+            gauge(meter, &shown, "outbox.pending", "Events not delivered, at most 1,000,000.", |o| {
+                vec![(o.waiting.pending, Vec::new())]
+            }),
+            gauge(meter, &shown, "outbox.quarantined", "Events given up, to be resent or skipped.", |o| {
+                vec![(o.waiting.quarantined, Vec::new())]
+            }),
+            gauge(meter, &shown, "outbox.unreadable", "Records without a usable key, version or id.", |o| {
+                vec![(o.waiting.unreadable, Vec::new())]
+            }),
+            gauge(meter, &shown, "outbox.parked", "Events that wait in front of a handler.", |o| {
+                o.handlers.iter().map(|(name, parked, _)| (*parked, of(name))).collect()
+            }),
+            gauge(meter, &shown, "outbox.dead", "Dead letters of a handler.", |o| {
+                o.handlers.iter().map(|(name, _, dead)| (*dead, of(name))).collect()
+            }),
+        ];
+        Self { shown, _instruments: (seconds, counts) }
+    }
+
+    pub(super) fn show(&self, observed: Observed) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(observed);
+    }
+}
+
+fn of(handler: &str) -> Vec<KeyValue> {
+    vec![super::of_handler(handler)]
+}
+
+fn gauge_s(
+    meter: &Meter,
+    shown: &Shown,
+    name: &'static str,
+    what: &'static str,
+    value: fn(&Observed) -> f64,
+) -> ObservableGauge<f64> {
+    let shown = shown.clone();
+    let gauge = meter.f64_observable_gauge(name).with_description(what).with_unit("s");
+    let gauge = gauge.with_callback(move |to| {
+        if let Some(observed) = &*shown.lock().unwrap_or_else(PoisonError::into_inner) {
+            to.observe(value(observed), &[]);
+        }
+    });
+    gauge.build()
+}
+
+fn gauge(
+    meter: &Meter,
+    shown: &Shown,
+    name: &'static str,
+    what: &'static str,
+    values: fn(&Observed) -> Vec<(i64, Vec<KeyValue>)>,
+) -> ObservableGauge<i64> {
+    let shown = shown.clone();
+    let gauge = meter.i64_observable_gauge(name).with_description(what);
+    let gauge = gauge.with_callback(move |to| {
+        if let Some(observed) = &*shown.lock().unwrap_or_else(PoisonError::into_inner) {
+            for (value, labels) in values(observed) {
+                to.observe(value, &labels);
+            }
+        }
+    });
+    gauge.build()
+}

