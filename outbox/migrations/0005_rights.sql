@@ -11,7 +11,10 @@ begin
     execute format('grant execute on function
         outbox.publish(text, text, text, bytea, jsonb), outbox.lock(text, text), outbox.head_version(text, text),
         outbox.register(text), outbox.admit(text, text, text, bigint, uuid),
-        outbox.park(text, text, text, bigint, uuid, bytea, jsonb, text, text, integer),
+        outbox.park(text, text, text, bigint, uuid, bytea, jsonb, text, text, integer, integer),
+        outbox.bury(text, text, text, bigint, uuid, bytea, jsonb, text, integer),
+        outbox.gaps(text, interval, integer), outbox.note_gap(text, text, text, text, interval),
+        outbox.note_conflict(text, text, text, bigint, uuid, uuid),
         outbox.next_parked(text, text, text), outbox.unpark(text, text, text),
         outbox.retry_later(text, text, text, bigint, text, text, interval), outbox.due(text, integer),
         outbox.keep_unreadable(text, text, integer, bigint, text, bytea, bytea, jsonb),
@@ -31,8 +34,8 @@ create function outbox.grant_relay(role name) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
     execute format('grant usage on schema outbox to %I', $1);
-    execute format('grant select on outbox.event, outbox.head, outbox.cursor, outbox.parked, outbox.unreadable,
-        outbox.conflict, outbox.handler, outbox.lease, outbox.relay to %I', $1);
+    execute format('grant select on outbox.event, outbox.head, outbox.cursor, outbox.parked, outbox.dead_letter, outbox.overflow,
+        outbox.unreadable, outbox.conflict, outbox.handler, outbox.lease, outbox.relay to %I', $1);
     execute format('grant select, update, delete on outbox.pending to %I', $1);
     execute format('grant select on sequence outbox.position to %I', $1);
     execute format('grant execute on function outbox.lease(uuid, interval), outbox.release(uuid),

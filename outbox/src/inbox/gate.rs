@@ -222,9 +222,9 @@ impl Gate {
             );
         }
         let parked_max = self.options.parked_max;
-        let parking = Parking { reason, error: error.as_deref(), parked_max };
+        let parking = Parking { reason, error: error.as_deref(), parked_max, per_key_max: None };
         match store::park(&self.pool, self.name(), event, parking).await?.as_str() {
-            "parked" => Ok(Some(Dealt::Parked)),
+            "parked" | "overflow" => Ok(Some(Dealt::Parked)),
             "conflict" => {
                 self.alarm(event);
                 Ok(Some(Dealt::Conflict))

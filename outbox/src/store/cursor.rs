@@ -106,6 +106,8 @@ pub(crate) struct Parking<'a> {
     pub(crate) reason: &'static str,
     pub(crate) error: Option<&'a str>,
     pub(crate) parked_max: i32,
+    /// Of one key; `None` where no log can be asked for what finds no room.
+    pub(crate) per_key_max: Option<i32>,
 }
 
 pub(crate) async fn park(
@@ -114,7 +116,7 @@ pub(crate) async fn park(
     event: &Envelope,
     parking: Parking<'_>,
 ) -> sqlx::Result<String> {
-    sqlx::query_scalar("select outbox.park($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
+    sqlx::query_scalar("select outbox.park($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)")
         .bind(handler)
         .bind(&event.topic)
         .bind(&event.key)
@@ -125,6 +127,7 @@ pub(crate) async fn park(
         .bind(parking.reason)
         .bind(parking.error)
         .bind(parking.parked_max)
+        .bind(parking.per_key_max)
         .fetch_one(pool)
         .await
 }
