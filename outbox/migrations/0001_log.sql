@@ -36,8 +36,17 @@ create table outbox.event (
     payload bytea not null check (octet_length(payload) <= 900000),
     headers jsonb not null check (jsonb_typeof(headers) = 'object' and octet_length(headers::text) <= 32768
         and not jsonb_path_exists(headers, '$.* ? (@.type() != "string")')),
+    previous bigint,          -- position of this key's event before: the events of a key are a chain that starts at its head
     primary key (position, created_at)
 ) partition by range (created_at);
+
+-- When deliveries were noted: one row for each batch that a relay removes from the queue, in the same statement. Daily
+-- partitions too. Not in outbox.event: an update there would write each payload twice.
+create table outbox.sent (
+    at timestamptz not null,
+    positions bigint[] not null
+) partition by range (at);
+create index sent_at on outbox.sent (at);
 
 -- What is not delivered. A row leaves only when a broker reported its delivery.
 create table outbox.pending (
@@ -67,24 +76,53 @@ return encode(
         placing substring(int8send((extract(epoch from at) * 1000)::bigint) from 3) from 1 for 6), 52, 1), 53, 1),
     'hex')::uuid;
 
--- Makes the partition of one day, if it is missing. `like` + `attach` under a lock timeout: `create .. partition of` would
--- wait behind any open publisher and make all others wait behind it.
-create function outbox.make_partition(day date) returns boolean
+-- Makes a role the owner of a log or of one of its days. To own a table in a schema takes the right to create there, for the
+-- moment of the change only.
+create function outbox.give(part regclass, role name) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    may boolean := has_schema_privilege($2, 'outbox', 'create');
+begin
+    if not may then
+        execute format('grant create on schema outbox to %I', $2);
+    end if;
+    execute format('alter table %s owner to %I', $1, $2);
+    if not may then
+        execute format('revoke create on schema outbox from %I', $2);
+    end if;
+end $$;
+
+-- Makes the partition of one day of a log (`event` or `sent`), if it is missing; one that was detached and not dropped is
+-- attached again. `like` + `attach` under a lock timeout: `create .. partition of` would wait behind any open publisher and
+-- make all others wait behind it. There is no default partition: with one, PostgreSQL refuses `detach concurrently`, and each
+-- attach would scan it while all publishers wait.
+create function outbox.make_partition(log text, day date) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    part text := 'event_' || to_char($1, 'YYYYMMDD');
+    part text := $1 || '_' || to_char($2, 'YYYYMMDD');
+    keeper name := (select pg_get_userbyid(c.relowner) from pg_class c where c.oid = to_regclass('outbox.' || $1));
 begin
-    if to_regclass('outbox.' || part) is not null then
+    if $1 not in ('event', 'sent') then
+        raise invalid_parameter_value using message = format('outbox.%s is not cut into days', $1);
+    end if;
+    if exists (select from pg_inherits i
+               where i.inhparent = to_regclass('outbox.' || $1) and i.inhrelid = to_regclass('outbox.' || part)) then
         return false;
     end if;
     perform set_config('lock_timeout', '2s', true);
-    execute format('create table outbox.%I (like outbox.event including all)', part);
-    execute format('alter table outbox.event attach partition outbox.%I for values from (%L) to (%L)', part,
-        $1::timestamp at time zone 'UTC', ($1 + 1)::timestamp at time zone 'UTC');
+    if to_regclass('outbox.' || part) is null then
+        execute format('create table outbox.%I (like outbox.%I including all)', part, $1);
+        if keeper <> current_user then
+            perform outbox.give(to_regclass('outbox.' || part), keeper);
+        end if;
+    end if;
+    execute format('alter table outbox.%I attach partition outbox.%I for values from (%L) to (%L)', $1, part,
+        $2::timestamp at time zone 'UTC', ($2 + 1)::timestamp at time zone 'UTC');
     return true;
 end $$;
 
--- Makes the partitions of yesterday to `days` ahead that are missing. Called when migrating and hourly by each relay.
+-- Makes the partitions of yesterday to `days` ahead that are missing, and returns how many. Called when migrating, and by
+-- the housekeeping of each relay.
 create function outbox.make_partitions(days integer) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -93,9 +131,7 @@ declare
 begin
     perform pg_advisory_xact_lock(hashtext('outbox.partitions'));
     for n in -1 .. $1 loop
-        if outbox.make_partition(today + n) then
-            made := made + 1;
-        end if;
+        made := made + outbox.make_partition('event', today + n)::integer + outbox.make_partition('sent', today + n)::integer;
     end loop;
     return made;
 end $$;

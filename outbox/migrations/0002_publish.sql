@@ -37,8 +37,8 @@ begin
     returning h.* into head_;
     -- 2. The event, with a time drawn under the lock.
     at_ := clock_timestamp();
-    insert into outbox.event (position, created_at, id, bucket, topic, key, version, kind, origin, payload, headers)
-    values (head_.position, at_, id_, bucket_, $1, $2, head_.version, $3, origin_, $4, coalesce($5, '{}'));
+    insert into outbox.event (position, created_at, id, bucket, topic, key, version, kind, origin, payload, headers, previous)
+    values (head_.position, at_, id_, bucket_, $1, $2, head_.version, $3, origin_, $4, coalesce($5, '{}'), head_.previous);
     -- 3. The queue.
     insert into outbox.pending (bucket, position, created_at, previous)
     values (bucket_, head_.position, at_, head_.previous);

@@ -23,6 +23,7 @@ create table outbox.cursor (
     key text not null,
     version bigint not null,
     last_id uuid,
+    applied_at timestamptz,                     -- when its gate opened for that version
     waiting integer not null default 0,         -- rows of this key in outbox.parked and outbox.dead_letter
     awaiting_snapshot boolean not null default false,   -- a replica that met this key in the middle
     primary key (handler, topic, key)
@@ -140,14 +141,15 @@ begin
     waiting := 0;
     applied := $4;
     if $4 = 1 then
-        insert into outbox.cursor (handler, topic, key, version, last_id) values ($1, $2, $3, 1, $5)
+        insert into outbox.cursor (handler, topic, key, version, last_id, applied_at)
+        values ($1, $2, $3, 1, $5, clock_timestamp())
         on conflict do nothing;
         if found then
             verdict := 'apply';
             return;
         end if;
     end if;
-    update outbox.cursor c set version = $4, last_id = $5
+    update outbox.cursor c set version = $4, last_id = $5, applied_at = clock_timestamp()
     where c.handler = $1 and c.topic = $2 and c.key = $3 and c.version = $4 - 1
     returning c.waiting into waiting;
     if found then
@@ -175,9 +177,10 @@ create function outbox.jump(handler text, topic text, key text, version bigint, 
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     perform outbox.check_handler($1);
-    insert into outbox.cursor as c (handler, topic, key, version, last_id) values ($1, $2, $3, $4, $5)
+    insert into outbox.cursor as c (handler, topic, key, version, last_id, applied_at)
+    values ($1, $2, $3, $4, $5, clock_timestamp())
     on conflict on constraint cursor_pkey do update
-    set version = excluded.version, last_id = excluded.last_id, awaiting_snapshot = false
+    set version = excluded.version, last_id = excluded.last_id, applied_at = excluded.applied_at, awaiting_snapshot = false
     where c.version < excluded.version;
     return found;
 end $$;

@@ -34,6 +34,7 @@ create function outbox.grant_relay(role name) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
     execute format('grant usage on schema outbox to %I', $1);
+    execute format('grant select, insert on outbox.sent to %I', $1);
     execute format('grant select on outbox.event, outbox.head, outbox.cursor, outbox.parked, outbox.dead_letter, outbox.overflow,
         outbox.unreadable, outbox.conflict, outbox.handler, outbox.lease, outbox.relay to %I', $1);
     execute format('grant select, update, delete on outbox.pending to %I', $1);

@@ -139,18 +139,23 @@ pub(crate) async fn floors(pool: &PgPool, buckets: &[i16]) -> sqlx::Result<Vec<(
     .await
 }
 
-/// Forgets delivered rows.
-pub(crate) async fn remove(pool: &PgPool, buckets: &[i16], positions: &[i64]) -> sqlx::Result<u64> {
-    let done = sqlx::query(
-        "delete from outbox.pending p
-         using unnest($1::smallint[], $2::bigint[]) as gone (bucket, position)
-         where p.bucket = gone.bucket and p.position = gone.position",
+/// Forgets delivered rows, and notes when.
+pub(crate) async fn remove(pool: &PgPool, buckets: &[i16], positions: &[i64]) -> sqlx::Result<()> {
+    sqlx::query(
+        "with gone as (
+             delete from outbox.pending p
+             using unnest($1::smallint[], $2::bigint[]) as delivered (bucket, position)
+             where p.bucket = delivered.bucket and p.position = delivered.position
+             returning p.position
+         )
+         insert into outbox.sent (at, positions)
+         select clock_timestamp(), array_agg(gone.position) from gone having count(*) > 0",
     )
     .bind(buckets)
     .bind(positions)
     .execute(pool)
     .await?;
-    Ok(done.rows_affected())
+    Ok(())
 }
 
 /// Refused rows, column by column.
