@@ -23,6 +23,8 @@ mod sink;
 mod source;
 mod store;
 mod topic;
+#[allow(dead_code, reason = "relay and inbox call it next")]
+mod trace;
 
 pub use codec::{Codec, Json, Protobuf};
 pub use error::{BoxError, Error};
@@ -39,3 +41,4 @@ pub use schema::{MIGRATOR, grant_module, grant_operator, grant_relay, grant_repl
 pub use sink::{Record, Refusal, Sink};
 pub use source::{Message, Place, Source};
 pub use topic::Topic;
+pub use trace::Tracer;

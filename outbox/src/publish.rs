@@ -1,24 +1,33 @@
 //! Writing events in the caller's transaction.
 
 use sqlx::postgres::PgTransaction;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::{Codec as _, Error, Event, Headers, Topic, store};
+use crate::{Codec as _, Error, Event, Headers, Topic, store, trace};
 
 /// Publishes an event in `tx` and returns its version, counted from 1 per (topic, key). It becomes visible, and is sent,
-/// only if the caller commits. Holds the row lock of the key's head until then, so writers of one key queue.
+/// only if the caller commits. Holds the row lock of the key's head until then, so writers of one key queue. The current
+/// trace, if there is one, goes with it (`traceparent`), unless the event names one in its headers.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a bad key, kind, size or header; [`Error::Denied`] for a role without an origin.
 pub async fn publish<E: Event>(tx: &mut PgTransaction<'_>, event: &E) -> Result<i64, Error> {
-    let payload =
-        E::Codec::encode(event).map_err(|source| Error::Encode { kind: E::KIND.to_owned(), source })?;
-    let mut headers = Headers::default();
-    event.headers(&mut headers);
-    headers.set("content-type", E::Codec::CONTENT_TYPE);
-    store::publish(tx, E::TOPIC.name(), event.key(), E::KIND, &payload, &headers)
-        .await
-        .map_err(|error| invalid::<E>(event, error))
+    let topic = E::TOPIC.name();
+    let span =
+        tracing::info_span!("publish", otel.name = format!("publish {topic}"), otel.kind = "producer", topic);
+    let work = async {
+        let payload =
+            E::Codec::encode(event).map_err(|source| Error::Encode { kind: E::KIND.to_owned(), source })?;
+        let mut headers = Headers::default();
+        event.headers(&mut headers);
+        headers.set("content-type", E::Codec::CONTENT_TYPE);
+        trace::inject(&mut headers);
+        store::publish(tx, topic, event.key(), E::KIND, &payload, &headers)
+            .await
+            .map_err(|error| invalid::<E>(event, error))
+    };
+    work.instrument(span).await
 }
 
 /// Locks a key's head until `tx` ends and returns its version, 0 for a key without events. Whoever captures a state to
