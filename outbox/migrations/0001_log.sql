@@ -12,9 +12,11 @@ create table outbox.origin (
 create sequence outbox.position cache 1;
 
 -- The last version of each key. Its row lock orders the writers of a key and makes versions dense.
+-- A broken rule is told to the publisher by its name, so the names say the limits.
 create table outbox.head (
-    topic text not null check (topic ~ '^[a-z0-9._-]{1,200}$'),
-    key text not null check (octet_length(key) between 1 and 255),
+    topic text not null
+        constraint topic_of_1_to_200_characters_a_z_0_9_dot_underscore_dash check (topic ~ '^[a-z0-9._-]{1,200}$'),
+    key text not null constraint key_of_1_to_255_bytes check (octet_length(key) between 1 and 255),
     version bigint not null check (version >= 0),
     last_id uuid,             -- null only at version 0: locked, nothing published yet
     position bigint,          -- of the key's last event published here; null while all of them are foreign
@@ -31,11 +33,14 @@ create table outbox.event (
     topic text not null,
     key text not null,
     version bigint not null check (version >= 1),
-    kind text not null check (kind ~ '^[A-Za-z0-9._-]{1,200}$'),
+    kind text not null
+        constraint kind_of_1_to_200_letters_digits_dot_underscore_dash check (kind ~ '^[A-Za-z0-9._-]{1,200}$'),
     origin text not null,
-    payload bytea not null check (octet_length(payload) <= 900000),
-    headers jsonb not null check (jsonb_typeof(headers) = 'object' and octet_length(headers::text) <= 32768
-        and not jsonb_path_exists(headers, '$.* ? (@.type() != "string")')),
+    payload bytea not null constraint payload_of_at_most_900_000_bytes check (octet_length(payload) <= 900000),
+    headers jsonb not null
+        constraint headers_an_object_of_texts check (jsonb_typeof(headers) = 'object'
+            and not jsonb_path_exists(headers, '$.* ? (@.type() != "string")'))
+        constraint headers_of_at_most_32_768_bytes check (octet_length(headers::text) <= 32768),
     previous bigint,          -- position of this key's event before: the events of a key are a chain that starts at its head
     primary key (position, created_at)
 ) partition by range (created_at);

@@ -45,6 +45,57 @@ begin
     return head_.version;
 end $$;
 
+-- Publishes many events in one call and returns their versions in the order given. Heads are locked in (topic, key) order, byte
+-- by byte, so that two such calls can't wait for each other; events of one key keep the order given.
+-- Errors: those of outbox.publish, with a hint that numbers the event from 1; 2202E for lists of different lengths.
+create function outbox.publish_all(topics text[], keys text[], kinds text[], payloads bytea[], headers jsonb[])
+    returns bigint[]
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    versions bigint[] := array_fill(null::bigint, array[cardinality($1)]);
+    each record;
+    constraint_ text;
+begin
+    if (cardinality($2), cardinality($3), cardinality($4), cardinality($5))
+        is distinct from (cardinality($1), cardinality($1), cardinality($1), cardinality($1)) then
+        raise array_subscript_error using message = 'outbox.publish_all: the lists differ in length';
+    end if;
+    for each in
+        select e.topic, e.key, e.kind, e.payload, e.headers, e.n
+        from unnest($1, $2, $3, $4, $5) with ordinality as e (topic, key, kind, payload, headers, n)
+        order by e.topic collate "C", e.key collate "C", e.n
+    loop
+        versions[each.n::integer] := outbox.publish(each.topic, each.key, each.kind, each.payload, each.headers);
+    end loop;
+    return versions;
+exception when check_violation or not_null_violation then
+    get stacked diagnostics constraint_ = constraint_name;
+    raise exception using errcode = sqlstate, message = sqlerrm, constraint = constraint_,
+        hint = format('event %s of %s', each.n, cardinality($1));
+end $$;
+
+-- For tests: what the caller's open transaction has published so far, in the order of the calls, savepoints that were not
+-- rolled back included; of the last 100,000 positions drawn. A module can read the log nowhere else.
+create function outbox.published() returns table (topic text, key text, version bigint, kind text, origin text,
+                                                  payload bytea, headers jsonb)
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    -- A savepoint writes under an id of its own, above the transaction's; the row holds its low 32 bits.
+    own bigint := pg_current_xact_id_if_assigned()::text::bigint;
+    ids constant bigint := 4294967296;
+begin
+    return query
+    select e.topic, e.key, e.version, e.kind, e.origin, e.payload, e.headers
+    from (
+        select l.*, own + ((l.xmin::text::bigint - own) % ids + ids) % ids as writer
+        from outbox.event l
+        where l.position > (select last_value from outbox.position) - 100000
+    ) e
+    -- Seen and yet in progress: written by this transaction.
+    where case when e.writer < own + ids / 2 then pg_xact_status(e.writer::text::xid8) = 'in progress' end
+    order by e.position;
+end $$;
+
 -- Locks the head of a key until the transaction ends and returns its version; 0 for a key without events.
 create function outbox.lock(topic text, key text) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

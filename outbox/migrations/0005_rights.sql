@@ -9,7 +9,9 @@ begin
     on conflict on constraint origin_pkey do update set origin = excluded.origin, topics = excluded.topics;
     execute format('grant usage on schema outbox to %I', $1);
     execute format('grant execute on function
-        outbox.publish(text, text, text, bytea, jsonb), outbox.lock(text, text), outbox.head_version(text, text),
+        outbox.publish(text, text, text, bytea, jsonb),
+        outbox.publish_all(text[], text[], text[], bytea[], jsonb[]), outbox.published(),
+        outbox.lock(text, text), outbox.head_version(text, text),
         outbox.register(text), outbox.admit(text, text, text, bigint, uuid),
         outbox.park(text, text, text, bigint, uuid, bytea, jsonb, text, text, integer, integer),
         outbox.bury(text, text, text, bigint, uuid, bytea, jsonb, text, integer),

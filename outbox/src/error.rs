@@ -15,8 +15,22 @@ pub enum Error {
         kind: String,
         /// The event's key.
         key: String,
-        /// The rule, in the database's words.
+        /// The rule with its limit, such as `key of 1 to 255 bytes`.
         reason: String,
+    },
+    /// A call of [`crate::publish_all`] was over its bounds; nothing was written, the transaction can go on.
+    #[error(
+        "{events} events with {bytes} payload bytes or more are too many for one call; at most {events_max} events and {bytes_max} bytes"
+    )]
+    BatchTooLarge {
+        /// Events in the call.
+        events: usize,
+        /// Payload bytes up to the one that was too many; 0 when the events alone were.
+        bytes: usize,
+        /// The bound, [`crate::BATCH_MAX`].
+        events_max: usize,
+        /// The bound, [`crate::BATCH_BYTES_MAX`].
+        bytes_max: usize,
     },
     /// The event could not be encoded.
     #[error("event {kind} could not be encoded")]

@@ -3,9 +3,11 @@
 mod client;
 mod producer;
 mod reader;
+mod states;
 mod topics;
 
 pub use client::Config;
 pub use producer::{KafkaSink, sink};
 pub use reader::{KafkaSource, source};
+pub use states::{TopicState, topic_states};
 pub use topics::create_topics;

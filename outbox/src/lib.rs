@@ -5,6 +5,7 @@
 //! fails.
 
 mod codec;
+pub mod doctor;
 mod envelope;
 mod error;
 mod event;
@@ -13,6 +14,7 @@ mod headers;
 mod inbox;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod memory;
 pub mod metrics;
 mod progress;
 mod publish;
@@ -22,6 +24,7 @@ mod schema;
 mod sink;
 mod source;
 mod store;
+pub mod testing;
 mod topic;
 #[allow(dead_code, reason = "relay and inbox call it next")]
 mod trace;
@@ -34,7 +37,9 @@ pub use headers::Headers;
 pub use inbox::{Inbox, InboxOptions};
 pub use metrics::Metrics;
 pub use progress::{Progress, progress, recent_heads};
-pub use publish::{follow, head_version, lock, publish};
+pub use publish::{
+    BATCH_BYTES_MAX, BATCH_MAX, Encoded, Outgoing, follow, head_version, lock, publish, publish_all,
+};
 pub use relay::{Relay, RelayOptions};
 pub use replica::{Replica, StateTransfer};
 pub use schema::{MIGRATOR, grant_module, grant_operator, grant_relay, grant_replica, migrate};

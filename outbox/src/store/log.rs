@@ -1,25 +1,49 @@
 //! The log: publish, heads, rights.
 
-use sqlx::{PgPool, postgres::PgTransaction, types::Json};
+use sqlx::{FromRow, PgPool, postgres::PgTransaction, types::Json};
 use uuid::Uuid;
 
-use crate::Headers;
+use crate::{Encoded, Headers};
 
-pub(crate) async fn publish(
-    tx: &mut PgTransaction<'_>,
-    topic: &str,
-    key: &str,
-    kind: &str,
-    payload: &[u8],
-    headers: &Headers,
-) -> sqlx::Result<i64> {
+pub(crate) async fn publish(tx: &mut PgTransaction<'_>, event: &Encoded) -> sqlx::Result<i64> {
     sqlx::query_scalar("select outbox.publish($1, $2, $3, $4, $5)")
-        .bind(topic)
-        .bind(key)
-        .bind(kind)
-        .bind(payload)
-        .bind(Json(headers))
+        .bind(event.topic.name())
+        .bind(&event.key)
+        .bind(event.kind)
+        .bind(&event.payload)
+        .bind(Json(&event.headers))
         .fetch_one(&mut **tx)
+        .await
+}
+
+/// Versions in the order of `events`.
+pub(crate) async fn publish_all(tx: &mut PgTransaction<'_>, events: &[Encoded]) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar("select outbox.publish_all($1, $2, $3, $4, $5)")
+        .bind(events.iter().map(|event| event.topic.name()).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.key.as_str()).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.kind).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.payload.as_slice()).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| Json(&event.headers)).collect::<Vec<_>>())
+        .fetch_one(&mut **tx)
+        .await
+}
+
+/// An event of the open transaction.
+#[derive(Debug, FromRow)]
+pub(crate) struct Written {
+    pub(crate) topic: String,
+    pub(crate) key: String,
+    pub(crate) version: i64,
+    pub(crate) kind: String,
+    pub(crate) origin: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) headers: Json<Headers>,
+}
+
+/// What this transaction has published so far, in order.
+pub(crate) async fn published(tx: &mut PgTransaction<'_>) -> sqlx::Result<Vec<Written>> {
+    sqlx::query_as("select topic, key, version, kind, origin, payload, headers from outbox.published()")
+        .fetch_all(&mut **tx)
         .await
 }
 

@@ -1,5 +1,8 @@
 //! The outbox alone, against a real PostgreSQL and a real Kafka.
 
 mod crossing;
+mod memory;
+mod publishing;
 mod replica;
+mod sinks;
 mod world;

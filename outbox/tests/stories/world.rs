@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 pub(crate) const NOTES: Topic = Topic::new("notes.v1");
 
 /// A small event: a text under a key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Noted {
     pub(crate) key: String,
     pub(crate) text: String,
@@ -36,7 +36,7 @@ impl Event for Noted {
 }
 
 /// The same as a snapshot.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Snapped {
     pub(crate) key: String,
     pub(crate) text: String,
@@ -61,7 +61,7 @@ pub(crate) struct Home {
     database: Database,
     pub(crate) admin: PgPool,
     pub(crate) module: PgPool,
-    relay: PgPool,
+    pub(crate) relay: PgPool,
 }
 
 impl Home {

@@ -1,0 +1,97 @@
+//! The broker as a member of a consumer group sees it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+
+use super::Memory;
+use crate::{Error, Message, Place, Source, Topic};
+
+/// A member of a group of a broker in memory. Made by [`Memory::source`] or [`super::pair`]; leaves the group when dropped.
+pub struct MemorySource {
+    memory: Memory,
+    group: String,
+    member: u64,
+    turn: AtomicUsize,
+}
+
+impl MemorySource {
+    pub(super) fn new(memory: Memory, group: &str) -> Self {
+        let mut state = memory.state();
+        state.members += 1;
+        let member = state.members;
+        state.groups.entry(group.to_owned()).or_default();
+        drop(state);
+        Self { memory, group: group.to_owned(), member, turn: AtomicUsize::new(0) }
+    }
+
+    /// The next record of a partition that this member holds, if one has come.
+    fn next(&self) -> Option<Message> {
+        let mut state = self.memory.state();
+        let mut held: Vec<_> = state.groups.get(&self.group)?.held(self.member).collect();
+        // By turns, so that a busy partition does not keep the others waiting.
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(held.len())?;
+        held.rotate_left(turn);
+        let (topic, partition, message) = held.into_iter().find_map(|(topic, partition, next)| {
+            let message = state.at(topic.name(), partition, next)?;
+            Some((topic, partition, message.clone()))
+        })?;
+        state.groups.get_mut(&self.group)?.advance(topic, partition);
+        Some(message)
+    }
+}
+
+impl Drop for MemorySource {
+    fn drop(&mut self) {
+        if let Some(group) = self.memory.state().groups.get_mut(&self.group) {
+            group.leave(self.member);
+        }
+        self.memory.0.changed.notify_waiters();
+    }
+}
+
+#[async_trait]
+impl Source for MemorySource {
+    fn group(&self) -> &str {
+        &self.group
+    }
+
+    async fn places(&self, topics: &[Topic]) -> Result<Vec<Place>, Error> {
+        let state = self.memory.state();
+        let group = state.groups.get(&self.group);
+        let place = |topic: Topic, partition| {
+            let positioned = group.is_some_and(|group| group.has(topic, partition));
+            Place { topic, partition, positioned }
+        };
+        let partitions = self.memory.0.partitions;
+        Ok(topics.iter().flat_map(|topic| (0..partitions).map(move |n| place(*topic, n))).collect())
+    }
+
+    async fn start(&self, topics: &[Topic], _: &[Place]) -> Result<(), Error> {
+        let partitions = self.memory.0.partitions;
+        if let Some(group) = self.memory.state().groups.get_mut(&self.group) {
+            group.join(self.member, topics, partitions);
+        }
+        self.memory.0.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn recv(&self) -> Result<Message, Error> {
+        loop {
+            // Listens before it looks, so that nothing that comes in between is missed.
+            let mut changed = std::pin::pin!(self.memory.0.changed.notified());
+            changed.as_mut().enable();
+            if let Some(message) = self.next() {
+                return Ok(message);
+            }
+            changed.await;
+        }
+    }
+
+    fn done(&self, message: &Message) -> Result<(), Error> {
+        if let Some(group) = self.memory.state().groups.get_mut(&self.group) {
+            group.done(self.member, &message.topic, message.partition, message.offset);
+        }
+        Ok(())
+    }
+}
