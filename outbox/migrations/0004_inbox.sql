@@ -41,6 +41,7 @@ create table outbox.parked (
     attempts integer not null default 0,
     retry_at timestamptz not null default clock_timestamp(),
     parked_at timestamptz not null default clock_timestamp(),
+    replaced boolean not null default false,    -- an operator edited or discarded it: what the log has is not to be applied
     payload bytea not null,
     headers jsonb not null,
     primary key (handler, topic, key, version)
@@ -267,6 +268,18 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     join outbox.handler h on h.name = p.handler and h.role = session_user
     where p.handler = $1 and p.topic = $2 and p.key = $3
     order by p.version limit 1
+$$;
+
+-- Whether an operator has put something else in the place of this event; then a redelivery of the original waits for it.
+create function outbox.is_replaced(handler text, topic text, key text, version bigint, payload bytea, headers jsonb)
+    returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select exists (
+        select from outbox.parked p
+        join outbox.handler h on h.name = p.handler and h.role = session_user
+        where p.handler = $1 and p.topic = $2 and p.key = $3 and p.version = $4 and p.replaced
+          and (p.payload, p.headers) is distinct from ($5, $6)
+    )
 $$;
 
 -- Forgets the parked rows and dead letters that a key's cursor has passed, in the transaction that moved it.

@@ -17,6 +17,7 @@ begin
         outbox.bury(text, text, text, bigint, uuid, bytea, jsonb, text, integer),
         outbox.gaps(text, interval, integer), outbox.note_gap(text, text, text, text, interval),
         outbox.note_conflict(text, text, text, bigint, uuid, uuid),
+        outbox.is_replaced(text, text, text, bigint, bytea, jsonb),
         outbox.next_parked(text, text, text), outbox.unpark(text, text, text),
         outbox.retry_later(text, text, text, bigint, text, text, interval), outbox.due(text, integer),
         outbox.keep_unreadable(text, text, integer, bigint, text, bytea, bytea, jsonb),

@@ -11,9 +11,9 @@ create table outbox.audit (
     reason text not null check (reason ~ '\S' and octet_length(reason) <= 2000)
 );
 
-create function outbox.note_audit(actor text, action text, subject jsonb, reason text) returns void
+create function outbox.note_audit(actor text, action text, subject jsonb, reason text) returns bigint
 language sql security definer set search_path = pg_catalog, pg_temp as $$
-    insert into outbox.audit (actor, action, subject, reason) values ($1, $2, $3, $4)
+    insert into outbox.audit (actor, action, subject, reason) values ($1, $2, $3, $4) returning id
 $$;
 
 -- The functions that an operator may execute; later migrations add theirs.

@@ -94,6 +94,17 @@ pub enum Error {
         /// The bound.
         parked_max: i32,
     },
+    /// A [`crate::Refill`] could not reach the log it asks.
+    #[error("the log could not be asked: {0}")]
+    Log(String),
+    /// What an operator does needs a name and a reason.
+    #[error("the {what} of an operator's action is empty or longer than {max} bytes")]
+    Unexplained {
+        /// `actor` or `reason`.
+        what: &'static str,
+        /// The most bytes it may have.
+        max: usize,
+    },
 }
 
 impl From<sqlx::Error> for Error {

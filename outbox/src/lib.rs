@@ -4,8 +4,10 @@
 //! [`Inbox`] applies each event once, in the transaction of its effect. `docs/outbox.md` says what is promised and how it
 //! fails.
 
+pub mod audit;
 mod codec;
 pub mod doctor;
+pub mod dead_letter;
 mod envelope;
 mod error;
 mod event;
@@ -18,6 +20,7 @@ pub mod memory;
 pub mod metrics;
 mod progress;
 mod publish;
+mod refill;
 mod relay;
 mod replica;
 mod schema;
@@ -34,15 +37,16 @@ pub use error::{BoxError, Error};
 pub use event::{Event, Incoming, Meta, Received};
 pub use handler::Handler;
 pub use headers::Headers;
-pub use inbox::{Inbox, InboxOptions};
+pub use inbox::{Inbox, InboxOptions, RefillOptions};
 pub use metrics::Metrics;
 pub use progress::{Progress, progress, recent_heads};
 pub use publish::{
     BATCH_BYTES_MAX, BATCH_MAX, Encoded, Outgoing, follow, head_version, lock, publish, publish_all,
 };
+pub use refill::{DatabaseRefill, MemoryRefill, Refill};
 pub use relay::{Relay, RelayOptions};
 pub use replica::{Replica, StateTransfer};
-pub use schema::{MIGRATOR, grant_module, grant_operator, grant_relay, grant_replica, migrate};
+pub use schema::{MIGRATOR, grant_module, grant_operator, grant_refill, grant_relay, grant_replica, migrate};
 pub use sink::{Record, Refusal, Sink};
 pub use source::{Message, Place, Source};
 pub use topic::Topic;

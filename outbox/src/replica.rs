@@ -6,7 +6,7 @@ use sqlx::{PgPool, postgres::PgTransaction};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    BoxError, Error, Inbox, Incoming, Meta, Received, Source, Topic,
+    BoxError, Error, Inbox, Incoming, Meta, Received, Refill, Source, Topic,
     envelope::Envelope,
     handler::{Effect, Erased},
     inbox::{Attempt, Dealt, Gate, InboxOptions, Kind},
@@ -50,6 +50,12 @@ impl<S: Source> Replica<S> {
     #[must_use]
     pub fn with(self, options: InboxOptions) -> Self {
         Self(self.0.with(options))
+    }
+
+    /// As [`Inbox::refill`].
+    #[must_use]
+    pub fn refill(self, log: Arc<dyn Refill>) -> Self {
+        Self(self.0.refill(log))
     }
 
     /// As [`Inbox::run`].

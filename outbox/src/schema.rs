@@ -55,3 +55,11 @@ pub async fn grant_relay(admin: &PgPool, role: &str) -> Result<(), Error> {
 pub async fn grant_operator(admin: &PgPool, role: &str) -> Result<(), Error> {
     Ok(store::grant_operator(admin, role).await?)
 }
+
+/// Lets a login role ask the log for events, as [`crate::DatabaseRefill`] does. Run it as the database's owner.
+///
+/// # Errors
+/// [`Error::Database`] for an unknown role.
+pub async fn grant_refill(admin: &PgPool, role: &str) -> Result<(), Error> {
+    Ok(store::grant_refill(admin, role).await?)
+}

@@ -1,15 +1,21 @@
 //! All SQL of this crate; one statement a function.
 
+mod audit;
 mod cursor;
 mod doctor;
+mod dead_letter;
 mod log;
 mod progress;
 mod queue;
+mod refill;
 mod waiting;
 
+pub(crate) use audit::*;
 pub(crate) use cursor::*;
 pub(crate) use doctor::*;
+pub(crate) use dead_letter::*;
 pub(crate) use log::*;
 pub(crate) use progress::*;
 pub(crate) use queue::*;
+pub(crate) use refill::*;
 pub(crate) use waiting::*;

@@ -121,6 +121,7 @@ impl<S: Source> Consumer<S> {
             for (topic, key) in store::due(&self.pool, gate.name(), self.options.sweep_max).await? {
                 gate.drain(&topic, &key).await?;
             }
+            gate.refill().await?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use sqlx::{PgPool, postgres::PgTransaction};
 
 use super::{
     InboxOptions,
+    refill::{Refilling, close_gaps},
     verdict::{chain, is_passing, is_passing_in},
 };
 use crate::{
@@ -62,15 +63,25 @@ pub(crate) struct Gate {
     pub(crate) kind: Kind,
     pub(crate) handler: Arc<dyn Erased>,
     options: InboxOptions,
+    refilling: Option<Refilling>,
 }
 
 impl Gate {
     pub(crate) fn new(pool: PgPool, kind: Kind, handler: Arc<dyn Erased>) -> Self {
-        Self { pool, kind, handler, options: InboxOptions::default() }
+        Self { pool, kind, handler, options: InboxOptions::default(), refilling: None }
     }
 
-    pub(crate) fn bound(&mut self, options: &InboxOptions) {
+    pub(crate) fn bound(&mut self, options: &InboxOptions, refilling: Option<Refilling>) {
         self.options = options.clone();
+        self.refilling = refilling;
+    }
+
+    /// Asks the log, if there is one, for what keys miss.
+    pub(crate) async fn refill(&self) -> Result<(), Error> {
+        match &self.refilling {
+            Some(refilling) => close_gaps(self, refilling).await,
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn topic(&self) -> Topic {
@@ -175,6 +186,10 @@ impl Gate {
         let gate = store::admit(tx, self.name(), event).await?;
         let waiting = gate.waiting > 0;
         Ok(match gate.verdict.as_str() {
+            // It waits for what an operator put in its place; parking it finds that there.
+            "apply" if waiting && store::is_replaced(tx, self.name(), event).await? => {
+                Attempt::Early { applied: event.version - 1 }
+            }
             "apply" => self.apply(tx, event, waiting).await?,
             "duplicate" => Attempt::Dealt(Dealt::Duplicate, waiting),
             "conflict" => Attempt::Dealt(Dealt::Conflict, waiting),
@@ -222,7 +237,8 @@ impl Gate {
             );
         }
         let parked_max = self.options.parked_max;
-        let parking = Parking { reason, error: error.as_deref(), parked_max, per_key_max: None };
+        let per_key_max = self.refilling.as_ref().map(|refilling| refilling.options.parked_per_key_max);
+        let parking = Parking { reason, error: error.as_deref(), parked_max, per_key_max };
         match store::park(&self.pool, self.name(), event, parking).await?.as_str() {
             "parked" | "overflow" => Ok(Some(Dealt::Parked)),
             "conflict" => {

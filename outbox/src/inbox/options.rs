@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+pub use super::refill::RefillOptions;
+
 /// Bounds of an [`super::Inbox`], each with its default.
 #[derive(Debug, Clone)]
 pub struct InboxOptions {
-    /// Events that may wait in front of one handler's cursors (10,000); more, and the consumer waits instead.
+    /// Events that may wait in front of one handler's cursors (10,000); more, and the consumer waits
+    /// instead, or with [`super::Inbox::refill`] keeps the highest version of each key and asks for the events later.
     pub parked_max: i32,
     /// Times an event is tried in a row when the database can't run it (5): lost connections, deadlocks, serialization
     /// failures. Then it is parked as `failed`, so that other keys go on.
@@ -24,6 +27,8 @@ pub struct InboxOptions {
     pub retry_delay_max: Duration,
     /// The longest wait for a database or broker that is down, between two tries (2 s).
     pub outage_delay_max: Duration,
+    /// Bounds of refilling from a log.
+    pub refill: RefillOptions,
 }
 
 impl Default for InboxOptions {
@@ -38,6 +43,7 @@ impl Default for InboxOptions {
             retry_delay_min: Duration::from_millis(500),
             retry_delay_max: Duration::from_secs(60),
             outage_delay_max: Duration::from_secs(2),
+            refill: RefillOptions::default(),
         }
     }
 }

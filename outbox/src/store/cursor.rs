@@ -146,6 +146,23 @@ pub(crate) async fn next_parked(
         .await
 }
 
+/// Whether an operator has put something else in the place of this event.
+pub(crate) async fn is_replaced(
+    tx: &mut PgTransaction<'_>,
+    handler: &str,
+    event: &Envelope,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select outbox.is_replaced($1, $2, $3, $4, $5, $6)")
+        .bind(handler)
+        .bind(&event.topic)
+        .bind(&event.key)
+        .bind(event.version)
+        .bind(&event.payload)
+        .bind(Json(&event.headers))
+        .fetch_one(&mut **tx)
+        .await
+}
+
 pub(crate) async fn unpark(
     tx: &mut PgTransaction<'_>,
     handler: &str,

@@ -3,6 +3,9 @@
 mod crossing;
 mod memory;
 mod publishing;
+mod letters;
+mod line;
+mod refill;
 mod replica;
 mod sinks;
 mod world;

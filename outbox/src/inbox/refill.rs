@@ -1,0 +1,200 @@
+//! Closing gaps: what a key misses is asked of the producing home's log, and passes the same gate.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{Dealt, Gate, verdict::chain};
+use crate::{
+    Error, Refill,
+    envelope::Envelope,
+    store::{self, Gap},
+};
+
+/// Bounds of refilling, each with its default. They matter only with [`super::Inbox::refill`].
+#[derive(Debug, Clone)]
+pub struct RefillOptions {
+    /// Events of one key that may wait (1,000); of further ones only the highest version is kept, and they are asked for
+    /// when their turn comes. The same happens at `InboxOptions::parked_max`.
+    pub parked_per_key_max: i32,
+    /// How long an event must have waited for an earlier one before the log is asked (5 s): it may just be late.
+    pub gap_after: Duration,
+    /// How often gaps are looked for (1 s).
+    pub every: Duration,
+    /// Keys asked for at a time (100).
+    pub gaps_max: i32,
+    /// Events of one key asked for at a time (500).
+    pub events_max: i64,
+    /// The longest wait for an answer (10 s).
+    pub timeout: Duration,
+    /// The first wait after an answer that did not help (1 s), doubled up to `delay_max`.
+    pub delay_min: Duration,
+    /// The longest wait before a key is asked for again (1 min).
+    pub delay_max: Duration,
+}
+
+impl Default for RefillOptions {
+    fn default() -> Self {
+        Self {
+            parked_per_key_max: 1_000,
+            gap_after: Duration::from_secs(5),
+            every: Duration::from_secs(1),
+            gaps_max: 100,
+            events_max: 500,
+            timeout: Duration::from_secs(10),
+            delay_min: Duration::from_secs(1),
+            delay_max: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A log, and when it may be asked next.
+pub(crate) struct Refilling {
+    log: Arc<dyn Refill>,
+    pub(crate) options: RefillOptions,
+    due: Mutex<Instant>,
+}
+
+impl Refilling {
+    pub(crate) fn new(log: Arc<dyn Refill>, options: RefillOptions) -> Self {
+        Self { log, options, due: Mutex::new(Instant::now()) }
+    }
+
+    fn is_due(&self) -> bool {
+        let now = Instant::now();
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = now >= *due;
+        if is_due {
+            *due = now + self.options.every;
+        }
+        is_due
+    }
+
+    fn delay(&self, attempts: i32) -> Duration {
+        let doublings = u32::try_from(attempts.clamp(0, 16)).unwrap_or(0);
+        (self.options.delay_min * 2u32.pow(doublings)).min(self.options.delay_max)
+    }
+}
+
+/// What came of asking for one key.
+enum Answer {
+    /// The cursor moved.
+    Helped,
+    /// The log answered, but not with what the key needs.
+    Useless(String),
+    /// The log could not be asked.
+    Down(String),
+}
+
+/// Asks the log for what keys of this gate miss, `gaps_max` at most. When the log is down it is asked for one key only: the
+/// others would learn the same.
+pub(crate) async fn close_gaps(gate: &Gate, refilling: &Refilling) -> Result<(), Error> {
+    if !refilling.is_due() {
+        return Ok(());
+    }
+    let options = &refilling.options;
+    for gap in store::gaps(&gate.pool, gate.name(), options.gap_after, options.gaps_max).await? {
+        let (error, down) = match close(gate, refilling, &gap).await? {
+            Answer::Helped => (None, false),
+            Answer::Useless(why) => (Some(why), false),
+            Answer::Down(why) => (Some(why), true),
+        };
+        let Some(error) = error else {
+            store::note_gap(&gate.pool, gate.name(), &gap, None, Duration::ZERO).await?;
+            continue;
+        };
+        let (handler, key, after, until) = (gate.name(), &gap.key, gap.after, gap.until);
+        tracing::error!(handler, key, after, until, error, "a gap was not filled; its key waits, others go on");
+        let delay = refilling.delay(gap.attempts);
+        store::note_gap(&gate.pool, gate.name(), &gap, Some(&error), delay).await?;
+        if down {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Asks for one key. The event applied last and the one kept behind the gap are asked for too: a log that has others there is
+/// not this key's, and nothing of its answer is applied.
+async fn close(gate: &Gate, refilling: &Refilling, gap: &Gap) -> Result<Answer, Error> {
+    let (after, until) = ((gap.after - 1).max(0), gap.until + i64::from(gap.next_id.is_some()));
+    let asked = refilling.log.events(&gap.topic, &gap.key, after, until, refilling.options.events_max);
+    let messages = match tokio::time::timeout(refilling.options.timeout, asked).await {
+        Ok(Ok(messages)) => messages,
+        Ok(Err(error)) => return Ok(Answer::Down(chain(&error))),
+        Err(_) => return Ok(Answer::Down(format!("no answer within {:?}", refilling.options.timeout))),
+    };
+    let mut events = Vec::with_capacity(messages.len());
+    for message in &messages {
+        match Envelope::of(message) {
+            Ok(event) if event.topic == gap.topic && event.key == gap.key => events.push(event),
+            Ok(event) => return Ok(Answer::Useless(format!("the log answered with key {:?}", event.key))),
+            Err(error) => return Ok(Answer::Useless(format!("the log's answer can't be read: {error}"))),
+        }
+    }
+    events.sort_by_key(|event| event.version);
+    if let Some(conflict) = conflict(gap, &events) {
+        store::note_conflict(&gate.pool, gate.name(), gap, conflict).await?;
+        let (version, known, other) = conflict;
+        return Ok(Answer::Useless(format!(
+            "CONFLICT: version {version} is {known} here and {other} in the log (see outbox.conflict)"
+        )));
+    }
+    let missing = events.into_iter().filter(|event| event.version > gap.after && event.version <= gap.until);
+    take(gate, gap, missing).await
+}
+
+/// A version with two ids: what is known here against the answer, or the answer against itself.
+fn conflict(gap: &Gap, events: &[Envelope]) -> Option<(i64, uuid::Uuid, uuid::Uuid)> {
+    let known = events.iter().find_map(|event| {
+        let known = if event.version == gap.after {
+            gap.last_id
+        } else if event.version == gap.until + 1 {
+            gap.next_id
+        } else {
+            None
+        };
+        known.filter(|known| *known != event.id).map(|known| (event.version, known, event.id))
+    });
+    let twice = || {
+        let mut pairs = events.windows(2).map(|pair| (&pair[0], &pair[1]));
+        pairs.find(|(a, b)| a.version == b.version && a.id != b.id).map(|(a, b)| (a.version, a.id, b.id))
+    };
+    known.or_else(twice)
+}
+
+/// Lets the missing events through the gate, until one does not pass.
+async fn take(gate: &Gate, gap: &Gap, events: impl Iterator<Item = Envelope>) -> Result<Answer, Error> {
+    let mut next = gap.after + 1;
+    for event in events {
+        if event.version < next {
+            continue;
+        }
+        if event.version > next {
+            break;
+        }
+        match gate.deal(&event).await? {
+            Dealt::Applied | Dealt::Ignored | Dealt::Own | Dealt::Duplicate => next += 1,
+            stopped @ (Dealt::Parked | Dealt::Conflict | Dealt::Awaiting) => {
+                if next > gap.after + 1 {
+                    break;
+                }
+                return Ok(Answer::Useless(format!("version {next} came and was not applied: {stopped:?}")));
+            }
+        }
+    }
+    if next == gap.after + 1 {
+        return Ok(Answer::Useless(format!("the log has no delivered version {next}")));
+    }
+    tracing::info!(
+        handler = gate.name(),
+        key = gap.key,
+        from = gap.after + 1,
+        until = next - 1,
+        "the log filled a gap"
+    );
+    Ok(Answer::Helped)
+}

@@ -1,0 +1,196 @@
+//! What a key misses is had from the log, through the gate.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use outbox::{BoxError, DatabaseRefill, Error, MemoryRefill, Message, Refill, RefillOptions};
+use uuid::Uuid;
+
+use crate::{
+    line::{Scene, record, texts},
+    world::{NOTES, noted, until},
+};
+
+fn soon() -> RefillOptions {
+    RefillOptions {
+        gap_after: Duration::from_millis(50),
+        every: Duration::from_millis(20),
+        delay_min: Duration::from_millis(50),
+        delay_max: Duration::from_millis(200),
+        ..RefillOptions::default()
+    }
+}
+
+const FIVE: [&str; 5] = ["a:1:1", "a:2:2", "a:3:3", "a:4:4", "a:5:5"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_the_broker_lost_is_had_from_the_log() -> Result<(), BoxError> {
+    let mut scene = Scene::new("lost-record").await?;
+    for version in 1..=5 {
+        let message = scene.make("a", version, &version.to_string());
+        if version != 3 {
+            scene.line.put(&message);
+        }
+    }
+    scene.start(Some(Arc::new(scene.log.clone())), soon());
+    scene.effects(&FIVE).await?;
+    scene.at_rest().await?;
+    scene.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_database_gives_what_was_delivered() -> Result<(), BoxError> {
+    let mut scene = Scene::new("database-log").await?;
+    let role = sqlx::query_scalar::<_, String>("select current_database() || '_refill'")
+        .fetch_one(&scene.home.admin)
+        .await?;
+    let create = format!("create role {role} login password 'story'");
+    sqlx::query(sqlx::AssertSqlSafe(create)).execute(&scene.home.admin).await?;
+    outbox::grant_refill(&scene.home.admin, &role).await?;
+    let options = scene.home.admin.connect_options();
+    let reader = sqlx::PgPool::connect_with((*options).clone().username(&role).password("story")).await?;
+    for version in 1..=5 {
+        scene.home.publish(&noted("a", version)).await?;
+        scene.home.publish(&noted("other", version)).await?;
+    }
+    let log = DatabaseRefill(reader.clone());
+    assert!(log.events(NOTES.name(), "a", 0, 5, 10).await?.is_empty(), "nothing is delivered yet");
+    // As if a relay had delivered all but the third.
+    let delivered = "delete from outbox.pending p using outbox.event e
+                     where e.position = p.position and not (e.key = 'a' and e.version = 3)";
+    sqlx::query(delivered).execute(&scene.home.admin).await?;
+    let known = log.events(NOTES.name(), "a", 0, 5, 10).await?;
+    assert_eq!(known.len(), 4);
+    for message in &known {
+        scene.line.put(message);
+    }
+    scene.start(Some(Arc::new(log.clone())), soon());
+    let why = "select error from outbox.overflow where key = 'a' and attempts >= 2";
+    until(vec!["the log has no delivered version 3".to_owned()], || texts(&scene.home, why)).await?;
+    scene.effects(&FIVE[..2]).await?;
+    sqlx::query("delete from outbox.pending").execute(&scene.home.admin).await?;
+    scene.effects(&FIVE).await?;
+    scene.at_rest().await?;
+    let some = log.events(NOTES.name(), "a", 1, 4, 2).await?;
+    let versions: Vec<i64> = some.iter().filter_map(version).collect();
+    assert_eq!(versions, [2, 3], "in order, after the first, as many as wanted");
+    reader.close().await;
+    scene.end().await
+}
+
+fn version(message: &Message) -> Option<i64> {
+    message.headers.iter().find(|(name, _)| name == "banyan-version")?.1.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_finds_no_room_is_known_by_version_and_had_later() -> Result<(), BoxError> {
+    let mut scene = Scene::new("full").await?;
+    scene.send("a", 1, "!1");
+    for version in 2..=10 {
+        scene.send("a", version, &version.to_string());
+    }
+    // The whole handler's room is 12: each of these keys takes one, until there is none.
+    for key in 0..20 {
+        scene.send(&format!("k{key:02}"), 1, "!1");
+    }
+    scene.send("z", 1, "flows");
+    scene.start(Some(Arc::new(scene.log.clone())), RefillOptions { parked_per_key_max: 3, ..soon() });
+    scene.effects(&["z:1:flows"]).await?;
+    let overflow = "select key || ' ' || version || ' ' || events from outbox.overflow where key = 'a'";
+    until(vec!["a 10 7".to_owned()], || texts(&scene.home, overflow)).await?;
+    let kept = "select count(*)::text from (select from outbox.parked union all select from outbox.dead_letter) kept";
+    until(vec!["12".to_owned()], || texts(&scene.home, kept)).await?;
+    scene.mend();
+    let all = outbox::dead_letter::Filter::default();
+    outbox::dead_letter::replay_all(&scene.home.admin, &all, "ann", "mended").await?;
+    let mut wanted = vec!["a:1:!1".to_owned()];
+    wanted.extend((2..=10).map(|version| format!("a:{version}:{version}")));
+    wanted.extend((0..20).map(|key| format!("k{key:02}:1:!1")));
+    wanted.push("z:1:flows".to_owned());
+    scene.effects(&wanted.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    scene.at_rest().await?;
+    scene.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_with_other_events_is_a_conflict_and_nothing_of_it_is_applied() -> Result<(), BoxError> {
+    let mut scene = Scene::new("forged").await?;
+    let forged = MemoryRefill::default();
+    for key in ["a", "b", "c"] {
+        for version in 1..=3 {
+            let message = scene.make(key, version, &version.to_string());
+            let other = (key == "a" && version == 1) || (key == "b" && version == 3);
+            let id = if other { Uuid::now_v7() } else { Uuid::nil() };
+            forged.add(if other { record(&noted(key, "forged"), version, id) } else { message.clone() });
+            if version != 2 {
+                scene.line.put(&message);
+            }
+        }
+    }
+    scene.start(Some(Arc::new(forged)), soon());
+    scene.effects(&["a:1:1", "b:1:1", "c:1:1", "c:2:2", "c:3:3"]).await?;
+    let conflicts = "select key || version from outbox.conflict order by 1";
+    until(vec!["a1".to_owned(), "b3".into()], || texts(&scene.home, conflicts)).await?;
+    let why = "select key || ' ' || split_part(error, ' ', 1) from outbox.overflow where attempts > 1 order by key";
+    until(vec!["a CONFLICT:".to_owned(), "b CONFLICT:".into()], || texts(&scene.home, why)).await?;
+    scene.effects(&["a:1:1", "b:1:1", "c:1:1", "c:2:2", "c:3:3"]).await?;
+    scene.end().await
+}
+
+/// A log behind a door.
+#[derive(Clone, Default)]
+struct Door {
+    log: MemoryRefill,
+    open: Arc<AtomicBool>,
+    knocks: Arc<AtomicI64>,
+}
+
+#[async_trait]
+impl Refill for Door {
+    async fn events(&self, topic: &str, key: &str, after: i64, until: i64, limit: i64) -> Result<Vec<Message>, Error> {
+        if self.open.load(Ordering::SeqCst) {
+            return self.log.events(topic, key, after, until, limit).await;
+        }
+        if self.knocks.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+            return Err(Error::Log("nobody is at home".into()));
+        }
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_down_is_asked_seldom_and_others_go_on() -> Result<(), BoxError> {
+    let mut scene = Scene::new("down").await?;
+    let door = Door { log: scene.log.clone(), ..Door::default() };
+    for key in ["a", "b"] {
+        scene.send(key, 1, "1");
+        scene.make(key, 2, "2");
+        scene.send(key, 3, "3");
+    }
+    scene.start(
+        Some(Arc::new(door.clone())),
+        RefillOptions { timeout: Duration::from_millis(50), ..soon() },
+    );
+    let asked = "select key from outbox.overflow where attempts >= 2 order by key";
+    until(vec!["a".to_owned(), "b".into()], || texts(&scene.home, asked)).await?;
+    for version in 1..=20 {
+        scene.send("z", version, "flows");
+    }
+    let flows = "select count(*)::text from public.effect where key = 'z'";
+    until(vec!["20".to_owned()], || texts(&scene.home, flows)).await?;
+    // Each time it was asked for one key, and that is noted.
+    let knocks = door.knocks.load(Ordering::SeqCst);
+    let noted: i64 = sqlx::query_scalar("select sum(attempts) from outbox.overflow").fetch_one(&scene.home.admin).await?;
+    assert!(noted >= knocks - 1, "asked {knocks} times, noted {noted}");
+    door.open.store(true, Ordering::SeqCst);
+    scene.at_rest().await?;
+    let filled = "select key || version from public.effect where key <> 'z' order by 1";
+    assert_eq!(texts(&scene.home, filled).await?, ["a1", "a2", "a3", "b1", "b2", "b3"]);
+    scene.end().await
+}
