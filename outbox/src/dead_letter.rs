@@ -286,9 +286,11 @@ fn explained(actor: &str, reason: &str) -> Result<(), Error> {
 
 fn never_skipped(error: sqlx::Error) -> Error {
     match &error {
-        sqlx::Error::Database(e) if e.code().as_deref() == Some("55000") => {
-            Error::Invalid { kind: "(dead letter)".into(), key: String::new(), reason: e.message().to_owned() }
-        }
+        sqlx::Error::Database(e) if e.code().as_deref() == Some("55000") => Error::Invalid {
+            kind: "(dead letter)".into(),
+            key: String::new(),
+            reason: e.message().to_owned(),
+        },
         _ => error.into(),
     }
 }

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use self::consumer::Consumer;
 pub(crate) use self::gate::{Attempt, Dealt, Gate, Kind};
 pub use self::options::{InboxOptions, RefillOptions};
-pub(crate) use self::verdict::chain;
 use self::refill::Refilling;
+pub(crate) use self::verdict::chain;
 use crate::{Error, Handler, Refill, Source, handler::Plain};
 
 /// A consumer group over one database role, with its handlers.

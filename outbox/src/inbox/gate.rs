@@ -265,6 +265,19 @@ impl Gate {
                 Attempt::Refused(error) => ("refused", error),
                 Attempt::Passing(error) => ("failed", error),
             };
+            // The refusal that parked it was the first, this is the one after the retries.
+            let refusals = attempts + 2;
+            if reason == "refused" && refusals >= self.options.attempts_max {
+                tracing::error!(
+                    handler = self.name(),
+                    key,
+                    version = event.version,
+                    error,
+                    refusals,
+                    "DEAD LETTER: an event was given up; its key waits for an operator"
+                );
+                return Ok(store::bury(&self.pool, self.name(), &event, (&error, refusals)).await?);
+            }
             let delay = self.retry_delay(attempts);
             tracing::error!(
                 handler = self.name(),

@@ -21,6 +21,8 @@ pub struct InboxOptions {
     pub sweep_max: i32,
     /// Parked events of one key applied in one go (500).
     pub drain_max: u32,
+    /// Times a handler may refuse an event (8): then it becomes a dead letter, and its key waits for an operator.
+    pub attempts_max: i32,
     /// The first wait before an event that its handler refused is tried again (500 ms), doubled up to `retry_delay_max`.
     pub retry_delay_min: Duration,
     /// The longest wait before it is tried again (1 min).
@@ -40,6 +42,7 @@ impl Default for InboxOptions {
             sweep_every: Duration::from_millis(250),
             sweep_max: 100,
             drain_max: 500,
+            attempts_max: 8,
             retry_delay_min: Duration::from_millis(500),
             retry_delay_max: Duration::from_secs(60),
             outage_delay_max: Duration::from_secs(2),

@@ -107,7 +107,14 @@ pub(crate) async fn close_gaps(gate: &Gate, refilling: &Refilling) -> Result<(),
             continue;
         };
         let (handler, key, after, until) = (gate.name(), &gap.key, gap.after, gap.until);
-        tracing::error!(handler, key, after, until, error, "a gap was not filled; its key waits, others go on");
+        tracing::error!(
+            handler,
+            key,
+            after,
+            until,
+            error,
+            "a gap was not filled; its key waits, others go on"
+        );
         let delay = refilling.delay(gap.attempts);
         store::note_gap(&gate.pool, gate.name(), &gap, Some(&error), delay).await?;
         if down {

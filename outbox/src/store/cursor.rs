@@ -197,6 +197,28 @@ pub(crate) async fn retry_later(
     Ok(())
 }
 
+/// Makes an event a dead letter after so many refusals.
+pub(crate) async fn bury(
+    pool: &PgPool,
+    handler: &str,
+    event: &Envelope,
+    (error, attempts): (&str, i32),
+) -> sqlx::Result<()> {
+    sqlx::query("select outbox.bury($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+        .bind(handler)
+        .bind(&event.topic)
+        .bind(&event.key)
+        .bind(event.version)
+        .bind(event.id)
+        .bind(&event.payload)
+        .bind(Json(&event.headers))
+        .bind(error)
+        .bind(attempts)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
 pub(crate) async fn due(pool: &PgPool, handler: &str, batch_max: i32) -> sqlx::Result<Vec<(String, String)>> {
     sqlx::query_as("select topic, key from outbox.due($1, $2)")
         .bind(handler)

@@ -32,14 +32,12 @@ pub(crate) async fn gaps(
     gap_after: Duration,
     batch_max: i32,
 ) -> sqlx::Result<Vec<Gap>> {
-    sqlx::query_as(
-        "select topic, key, after, last_id, until, next_id, attempts from outbox.gaps($1, $2, $3)",
-    )
-    .bind(handler)
-    .bind(interval(gap_after))
-    .bind(batch_max)
-    .fetch_all(pool)
-    .await
+    sqlx::query_as("select topic, key, after, last_id, until, next_id, attempts from outbox.gaps($1, $2, $3)")
+        .bind(handler)
+        .bind(interval(gap_after))
+        .bind(batch_max)
+        .fetch_all(pool)
+        .await
 }
 
 /// `error` is `None` when the log gave events.

@@ -91,9 +91,14 @@ async fn a_letter_discarded_twice_moves_its_cursor_by_one() -> Result<(), BoxErr
 async fn a_kind_that_is_never_skipped_is_not_discarded() -> Result<(), BoxError> {
     let (scene, _) = buried("authority", &["a"]).await?;
     let pool = scene.home.admin.clone();
-    sqlx::query("insert into outbox.never_skipped (kind) values ('test.noted.v1')").execute(&pool).await?;
+    let never = "create table if not exists outbox.never_skipped (kind text primary key);
+                 insert into outbox.never_skipped (kind) values ('test.noted.v1')";
+    sqlx::raw_sql(never).execute(&pool).await?;
     let refused = dead_letter::discard(&pool, &ids(&scene).await?, ME, WHY).await;
-    assert!(matches!(&refused, Err(Error::Invalid { reason, .. }) if reason.contains("test.noted.v1")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(Error::Invalid { reason, .. }) if reason.contains("test.noted.v1")),
+        "{refused:?}"
+    );
     scene.dead(1).await?;
     assert!(actions(&scene).await?.is_empty());
     scene.end().await
@@ -109,7 +114,10 @@ async fn an_edited_letter_must_decode_and_takes_the_place_of_the_original() -> R
     assert!(matches!(&refused, Err(Error::Invalid { reason, .. }) if reason.contains("EOF")), "{refused:?}");
     let large = vec![b' '; 900_001];
     let refused = dead_letter::edit_and_replay(&pool, letter, &large, &|_, _| Ok(()), ME, WHY).await;
-    assert!(matches!(&refused, Err(Error::Invalid { reason, .. }) if reason.contains("900000")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(Error::Invalid { reason, .. }) if reason.contains("900000")),
+        "{refused:?}"
+    );
     let refused = dead_letter::edit_and_replay(&pool, letter, b"{}", &|_, _| Ok(()), ME, " ").await;
     assert!(matches!(refused, Err(Error::Unexplained { what: "reason", .. })), "{refused:?}");
     assert_eq!(ids(&scene).await?, [letter], "nothing has changed");
@@ -147,7 +155,8 @@ async fn a_replay_beside_a_redelivery_has_one_effect() -> Result<(), BoxError> {
     };
     let all = Filter::default();
     tokio::try_join!(dead_letter::replay_all(&pool, &all, ME, WHY), again)?;
-    let wanted: Vec<String> = keys.iter().flat_map(|key| [format!("{key}:1:!1"), format!("{key}:2:2")]).collect();
+    let wanted: Vec<String> =
+        keys.iter().flat_map(|key| [format!("{key}:1:!1"), format!("{key}:2:2")]).collect();
     scene.effects(&wanted.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     scene.at_rest().await?;
     scene.send("z", 1, "last");

@@ -137,7 +137,8 @@ async fn a_log_with_other_events_is_a_conflict_and_nothing_of_it_is_applied() ->
     scene.effects(&["a:1:1", "b:1:1", "c:1:1", "c:2:2", "c:3:3"]).await?;
     let conflicts = "select key || version from outbox.conflict order by 1";
     until(vec!["a1".to_owned(), "b3".into()], || texts(&scene.home, conflicts)).await?;
-    let why = "select key || ' ' || split_part(error, ' ', 1) from outbox.overflow where attempts > 1 order by key";
+    let why =
+        "select key || ' ' || split_part(error, ' ', 1) from outbox.overflow where attempts > 1 order by key";
     until(vec!["a CONFLICT:".to_owned(), "b CONFLICT:".into()], || texts(&scene.home, why)).await?;
     scene.effects(&["a:1:1", "b:1:1", "c:1:1", "c:2:2", "c:3:3"]).await?;
     scene.end().await
@@ -153,7 +154,14 @@ struct Door {
 
 #[async_trait]
 impl Refill for Door {
-    async fn events(&self, topic: &str, key: &str, after: i64, until: i64, limit: i64) -> Result<Vec<Message>, Error> {
+    async fn events(
+        &self,
+        topic: &str,
+        key: &str,
+        after: i64,
+        until: i64,
+        limit: i64,
+    ) -> Result<Vec<Message>, Error> {
         if self.open.load(Ordering::SeqCst) {
             return self.log.events(topic, key, after, until, limit).await;
         }
@@ -173,10 +181,7 @@ async fn a_log_that_is_down_is_asked_seldom_and_others_go_on() -> Result<(), Box
         scene.make(key, 2, "2");
         scene.send(key, 3, "3");
     }
-    scene.start(
-        Some(Arc::new(door.clone())),
-        RefillOptions { timeout: Duration::from_millis(50), ..soon() },
-    );
+    scene.start(Some(Arc::new(door.clone())), RefillOptions { timeout: Duration::from_millis(50), ..soon() });
     let asked = "select key from outbox.overflow where attempts >= 2 order by key";
     until(vec!["a".to_owned(), "b".into()], || texts(&scene.home, asked)).await?;
     for version in 1..=20 {
@@ -186,7 +191,8 @@ async fn a_log_that_is_down_is_asked_seldom_and_others_go_on() -> Result<(), Box
     until(vec!["20".to_owned()], || texts(&scene.home, flows)).await?;
     // Each time it was asked for one key, and that is noted.
     let knocks = door.knocks.load(Ordering::SeqCst);
-    let noted: i64 = sqlx::query_scalar("select sum(attempts) from outbox.overflow").fetch_one(&scene.home.admin).await?;
+    let noted: i64 =
+        sqlx::query_scalar("select sum(attempts) from outbox.overflow").fetch_one(&scene.home.admin).await?;
     assert!(noted >= knocks - 1, "asked {knocks} times, noted {noted}");
     door.open.store(true, Ordering::SeqCst);
     scene.at_rest().await?;
