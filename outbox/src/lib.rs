@@ -6,8 +6,8 @@
 
 pub mod audit;
 mod codec;
-pub mod doctor;
 pub mod dead_letter;
+pub mod doctor;
 mod envelope;
 mod error;
 mod event;

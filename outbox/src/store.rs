@@ -2,8 +2,8 @@
 
 mod audit;
 mod cursor;
-mod doctor;
 mod dead_letter;
+mod doctor;
 mod log;
 mod progress;
 mod queue;
@@ -12,8 +12,8 @@ mod waiting;
 
 pub(crate) use audit::*;
 pub(crate) use cursor::*;
-pub(crate) use doctor::*;
 pub(crate) use dead_letter::*;
+pub(crate) use doctor::*;
 pub(crate) use log::*;
 pub(crate) use progress::*;
 pub(crate) use queue::*;

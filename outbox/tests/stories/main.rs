@@ -1,10 +1,10 @@
 //! The outbox alone, against a real PostgreSQL and a real Kafka.
 
 mod crossing;
-mod memory;
-mod publishing;
 mod letters;
 mod line;
+mod memory;
+mod publishing;
 mod refill;
 mod replica;
 mod sinks;
