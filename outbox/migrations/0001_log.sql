@@ -24,6 +24,17 @@ create table outbox.head (
     constraint head_pkey primary key (topic, key)
 ) with (fillfactor = 80);
 
+-- Heads of keys whose stream has ended, out of the way of the others. Whoever would begin such a key anew takes its head back:
+-- outbox.publish, outbox.lock and outbox.follow look here when they have inserted a head.
+create table outbox.archived_head (
+    topic text not null,
+    key text not null,
+    version bigint not null,
+    last_id uuid,
+    position bigint,
+    constraint archived_head_pkey primary key (topic, key)
+);
+
 -- Append only, one partition a day. The checks keep a record below what a broker takes by default (1 MiB with headers).
 create table outbox.event (
     position bigint not null,

@@ -15,6 +15,21 @@ begin
     return origin_;
 end $$;
 
+-- Takes a key's head out of the archive, for a caller that has just inserted one and so holds its lock; nulls when it is not
+-- there. Asked after the insert: one that waited for the archiver would not have seen it before.
+create function outbox.thaw_head(topic text, key text) returns outbox.archived_head
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    at_ outbox.archived_head;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        -- A snapshot may be older than the archiving, but the primary key is not: it says 40001 then.
+        insert into outbox.archived_head (topic, key, version) values ($1, $2, 0) on conflict do nothing;
+    end if;
+    delete from outbox.archived_head a where a.topic = $1 and a.key = $2 returning a.* into at_;
+    return case when at_.version > 0 then at_ end;
+end $$;
+
 -- Publishes one event and returns its version: 1, 2, 3 ... per (topic, key).
 -- Errors: 42501 for a role that was not granted as a module, or not for this topic; 23514 for a bad topic, key, kind, size or
 -- headers (an object of texts).
@@ -26,6 +41,7 @@ declare
     id_ uuid;
     bucket_ smallint := outbox.bucket($2);
     head_ outbox.head;
+    archived outbox.archived_head;
 begin
     id_ := outbox.uuid_v7(clock_timestamp());
     -- 1. The head. In the update branch the position is drawn under the row lock; a first insert that loses the race for a
@@ -35,6 +51,16 @@ begin
     on conflict on constraint head_pkey do update
     set version = h.version + 1, last_id = excluded.last_id, previous = h.position, position = nextval('outbox.position')
     returning h.* into head_;
+    if head_.version = 1 then
+        archived := outbox.thaw_head($1, $2);
+        if archived.version is not null then
+            -- It goes on where it ended. Drawn again: the first may have been drawn before the archived one.
+            update outbox.head h
+            set version = archived.version + 1, previous = archived.position, position = nextval('outbox.position')
+            where h.topic = $1 and h.key = $2
+            returning h.* into head_;
+        end if;
+    end if;
     -- 2. The event, with a time drawn under the lock.
     at_ := clock_timestamp();
     insert into outbox.event (position, created_at, id, bucket, topic, key, version, kind, origin, payload, headers, previous)
@@ -101,9 +127,15 @@ create function outbox.lock(topic text, key text) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     version_ bigint;
+    archived outbox.archived_head;
 begin
     perform outbox.check_topic($1);
     insert into outbox.head (topic, key, version) values ($1, $2, 0) on conflict on constraint head_pkey do nothing;
+    if found then
+        archived := outbox.thaw_head($1, $2);
+        update outbox.head h set version = archived.version, last_id = archived.last_id, position = archived.position
+        where h.topic = $1 and h.key = $2 and archived.version is not null;
+    end if;
     select h.version into version_ from outbox.head h where h.topic = $1 and h.key = $2 for update;
     return version_;
 end $$;
@@ -112,17 +144,34 @@ end $$;
 -- beyond: then this home wrote that version itself.
 create function outbox.follow(topic text, key text, version bigint, id uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    fresh boolean;
+    archived outbox.archived_head;
 begin
     perform outbox.check_topic($1);
+    -- A row that was inserted, and not updated, has no xmax.
     insert into outbox.head as h (topic, key, version, last_id) values ($1, $2, $3, $4)
     on conflict on constraint head_pkey do update set version = excluded.version, last_id = excluded.last_id
-    where h.version < excluded.version;
-    return found or exists (select from outbox.head h
-                            where h.topic = $1 and h.key = $2 and h.version = $3 and h.last_id = $4);
+    where h.version < excluded.version
+    returning h.xmax = 0 into fresh;
+    if fresh then
+        archived := outbox.thaw_head($1, $2);
+        update outbox.head h
+        set version = greatest(archived.version, $3), position = archived.position,
+            last_id = case when archived.version < $3 then $4 else archived.last_id end
+        where h.topic = $1 and h.key = $2 and archived.version is not null;
+        if coalesce(archived.version, 0) < $3 then
+            return true;
+        end if;
+    elsif fresh is not null then
+        return true;
+    end if;
+    return exists (select from outbox.head h where h.topic = $1 and h.key = $2 and h.version = $3 and h.last_id = $4);
 end $$;
 
 -- The head's version, without a lock; 0 for a key without events.
 create function outbox.head_version(topic text, key text) returns bigint
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select coalesce((select h.version from outbox.head h where h.topic = $1 and h.key = $2), 0)
+    select coalesce((select h.version from outbox.head h where h.topic = $1 and h.key = $2),
+                    (select a.version from outbox.archived_head a where a.topic = $1 and a.key = $2), 0)
 $$;

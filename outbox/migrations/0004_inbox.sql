@@ -29,6 +29,42 @@ create table outbox.cursor (
     primary key (handler, topic, key)
 ) with (fillfactor = 80);
 
+-- Cursors of keys whose stream has ended, out of the way of the others.
+create table outbox.archived_cursor (
+    handler text not null,
+    topic text not null,
+    key text not null,
+    version bigint not null,
+    last_id uuid,
+    applied_at timestamptz,
+    primary key (handler, topic, key)
+);
+
+-- Whoever inserts a cursor meets the archived one: it is taken back, the insert does not happen, and the caller finds what it
+-- finds when another was faster. So no gate can forget the archive. The cursor is looked for first, and locked: one that is
+-- there can't be archived before the insert meets it, and one that is not is in the archive by the second look.
+create function outbox.thaw_cursor() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform from outbox.cursor c
+    where c.handler = new.handler and c.topic = new.topic and c.key = new.key for key share;
+    if found then
+        return new;
+    end if;
+    with taken as (
+        delete from outbox.archived_cursor a
+        where a.handler = new.handler and a.topic = new.topic and a.key = new.key returning a.*
+    )
+    insert into outbox.cursor (handler, topic, key, version, last_id, applied_at)
+    select t.handler, t.topic, t.key, t.version, t.last_id, t.applied_at from taken t on conflict do nothing;
+    if found then
+        return null;
+    end if;
+    return new;
+end $$;
+
+create trigger thaw_cursor before insert on outbox.cursor for each row execute function outbox.thaw_cursor();
+
 -- Events that came before their turn (`early`), or whose handler refused them (`refused`) or could not run (`failed`).
 create table outbox.parked (
     handler text not null,
@@ -183,6 +219,12 @@ begin
     on conflict on constraint cursor_pkey do update
     set version = excluded.version, last_id = excluded.last_id, applied_at = excluded.applied_at, awaiting_snapshot = false
     where c.version < excluded.version;
+    if found then
+        return true;
+    end if;
+    -- Not there or beyond it, or just taken out of the archive.
+    update outbox.cursor c set version = $4, last_id = $5, applied_at = clock_timestamp(), awaiting_snapshot = false
+    where c.handler = $1 and c.topic = $2 and c.key = $3 and c.version < $4;
     return found;
 end $$;
 

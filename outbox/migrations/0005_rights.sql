@@ -38,7 +38,8 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
     execute format('grant usage on schema outbox to %I', $1);
     execute format('grant select, insert on outbox.sent to %I', $1);
-    execute format('grant select on outbox.event, outbox.head, outbox.cursor, outbox.parked, outbox.dead_letter, outbox.overflow,
+    execute format('grant select on outbox.event, outbox.head, outbox.archived_head, outbox.cursor, outbox.archived_cursor,
+        outbox.parked, outbox.dead_letter, outbox.overflow,
         outbox.unreadable, outbox.conflict, outbox.handler, outbox.lease, outbox.relay to %I', $1);
     execute format('grant select, update, delete on outbox.pending to %I', $1);
     execute format('grant select on sequence outbox.position to %I', $1);

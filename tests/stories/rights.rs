@@ -31,8 +31,8 @@ fn allowed(side: Side, role: &str, schema: &str, table: &str) -> &'static [&'sta
         (
             "outbox",
             "outbox",
-            "event" | "head" | "cursor" | "parked" | "dead_letter" | "overflow" | "unreadable" | "conflict"
-            | "handler" | "lease" | "relay",
+            "event" | "head" | "archived_head" | "cursor" | "archived_cursor" | "parked" | "dead_letter"
+            | "overflow" | "unreadable" | "conflict" | "handler" | "lease" | "relay",
         ) => &["select"],
         // A controller sets the policy and the owners; history can't be rewritten, and nothing deleted.
         ("strangler", "strangler", "migration") => &["select", "update"],

@@ -1,0 +1,84 @@
+-- The archive: heads and cursors of keys whose stream has ended.
+
+-- Archives those of the keys that are at rest here: the last event is older than `quiet` and delivered, every cursor has reached
+-- the head, nothing waits. Others, and those that somebody works on, are passed over: it waits for nobody. At most 1,000 keys.
+-- Returns how many. What happens to an archived key later is in its events' hands: it comes back by itself.
+create function outbox.archive_keys(topic text, keys text[], quiet interval, actor text, reason text) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    now_ timestamptz := clock_timestamp();
+    cursors_ outbox.cursor[];
+    heads_ outbox.head[];
+    rest text[];
+begin
+    if cardinality($2) > 1000 then
+        raise program_limit_exceeded using message = format('%s keys; at most 1000 are archived at once', cardinality($2));
+    end if;
+    -- Cursors before heads, by key, as everywhere.
+    cursors_ := array(select c from outbox.cursor c where c.topic = $1 and c.key = any ($2)
+                      order by c.key, c.handler for update skip locked);
+    heads_ := array(select h from outbox.head h where h.topic = $1 and h.key = any ($2) order by h.key for update skip locked);
+    select coalesce(array_agg(asked.key), '{}') into rest
+    from (select distinct k as key from unnest($2) k) asked
+    left join unnest(heads_) h on h.key = asked.key
+    cross join lateral (
+        select count(*) as n,
+               bool_and(c.version >= 1 and c.waiting = 0 and not c.awaiting_snapshot
+                        and c.version = coalesce(h.version, c.version)
+                        and coalesce(c.applied_at, '-infinity') <= now_ - $3) as quiet
+        from unnest(cursors_) c where c.key = asked.key
+    ) mine
+    where (h.key is not null or mine.n > 0 and not exists (select from outbox.head b where b.topic = $1 and b.key = asked.key))
+      and mine.n = (select count(*) from outbox.cursor c where c.topic = $1 and c.key = asked.key)
+      and mine.quiet is not false
+      and h.version is distinct from 0
+      and not exists (select from outbox.pending p where p.bucket = outbox.bucket(asked.key) and p.position = h.position)
+      and not exists (select from outbox.event e where e.position = h.position and e.created_at > now_ - $3)
+      and not exists (select from outbox.overflow o where o.topic = $1 and o.key = asked.key);
+    with moved as (
+        delete from outbox.cursor c using unnest(cursors_) m
+        where c.handler = m.handler and c.topic = m.topic and c.key = m.key and m.key = any (rest) returning c.*
+    )
+    insert into outbox.archived_cursor (handler, topic, key, version, last_id, applied_at)
+    select m.handler, m.topic, m.key, m.version, m.last_id, m.applied_at from moved m;
+    with moved as (
+        delete from outbox.head h using unnest(heads_) m
+        where h.topic = m.topic and h.key = m.key and m.key = any (rest) returning h.*
+    )
+    insert into outbox.archived_head (topic, key, version, last_id, position)
+    select m.topic, m.key, m.version, m.last_id, m.position from moved m;
+    if cardinality(rest) > 0 then
+        perform outbox.note_audit($4, 'archive', jsonb_build_object('topic', $1, 'keys', cardinality(rest)), $5);
+    end if;
+    return cardinality(rest);
+end $$;
+
+-- Archives keys whose last event, published here, is of one of the kinds. Looks at the next `events_max` (1 to 1,000) events of the
+-- log after position `after` that are older than `quiet`, and returns the last position it looked at, null when there is none:
+-- go on from there.
+create function outbox.archive_ended(topic text, kinds text[], quiet interval, after bigint, events_max integer,
+                                     actor text, reason text, out looked bigint, out archived integer)
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    ended text[];
+begin
+    with page as (
+        select e.position, e.created_at, e.topic, e.key, e.version, e.kind from outbox.event e
+        where e.position > $4 order by e.position limit least($5, 1000)
+    ), old as (
+        -- Up to the first that is too young.
+        select p.* from page p
+        where p.position < (select coalesce(min(y.position), 9223372036854775807) from page y
+                            where y.created_at > clock_timestamp() - $3)
+    )
+    select max(o.position), coalesce(array_agg(distinct o.key) filter (where o.topic = $1 and o.kind = any ($2) and exists (
+               select from outbox.head h where h.topic = o.topic and h.key = o.key and h.version = o.version)), '{}')
+    into looked, ended from old o;
+    archived := outbox.archive_keys($1, ended, $3, $6, $7);
+end $$;
+
+revoke execute on function outbox.archive_keys(text, text[], interval, text, text),
+    outbox.archive_ended(text, text[], interval, bigint, integer, text, text) from public;
+insert into outbox.operator_function (signature) values
+    ('outbox.archive_keys(text, text[], interval, text, text)'),
+    ('outbox.archive_ended(text, text[], interval, bigint, integer, text, text)');
