@@ -73,11 +73,13 @@ create table outbox.pending (
     attempts integer not null default 0,   -- how often a broker refused it; an outage does not count
     error text,               -- the last refusal
     retry_at timestamptz,     -- refused: not before; null while it never was
+    quarantined_at timestamptz,            -- refused too often: waits for an operator
     primary key (bucket, position)
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
--- Two lanes, so that any number of refused rows does not stand in the way of the others.
-create index pending_fresh on outbox.pending (bucket, position) where retry_at is null;
-create index pending_retry on outbox.pending (bucket, retry_at) where retry_at is not null;
+-- Refused rows have lanes of their own, so that any number of them does not stand in the way of the others. Neither costs a
+-- publish anything.
+create index pending_retry on outbox.pending (bucket, retry_at) where retry_at is not null and quarantined_at is null;
+create index pending_quarantined on outbox.pending (bucket, position) where quarantined_at is not null;
 
 -- The written hash that spreads keys over 64 buckets: the low six bits of the first byte of SHA-256.
 create function outbox.bucket(key text) returns smallint

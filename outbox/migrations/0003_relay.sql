@@ -1,6 +1,7 @@
 -- What relays share: who is alive, and who sends which bucket. The lease is for economy; it is not what keeps order.
 create table outbox.relay (
-    id uuid primary key,
+    id uuid primary key,            -- of one run of a process
+    name text not null unique check (octet_length(name) between 1 and 200),
     seen_at timestamptz not null
 );
 
@@ -12,28 +13,31 @@ create table outbox.lease (
 insert into outbox.lease (bucket) select generate_series(0, 63);
 
 -- Renews what this relay holds, gives back what is over its fair share, takes what is free or expired up to that share,
--- and returns the buckets it holds now. All times are the database's.
-create function outbox.lease(relay uuid, ttl interval) returns setof smallint
+-- and returns the buckets it holds now. All times are the database's. While another relay of the same name is alive: none.
+create function outbox.lease(relay uuid, name text, ttl interval) returns setof smallint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     share integer;
 begin
     -- One at a time: the statements below count on each other's results.
     perform pg_advisory_xact_lock(hashtext('outbox.lease'));
-    insert into outbox.relay as r (id, seen_at) values ($1, clock_timestamp())
-    on conflict (id) do update set seen_at = excluded.seen_at;
-    delete from outbox.relay r where r.seen_at < clock_timestamp() - $2;
+    delete from outbox.relay r where r.seen_at < clock_timestamp() - $3;
+    insert into outbox.relay as r (id, name, seen_at) values ($1, $2, clock_timestamp())
+    on conflict on constraint relay_name_key do update set seen_at = excluded.seen_at where r.id = excluded.id;
+    if not found then
+        return;
+    end if;
     select ceil(64.0 / count(*)) into share from outbox.relay;
     update outbox.lease l
     set relay = case when kept.n <= share then $1 end,
-        expires_at = case when kept.n <= share then clock_timestamp() + $2 else '-infinity' end
+        expires_at = case when kept.n <= share then clock_timestamp() + $3 else '-infinity' end
     from (
         select mine.bucket, row_number() over (order by mine.bucket) as n
         from outbox.lease mine where mine.relay = $1 and mine.expires_at > clock_timestamp()
     ) kept
     where l.bucket = kept.bucket;
     update outbox.lease l
-    set relay = $1, expires_at = clock_timestamp() + $2
+    set relay = $1, expires_at = clock_timestamp() + $3
     from (
         select free.bucket from outbox.lease free
         where free.expires_at <= clock_timestamp()

@@ -42,8 +42,9 @@ begin
         outbox.parked, outbox.dead_letter, outbox.overflow,
         outbox.unreadable, outbox.conflict, outbox.handler, outbox.lease, outbox.relay to %I', $1);
     execute format('grant select, update, delete on outbox.pending to %I', $1);
+    execute format('grant select on outbox.origin to %I', $1);
     execute format('grant select on sequence outbox.position to %I', $1);
-    execute format('grant execute on function outbox.lease(uuid, interval), outbox.release(uuid),
+    execute format('grant execute on function outbox.lease(uuid, text, interval), outbox.release(uuid),
         outbox.make_partitions(integer) to %I', $1);
 end $$;
 

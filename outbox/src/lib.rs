@@ -31,6 +31,7 @@ pub mod testing;
 mod topic;
 #[allow(dead_code, reason = "relay and inbox call it next")]
 mod trace;
+mod wake;
 
 pub use codec::{Codec, Json, Protobuf};
 pub use error::{BoxError, Error};
@@ -44,10 +45,11 @@ pub use publish::{
     BATCH_BYTES_MAX, BATCH_MAX, Encoded, Outgoing, follow, head_version, lock, publish, publish_all,
 };
 pub use refill::{DatabaseRefill, MemoryRefill, Refill};
-pub use relay::{Relay, RelayOptions};
+pub use relay::{Relay, RelayOptions, RelayStatus};
 pub use replica::{Replica, StateTransfer};
 pub use schema::{MIGRATOR, grant_module, grant_operator, grant_refill, grant_relay, grant_replica, migrate};
 pub use sink::{Record, Refusal, Sink};
 pub use source::{Message, Place, Source};
 pub use topic::Topic;
 pub use trace::Tracer;
+pub use wake::Wake;

@@ -1,71 +1,86 @@
 //! The relay: sends what was committed, per key in order.
 //!
 //! Order rests on three rules. Only a delivery report removes a row from the queue; at most one record of a key is in
-//! flight; and a row is sent only when the key's row before it is gone, checked in the statement that claims it. So a relay
-//! that was paused or cut off can repeat a record, but never overtake one.
+//! flight; and a row is sent only when the key's row before it is known to be gone: the statement that read the row found it
+//! so, or this relay's own deletion of it has committed. So a relay that was paused or cut off can repeat a record, but never
+//! overtake one.
 
+mod engine;
 mod flight;
+mod gone;
+mod jobs;
+mod landing;
+mod lanes;
 mod options;
+mod reader;
+mod status;
+mod window;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::sync::Arc;
 
+use futures::stream::FuturesUnordered;
 use sqlx::PgPool;
-use tokio::time::Instant;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::flight::Flight;
-pub use self::options::RelayOptions;
-use crate::{
-    Error, Sink,
-    store::{self, Room},
+use self::{
+    engine::{Busy, Dues, Engine},
+    flight::Flight,
+    jobs::Tenant,
+    reader::Reader,
+    window::Window,
 };
+pub use self::{options::RelayOptions, status::RelayStatus};
+use crate::{Error, Sink, Wake, store::Refusals};
 
 /// Sends the events of one database to a [`Sink`]. Any number may run; they share the work by leases.
 pub struct Relay<S> {
     pool: PgPool,
     sink: Arc<S>,
     options: RelayOptions,
-    id: Uuid,
-    buckets: Vec<i16>,
-    floors: HashMap<i16, i64>,
-    lease_due: Instant,
-    lease_ends: Instant,
-    floors_due: Instant,
-    partitions_due: Instant,
-    claim_due: Instant,
-    refused_due: Instant,
-    idle: Duration,
+    name: Option<String>,
+    wake: Wake,
+    status: watch::Sender<RelayStatus>,
 }
 
 impl<S: Sink> Relay<S> {
-    /// A relay over a pool whose role was granted `outbox.grant_relay`.
+    /// A relay over a pool whose role was granted `outbox.grant_relay`. It opens up to `connections_max` connections of its own,
+    /// as that pool would, with planner settings for look-ups by index; so a connection pooler must keep a session's settings.
     pub fn new(pool: PgPool, sink: S) -> Self {
-        let now = Instant::now();
-        let options = RelayOptions::default();
         Self {
             pool,
             sink: Arc::new(sink),
-            idle: options.poll_min,
-            options,
-            id: Uuid::now_v7(),
-            buckets: Vec::new(),
-            floors: HashMap::new(),
-            lease_due: now,
-            lease_ends: now,
-            floors_due: now,
-            partitions_due: now,
-            claim_due: now,
-            refused_due: now,
+            options: RelayOptions::default(),
+            name: None,
+            wake: Wake::default(),
+            status: watch::Sender::default(),
         }
     }
 
     /// Replaces the bounds.
     #[must_use]
     pub fn with(mut self, options: RelayOptions) -> Self {
-        self.idle = options.poll_min;
         self.options = options;
         self
+    }
+
+    /// Names it, with 1 to 200 bytes. Of two relays with one name one sends; the other waits until that is gone or has not
+    /// renewed its leases for `lease_ttl`. Without a name each is on its own, and they share.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Wakes this relay after a commit in the same process.
+    pub fn wake(&self) -> Wake {
+        self.wake.clone()
+    }
+
+    /// How it is doing, from now on; also after its end.
+    pub fn status(&self) -> watch::Receiver<RelayStatus> {
+        self.status.subscribe()
     }
 
     /// Sends until `shutdown`, then waits for what is in flight (at most `drain_timeout`) and gives its leases back. A
@@ -73,137 +88,30 @@ impl<S: Sink> Relay<S> {
     ///
     /// # Errors
     /// [`Error::Denied`] when the role lacks its rights: waiting would not help.
-    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
-        tracing::info!(relay = %self.id, "the relay starts");
-        let mut flight = Flight::new(self.sink.clone(), &self.options);
-        while !shutdown.is_cancelled() {
-            match self.turn(&mut flight).await {
-                Ok(()) => {}
-                Err(error @ Error::Denied(_)) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the relay waits for its database"
-                    );
-                    tokio::select! {
-                        () = shutdown.cancelled() => {}
-                        () = tokio::time::sleep(self.options.outage_delay_max) => {}
-                    }
-                    continue;
-                }
-            }
-            let due = self.next_due(&flight);
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = flight.landed() => {}
-                () = tokio::time::sleep_until(due) => {}
-            }
-        }
-        self.stop(flight).await
-    }
-
-    /// One round: keep the leases, forget what was delivered, claim and send.
-    async fn turn(&mut self, flight: &mut Flight<S>) -> Result<(), Error> {
-        flight.settle(&self.pool).await?;
-        let now = Instant::now();
-        if now >= self.partitions_due {
-            self.make_partitions().await;
-        }
-        if now >= self.lease_due {
-            self.renew(flight).await?;
-        }
-        if now >= self.lease_ends {
-            return Ok(());
-        }
-        if now >= self.floors_due {
-            let slack = self.options.floor_slack;
-            let floors = store::floors(&self.pool, &self.buckets).await?;
-            self.floors = floors.into_iter().map(|(bucket, floor)| (bucket, floor - slack)).collect();
-            self.floors_due = now + self.options.floor_every;
-        }
-        if now >= self.claim_due && flight.may_send() {
-            self.claim(flight).await?;
-        }
-        Ok(())
-    }
-
-    async fn claim(&mut self, flight: &mut Flight<S>) -> Result<(), Error> {
-        let (buckets, floors): (Vec<i16>, Vec<i64>) =
-            self.buckets.iter().map(|b| (*b, self.floors.get(b).copied().unwrap_or(0))).unzip();
-        let in_flight = flight.positions();
-        let (rows, bytes) = flight.room();
-        let room = Room { in_flight: &in_flight, per_bucket: self.options.per_bucket_max, rows, bytes };
-        let mut claimed = store::claim(&self.pool, (&buckets, &floors), room).await?;
-        // A poll that found nothing waits longer before the next one, up to `poll_max`.
-        self.idle = if claimed.is_empty() {
-            (self.idle * 2).min(self.options.poll_max)
-        } else {
-            self.options.poll_min
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let id = Uuid::now_v7();
+        tracing::info!(relay = %id, name = self.name, "the relay starts");
+        let options = self.options;
+        let engine = Engine {
+            pool: jobs::own_pool(&self.pool, options.connections_max),
+            flight: Flight::new(self.sink.clone(), &options),
+            sink: self.sink,
+            tenant: Tenant { id, name: self.name.unwrap_or_else(|| id.to_string()), ttl: options.lease_ttl },
+            wake: self.wake,
+            status: self.status,
+            window: Window::new(options.window_max, options.pipelined),
+            reader: Reader::new(&options),
+            jobs: FuturesUnordered::new(),
+            busy: Busy::default(),
+            delivered: Vec::new(),
+            refusals: Refusals::default(),
+            retrying: None,
+            due: Dues::now(),
+            outage: options.outage_delay_min,
+            stopping: false,
+            options,
         };
-        self.claim_due = Instant::now() + self.idle;
-        if Instant::now() >= self.refused_due && !flight.is_retrying() {
-            let refused = store::claim_refused(&self.pool, &buckets, &in_flight).await?;
-            let pause = if refused.is_some() { Duration::ZERO } else { self.options.refused_every };
-            self.refused_due = Instant::now() + pause;
-            claimed.extend(refused);
-        }
-        for row in claimed {
-            flight.send(row);
-        }
-        Ok(())
-    }
-
-    /// Renews the leases. A relay that can't reach the broker leaves its buckets to one that can.
-    async fn renew(&mut self, flight: &mut Flight<S>) -> Result<(), Error> {
-        let asked = Instant::now();
-        if flight.is_cut_off() {
-            self.lease_due = asked + self.options.outage_delay_max;
-            self.lease_ends = asked;
-            store::release(&self.pool, self.id).await?;
-            if let Err(error) = self.sink.check().await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cut off from the broker; the buckets are free"
-                );
-                return Ok(());
-            }
-            flight.reconnected();
-        }
-        let asked = Instant::now();
-        self.buckets = store::lease(&self.pool, self.id, self.options.lease_ttl).await?;
-        // Counted from before the question, so that it ends here no later than in the database.
-        self.lease_ends = asked + self.options.lease_ttl;
-        self.lease_due = asked + self.options.lease_ttl / 3;
-        self.floors.retain(|bucket, _| self.buckets.contains(bucket));
-        Ok(())
-    }
-
-    /// Keeps the log's partitions ahead. A failure is not the relay's end: there are days of them left.
-    async fn make_partitions(&mut self) {
-        match store::make_partitions(&self.pool, self.options.partition_days).await {
-            Ok(made) => {
-                tracing::debug!(made, "partitions ahead");
-                self.partitions_due = Instant::now() + self.options.partition_every;
-            }
-            Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "partitions could not be made; trying again"
-                );
-                self.partitions_due = Instant::now() + self.options.partition_retry;
-            }
-        }
-    }
-
-    fn next_due(&self, flight: &Flight<S>) -> Instant {
-        let claim = if flight.may_send() { self.claim_due } else { flight.resume_at(self.lease_due) };
-        claim.min(self.lease_due)
-    }
-
-    async fn stop(self, mut flight: Flight<S>) -> Result<(), Error> {
-        flight.drain(&self.pool, self.options.drain_timeout).await;
-        store::release(&self.pool, self.id).await?;
-        tracing::info!(relay = %self.id, "the relay stopped");
-        Ok(())
+        // Boxed: the engine is large, and callers hold this future on their stack.
+        Box::pin(engine.run(shutdown)).await
     }
 }

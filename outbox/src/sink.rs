@@ -34,6 +34,25 @@ pub trait Sink: Send + Sync + 'static {
     /// Sends one record and returns when its delivery was reported by the broker, within a bound of the sink's own.
     async fn send(&self, record: Record) -> Result<(), Refusal>;
 
+    /// Sends a record that was refused before, so that it shares its fate with no other: a broker refuses a whole batch for
+    /// one record in it. A sink without batches need not tell the difference.
+    async fn send_alone(&self, record: Record) -> Result<(), Refusal> {
+        self.send(record).await
+    }
+
+    /// What a record shares its availability with, such as a partition with its leader. While one lane is down, others go on.
+    fn lane(&self, _topic: &str, _key: &str) -> u64 {
+        0
+    }
+
+    /// Which of these logical topics can't be written to, each with the reason.
+    ///
+    /// # Errors
+    /// [`Error::Broker`] when the broker can't be asked.
+    async fn missing(&self, _topics: &[String]) -> Result<Vec<(String, String)>, Error> {
+        Ok(Vec::new())
+    }
+
     /// Checks that the broker can be reached, within a bound.
     ///
     /// # Errors

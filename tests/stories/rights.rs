@@ -27,6 +27,7 @@ fn allowed(side: Side, role: &str, schema: &str, table: &str) -> &'static [&'sta
         ("payments", "payments", "ledger_entry") => &["select", "insert"],
         // A relay reads the log and takes rows from the queue; it can't write an event.
         ("outbox", "outbox", "pending") => &["select", "update", "delete"],
+        ("outbox", "outbox", "origin") => &["select"],
         ("outbox", "outbox", "sent") => &["select", "insert"],
         (
             "outbox",

@@ -1,76 +1,79 @@
 //! What is on its way to the broker.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use sqlx::PgPool;
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::RelayOptions;
-use crate::{Error, Refusal, Sink, envelope, store, store::Claimed};
+use super::{RelayOptions, lanes::Lanes};
+use crate::{Refusal, Sink, envelope, store::Logged};
 
-/// A row that was handed to the sink.
-struct Sent {
-    bucket: i16,
-    position: i64,
-    attempts: i32,
+/// A row that was handed to the sink, or would have been.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) bucket: i16,
+    pub(super) position: i64,
+    pub(super) created_at: OffsetDateTime,
+    /// Refusals before this one.
+    pub(super) attempts: i32,
+    /// It came from the lane of the refused.
+    pub(super) refused_before: bool,
+    pub(super) topic: String,
+    lane: u64,
     bytes: usize,
 }
 
-type Landing = (Sent, Result<(), Refusal>);
+pub(super) type Landing = (Sent, Result<(), Refusal>);
 
-/// The records in flight, and those that landed but are not noted in the database yet. A position stays known here until
-/// the database has forgotten it, so that it is not sent twice in a row.
+/// A row to send.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Departure {
+    pub(super) bucket: i16,
+    pub(super) position: i64,
+    pub(super) created_at: OffsetDateTime,
+    pub(super) attempts: i32,
+    pub(super) refused_before: bool,
+}
+
+/// The records in flight.
 pub(super) struct Flight<S> {
     sink: Arc<S>,
-    options: RelayOptions,
+    pub(super) lanes: Lanes,
     sends: FuturesUnordered<BoxFuture<'static, Landing>>,
-    landed: Vec<Landing>,
-    known: HashSet<i64>,
-    bytes: usize,
-    retries: usize,
-    resume: Instant,
-    outage: Duration,
+    rows_max: usize,
+    bytes_max: usize,
     down_since: Option<Instant>,
+    cut_off_after: std::time::Duration,
 }
 
 impl<S: Sink> Flight<S> {
     pub(super) fn new(sink: Arc<S>, options: &RelayOptions) -> Self {
+        let delay = (options.outage_delay_min, options.outage_delay_max);
         Self {
             sink,
-            options: options.clone(),
+            lanes: Lanes::new(options.stall_after, delay),
             sends: FuturesUnordered::new(),
-            landed: Vec::new(),
-            known: HashSet::new(),
-            bytes: 0,
-            retries: 0,
-            resume: Instant::now(),
-            outage: options.outage_delay_min,
+            rows_max: options.in_flight_max,
+            bytes_max: options.in_flight_bytes_max,
             down_since: None,
+            cut_off_after: options.lease_ttl,
         }
     }
 
-    /// Whether there is room, and the broker was not found down a moment ago.
-    pub(super) fn may_send(&self) -> bool {
-        self.known.len() < self.options.in_flight_max
-            && self.bytes < self.options.in_flight_bytes_max
-            && Instant::now() >= self.resume
+    pub(super) fn len(&self) -> usize {
+        self.sends.len()
     }
 
-    /// When to try again after an outage; `otherwise` when only a landing makes room.
-    pub(super) fn resume_at(&self, otherwise: Instant) -> Instant {
-        if Instant::now() < self.resume { self.resume } else { otherwise }
+    /// Rows and bytes that still fit, with `on_the_way` rows being fetched.
+    pub(super) fn room(&self, on_the_way: usize) -> (usize, usize) {
+        let (rows, bytes) = self.lanes.load();
+        (self.rows_max.saturating_sub(rows + on_the_way), self.bytes_max.saturating_sub(bytes))
     }
 
     /// Whether nothing was delivered, and outages were met, for as long as a lease holds.
     pub(super) fn is_cut_off(&self) -> bool {
-        self.down_since.is_some_and(|since| since.elapsed() >= self.options.lease_ttl)
-    }
-
-    /// Whether a record that was refused before is on its way again. They go one by one: a broker refuses a whole batch for
-    /// one record in it, and two that are retried together would refuse each other for ever.
-    pub(super) fn is_retrying(&self) -> bool {
-        self.retries > 0
+        self.down_since.is_some_and(|since| since.elapsed() >= self.cut_off_after)
     }
 
     /// The broker answers again.
@@ -78,121 +81,50 @@ impl<S: Sink> Flight<S> {
         self.down_since = None;
     }
 
-    /// Rows and bytes that still fit.
-    pub(super) fn room(&self) -> (i64, i64) {
-        let rows = self.options.in_flight_max.saturating_sub(self.known.len());
-        let bytes = self.options.in_flight_bytes_max.saturating_sub(self.bytes);
-        (i64::try_from(rows).unwrap_or(i64::MAX), i64::try_from(bytes).unwrap_or(i64::MAX))
-    }
-
-    pub(super) fn positions(&self) -> Vec<i64> {
-        self.known.iter().copied().collect()
-    }
-
-    /// Hands a row to the sink. One whose event is missing lands at once, refused: it gates its key.
-    pub(super) fn send(&mut self, row: Claimed) {
-        let Claimed { bucket, position, attempts, event } = row;
-        self.known.insert(position);
-        self.retries += usize::from(attempts > 0);
-        let Some(event) = event else {
-            let lost = Refusal::Record("its event is missing from outbox.event, or unreadable".into());
-            self.landed.push((Sent { bucket, position, attempts, bytes: 0 }, Err(lost)));
-            return;
-        };
-        let bytes = event.payload.len();
-        self.bytes += bytes;
+    /// Hands a row to the sink. Returns its lane when that takes nothing now.
+    pub(super) fn send(&mut self, row: Departure, event: Logged) -> Result<(), u64> {
+        let lane = self.sink.lane(&event.topic, &event.key);
+        if !self.lanes.is_open(lane) {
+            return Err(lane);
+        }
+        let Departure { bucket, position, created_at, attempts, refused_before } = row;
+        let (topic, bytes) = (event.topic.clone(), event.payload.len());
+        let sent = Sent { bucket, position, created_at, attempts, refused_before, topic, lane, bytes };
+        self.lanes.took_off(lane, bytes);
         let (sink, record) = (self.sink.clone(), envelope::record(event));
-        let sent = Sent { bucket, position, attempts, bytes };
-        self.sends.push(async move { (sent, sink.send(record).await) }.boxed());
-    }
-
-    /// Waits until something has landed; for ever when nothing is in flight. Cancel safe.
-    pub(super) async fn landed(&mut self) {
-        if !self.landed.is_empty() {
-            return;
-        }
-        match self.sends.next().await {
-            Some(landing) => self.landed.push(landing),
-            None => std::future::pending().await,
-        }
-        while let Some(Some(landing)) = self.sends.next().now_or_never() {
-            self.landed.push(landing);
-        }
-    }
-
-    /// Notes in the database what landed: delivered rows are removed, refused ones wait. What can't be noted stays landed
-    /// and is noted the next time.
-    pub(super) async fn settle(&mut self, pool: &PgPool) -> Result<(), Error> {
-        let (buckets, positions): (Vec<i16>, Vec<i64>) = self
-            .landed
-            .iter()
-            .filter(|(_, result)| result.is_ok())
-            .map(|(sent, _)| (sent.bucket, sent.position))
-            .unzip();
-        if !positions.is_empty() {
-            store::remove(pool, &buckets, &positions).await?;
-            self.outage = self.options.outage_delay_min;
-            self.down_since = None;
-            self.forget(|result| result.is_ok());
-        }
-        let refusals = self.refusals();
-        if !refusals.positions.is_empty() {
-            store::refuse(pool, &refusals).await?;
-            self.forget(|result| matches!(result, Err(Refusal::Record(_))));
-        }
-        if let Some((_, Err(outage))) = self.landed.first() {
-            tracing::warn!(error = %outage, in_flight = self.known.len(), "the broker is down; the relay waits");
-            self.down_since.get_or_insert_with(Instant::now);
-            self.resume = Instant::now() + self.outage;
-            self.outage = (self.outage * 2).min(self.options.outage_delay_max);
-            self.forget(Result::is_err);
-        }
+        self.sends.push(
+            async move {
+                let result =
+                    if refused_before { sink.send_alone(record).await } else { sink.send(record).await };
+                (sent, result)
+            }
+            .boxed(),
+        );
         Ok(())
     }
 
-    /// What landed refused, as the database takes it.
-    fn refusals(&self) -> store::Refusals {
-        let mut refusals = store::Refusals::default();
-        for (sent, result) in &self.landed {
-            let Err(error @ Refusal::Record(_)) = result else { continue };
-            let doublings = u32::try_from(sent.attempts.clamp(0, 16)).unwrap_or(0);
-            let delay = self.options.refusal_delay_min * 2u32.pow(doublings);
-            let (position, attempts) = (sent.position, sent.attempts + 1);
-            tracing::error!(position, attempts, %error, "a record was refused; its key waits");
-            refusals.buckets.push(sent.bucket);
-            refusals.positions.push(position);
-            refusals.errors.push(error.to_string().replace('\0', "\u{fffd}"));
-            refusals.delays.push(delay.min(self.options.refusal_delay_max).as_secs_f64());
+    /// Waits until something has landed; for ever when nothing is in flight. Cancel safe: what was returned is all that left.
+    pub(super) async fn landed(&mut self) -> Vec<Landing> {
+        let Some(first) = self.sends.next().await else { return std::future::pending().await };
+        let mut landings = vec![first];
+        while let Some(Some(landing)) = self.sends.next().now_or_never() {
+            landings.push(landing);
         }
-        refusals
+        landings
     }
 
-    fn forget(&mut self, which: impl Fn(&Result<(), Refusal>) -> bool) {
-        for (sent, _) in self.landed.extract_if(.., |(_, result)| which(result)) {
-            self.known.remove(&sent.position);
-            self.bytes -= sent.bytes;
-            self.retries -= usize::from(sent.attempts > 0);
+    /// Notes what a report says of the broker. Returns the positions that may go on, and whether others must be read again.
+    pub(super) fn note(&mut self, (sent, result): &Landing) -> super::lanes::Released {
+        let answered = !matches!(result, Err(Refusal::Outage(_)));
+        if answered {
+            self.down_since = None;
+        } else {
+            self.down_since.get_or_insert_with(Instant::now);
         }
+        self.lanes.landed(sent.lane, sent.bytes, answered)
     }
 
-    /// Waits for what is in flight, at most `timeout`, and notes what landed.
-    pub(super) async fn drain(&mut self, pool: &PgPool, timeout: Duration) {
-        let until = Instant::now() + timeout;
-        while !self.sends.is_empty() {
-            if tokio::time::timeout_at(until, self.landed()).await.is_err() {
-                tracing::warn!(
-                    in_flight = self.sends.len(),
-                    "not all reports came in time; those records are sent again"
-                );
-                break;
-            }
-            if let Err(error) = self.settle(pool).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "deliveries could not be noted");
-                return;
-            }
-        }
-        if let Err(error) = self.settle(pool).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "deliveries could not be noted");
-        }
+    pub(super) fn lane_of(sent: &Sent) -> u64 {
+        sent.lane
     }
 }

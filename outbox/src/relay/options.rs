@@ -5,25 +5,40 @@ use std::time::Duration;
 /// Bounds of a [`super::Relay`], each with its default.
 #[derive(Debug, Clone)]
 pub struct RelayOptions {
-    /// Records in flight at once (512).
+    /// Records in flight at once (1,024).
     pub in_flight_max: usize,
     /// Payload bytes in flight at once (8 MiB).
     pub in_flight_bytes_max: usize,
-    /// Rows taken of one bucket by one claim (16), so that a busy bucket leaves room for the others.
-    pub per_bucket_max: i64,
+    /// Records of one key in flight at once (1). More than one lifts the bound that a broker's round trip sets to a busy key,
+    /// at a price: when one of them is refused, or lost and sent again, those behind it may be in the log before it. Only for
+    /// topics all of whose consumers have a gate that waits for the version before, as [`crate::Inbox`] has.
+    pub pipelined: usize,
+    /// Waiting rows kept in memory (50,000), about 100 bytes each, so that they are not read again.
+    pub window_max: usize,
+    /// Rows read by one statement (8,192).
+    pub page_rows: usize,
+    /// Events fetched by one statement (512).
+    pub fetch_rows: usize,
+    /// Connections to the database (6), of the relay's own. It needs three to overlap its work.
+    pub connections_max: u32,
+    /// How long nothing may be heard of a lane with records in flight until it gets no more (2 s). What it holds then no
+    /// longer counts against the others' room.
+    pub stall_after: Duration,
     /// How often a relay looks for refused rows whose wait is over while there are none (500 ms). They are tried one by one.
     pub refused_every: Duration,
-    /// The shortest wait between two claims (1 ms).
+    /// How often a record may be refused until it is in quarantine (10). Outages don't count.
+    pub attempts_max: i32,
+    /// The shortest wait between two polls (1 ms).
     pub poll_min: Duration,
     /// The longest, reached by doubling while nothing is found (50 ms).
     pub poll_max: Duration,
+    /// How far before the last row a poll starts (20 ms), for transactions that overlap. A row that commits later than that
+    /// is found by passes over what was read: about as long again after its commit as it was open, and ..
+    pub overlap: Duration,
+    /// .. after at most this time (1 s), or twenty times as long as it takes to look through the whole queue.
+    pub late_every: Duration,
     /// How long a lease on buckets holds without renewal (10 s); renewed three times in that span.
     pub lease_ttl: Duration,
-    /// How often the floors of the scan are read anew, from each bucket's beginning (1 s). A row that commits so late that
-    /// it lies under its floor waits at most this long.
-    pub floor_every: Duration,
-    /// Positions kept in view below each floor (1,000), for transactions that overlap.
-    pub floor_slack: i64,
     /// The first wait after an outage of the broker (100 ms), doubled up to `outage_delay_max`.
     pub outage_delay_min: Duration,
     /// The longest wait after an outage, of the broker or the database (2 s).
@@ -34,6 +49,8 @@ pub struct RelayOptions {
     pub refusal_delay_max: Duration,
     /// How long a stopping relay waits for reports of what it sent (5 s). What is not reported is sent again by the next.
     pub drain_timeout: Duration,
+    /// How often the topics are looked after, for [`super::Relay::status`] (5 s).
+    pub status_every: Duration,
     /// Days of log partitions kept ahead (14).
     pub partition_days: i32,
     /// How often that is looked after (1 h).
@@ -45,20 +62,27 @@ pub struct RelayOptions {
 impl Default for RelayOptions {
     fn default() -> Self {
         Self {
-            in_flight_max: 512,
+            in_flight_max: 1_024,
             in_flight_bytes_max: 8 << 20,
-            per_bucket_max: 16,
+            pipelined: 1,
+            window_max: 50_000,
+            page_rows: 8_192,
+            fetch_rows: 512,
+            connections_max: 6,
+            stall_after: Duration::from_secs(2),
             refused_every: Duration::from_millis(500),
+            attempts_max: 10,
             poll_min: Duration::from_millis(1),
             poll_max: Duration::from_millis(50),
+            overlap: Duration::from_millis(20),
+            late_every: Duration::from_secs(1),
             lease_ttl: Duration::from_secs(10),
-            floor_every: Duration::from_secs(1),
-            floor_slack: 1_000,
             outage_delay_min: Duration::from_millis(100),
             outage_delay_max: Duration::from_secs(2),
             refusal_delay_min: Duration::from_secs(1),
             refusal_delay_max: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(5),
+            status_every: Duration::from_secs(5),
             partition_days: 14,
             partition_every: Duration::from_secs(3600),
             partition_retry: Duration::from_secs(60),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{FromRow, PgPool, postgres::PgTransaction, types::Json};
 
-use super::queue::interval;
+use super::lease::interval;
 use crate::{Headers, envelope::Envelope};
 
 /// The gate's answer.

@@ -1,20 +1,107 @@
-//! The queue of what is not delivered, and the leases on it.
+//! The queue of what is not delivered.
 
-use std::time::Duration;
-
-use sqlx::{FromRow, PgPool, postgres::types::PgInterval, types::Json};
+use sqlx::{FromRow, PgPool, Row as _, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::Headers;
 
-/// A row of the queue with its event. The event is `None` when the log has lost it, or someone has made it unreadable.
-#[derive(Debug)]
-pub(crate) struct Claimed {
+/// A row of the queue, without its event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pending {
     pub(crate) bucket: i16,
     pub(crate) position: i64,
-    pub(crate) attempts: i32,
-    pub(crate) event: Option<Logged>,
+    pub(crate) created_at: OffsetDateTime,
+    /// The position of the key's event before.
+    pub(crate) previous: Option<i64>,
+    pub(crate) ahead: Ahead,
+}
+
+/// What the reading statement found of a row's previous one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// It is not pending, or there never was one: this row may be sent.
+    Gone,
+    /// It is pending too.
+    Waiting,
+    /// It was refused, or is in quarantine.
+    Refused,
+}
+
+/// Which part of the queue to read: of each bucket the positions in `(after, until]`, at most `rows` of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Range {
+    pub(crate) buckets: Vec<i16>,
+    pub(crate) after: Vec<i64>,
+    pub(crate) until: Vec<i64>,
+    /// Rows looked at per bucket.
+    pub(crate) rows: i64,
+    /// Returns only rows that may be sent, and the last one looked at of each bucket that has more.
+    pub(crate) heads_only: bool,
+}
+
+/// What was read, in the order of positions within each bucket.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// The last position drawn when it was read.
+    pub(crate) drawn: i64,
+    pub(crate) rows: Vec<Pending>,
+    /// Buckets with more rows, and the last position looked at there.
+    pub(crate) more: Vec<(i16, i64)>,
+}
+
+/// Reads rows that were never refused. One walk of the primary key per bucket: `bucket = any(..) order by position` would
+/// read the whole table.
+pub(crate) const READ_PAGE: &str = "
+    select 0::smallint as bucket, s.last_value as position, now() as created_at, null::bigint as previous,
+           0::smallint as ahead, 0::bigint as n
+    from outbox.position s
+    union all
+    select found.* from (
+        select held.bucket, q.position, q.created_at, q.previous,
+               coalesce((select case when b.retry_at is null then 1 else 2 end from outbox.pending b
+                         where b.bucket = held.bucket and b.position = q.previous), 0)::smallint as ahead, q.n
+        from unnest($1::smallint[], $2::bigint[], $3::bigint[]) as held (bucket, after, until)
+        cross join lateral (
+            select p.position, p.created_at, p.previous, row_number() over (order by p.position) as n
+            from outbox.pending p
+            where p.bucket = held.bucket and p.position > held.after and p.position <= held.until
+              and p.retry_at is null
+            order by p.position
+            limit $4
+        ) q
+    ) found
+    where not $5 or found.ahead = 0 or found.n = $4";
+
+pub(crate) async fn read_page(pool: &PgPool, range: &Range) -> sqlx::Result<Page> {
+    let found = sqlx::query(READ_PAGE)
+        .bind(&range.buckets)
+        .bind(&range.after)
+        .bind(&range.until)
+        .bind(range.rows)
+        .bind(range.heads_only)
+        .fetch_all(pool)
+        .await?;
+    let mut page = Page { drawn: 0, rows: Vec::with_capacity(found.len()), more: Vec::new() };
+    for row in found {
+        let n: i64 = row.try_get(5)?;
+        let position = row.try_get(1)?;
+        if n == 0 {
+            page.drawn = position;
+            continue;
+        }
+        let ahead = match row.try_get(4)? {
+            0i16 => Ahead::Gone,
+            1 => Ahead::Waiting,
+            _ => Ahead::Refused,
+        };
+        let (bucket, created_at, previous) = (row.try_get(0)?, row.try_get(2)?, row.try_get(3)?);
+        page.rows.push(Pending { bucket, position, created_at, previous, ahead });
+        if n == range.rows {
+            page.more.push((bucket, position));
+        }
+    }
+    Ok(page)
 }
 
 /// An event as the log holds it.
@@ -31,115 +118,87 @@ pub(crate) struct Logged {
     pub(crate) headers: Json<Headers>,
 }
 
-impl FromRow<'_, sqlx::postgres::PgRow> for Claimed {
-    fn from_row(row: &sqlx::postgres::PgRow) -> sqlx::Result<Self> {
-        use sqlx::Row as _;
-        Ok(Self {
-            bucket: row.try_get("bucket")?,
-            position: row.try_get("position")?,
-            attempts: row.try_get("attempts")?,
-            event: Logged::from_row(row).ok(),
-        })
-    }
+/// The event of a row that was asked for.
+#[derive(Debug)]
+pub(crate) enum Fetched {
+    Event(Box<Logged>),
+    /// The log has lost it, or someone has made it unreadable.
+    Missing,
+    /// The bytes were used up before its turn.
+    NoRoom,
 }
 
-/// How much one claim may take.
-pub(crate) struct Room<'a> {
-    /// Positions that are in flight already.
-    pub(crate) in_flight: &'a [i64],
-    pub(crate) per_bucket: i64,
-    pub(crate) rows: i64,
-    /// Payload bytes; the row that reaches it is the last.
-    pub(crate) bytes: i64,
-}
-
-/// What may be sent now and was never refused: per bucket from its floor, oldest first, without what is in flight, and never a
-/// row whose key has an earlier one pending.
-pub(crate) async fn claim(
+/// The events at these places, each with its position, until their payloads reach `bytes`; the one that reaches it is the
+/// last. The times bound the partitions that are looked at.
+pub(crate) async fn fetch(
     pool: &PgPool,
-    floors: (&[i16], &[i64]),
-    room: Room<'_>,
-) -> sqlx::Result<Vec<Claimed>> {
-    sqlx::query_as(
-        "select * from (
-             select p.bucket, p.position, p.attempts,
-                    e.id, e.created_at, e.topic, e.key, e.version, e.kind, e.origin, e.payload, e.headers,
-                    sum(octet_length(e.payload)) over (order by p.position rows between unbounded preceding
-                                                       and 1 preceding) as ahead
-             from unnest($1::smallint[], $2::bigint[]) as held (bucket, floor)
-             cross join lateral (
-                 select q.bucket, q.position, q.created_at, q.attempts
-                 from outbox.pending q
-                 where q.bucket = held.bucket and q.position > held.floor and q.retry_at is null
-                   and q.position <> all ($3::bigint[])
-                   and not exists (
-                       select from outbox.pending before
-                       where before.bucket = q.bucket and before.position = q.previous)
-                 order by q.position
-                 limit $4
-             ) p
-             left join outbox.event e on e.position = p.position and e.created_at = p.created_at
-         ) rows
-         where coalesce(ahead, 0) < $6
-         order by position limit $5",
-    )
-    .bind(floors.0)
-    .bind(floors.1)
-    .bind(room.in_flight)
-    .bind(room.per_bucket)
-    .bind(room.rows)
-    .bind(room.bytes)
-    .fetch_all(pool)
-    .await
-}
-
-/// The refused row whose wait has been over for longest. A lane of its own: it must not stand in the way of the others.
-pub(crate) async fn claim_refused(
-    pool: &PgPool,
-    buckets: &[i16],
-    in_flight: &[i64],
-) -> sqlx::Result<Option<Claimed>> {
-    sqlx::query_as(
-        "select p.bucket, p.position, p.attempts,
-                e.id, e.created_at, e.topic, e.key, e.version, e.kind, e.origin, e.payload, e.headers
+    positions: &[i64],
+    times: &[OffsetDateTime],
+    bytes: i64,
+) -> sqlx::Result<Vec<(i64, Fetched)>> {
+    let found = sqlx::query(
+        "select w.position, w.ahead >= $3 as no_room, w.id, w.created_at, w.topic, w.key, w.version, w.kind, w.origin,
+                case when w.ahead < $3 then w.payload end as payload, w.headers
          from (
-             select due.* from unnest($1::smallint[]) as held (bucket)
-             cross join lateral (
-                 select q.bucket, q.position, q.created_at, q.attempts, q.retry_at
-                 from outbox.pending q
-                 where q.bucket = held.bucket and q.retry_at <= now() and q.position <> all ($2::bigint[])
-                 order by q.retry_at
-                 limit 1
-             ) due
-             order by due.retry_at
-             limit 1
-         ) p
-         left join outbox.event e on e.position = p.position and e.created_at = p.created_at",
+             select u.position, e.id, e.created_at, e.topic, e.key, e.version, e.kind, e.origin, e.payload, e.headers,
+                    coalesce(sum(octet_length(e.payload)) over (order by u.n rows between unbounded preceding
+                                                                and 1 preceding), 0) as ahead
+             from unnest($1::bigint[], $2::timestamptz[]) with ordinality as u (position, created_at, n)
+             left join outbox.event e on e.position = u.position and e.created_at = u.created_at
+                                     and e.created_at between $4 and $5
+         ) w",
     )
-    .bind(buckets)
-    .bind(in_flight)
-    .fetch_optional(pool)
-    .await
-}
-
-/// For each bucket, a position below which nothing fresh is pending now: just under its first row, or under the last position
-/// drawn. Scans each bucket from its beginning, so it also finds rows that committed late.
-pub(crate) async fn floors(pool: &PgPool, buckets: &[i16]) -> sqlx::Result<Vec<(i16, i64)>> {
-    sqlx::query_as(
-        "select held.bucket, coalesce(first.position - 1, drawn.last_value)
-         from unnest($1::smallint[]) as held (bucket)
-         cross join (select last_value from outbox.position) drawn
-         left join lateral (
-             select q.position from outbox.pending q
-             where q.bucket = held.bucket and q.retry_at is null order by q.position limit 1
-         ) first on true",
-    )
-    .bind(buckets)
+    .bind(positions)
+    .bind(times)
+    .bind(bytes)
+    .bind(times.iter().min())
+    .bind(times.iter().max())
     .fetch_all(pool)
-    .await
+    .await?;
+    let mut fetched = Vec::with_capacity(found.len());
+    for row in found {
+        let event = if row.try_get("no_room")? {
+            Fetched::NoRoom
+        } else {
+            Logged::from_row(&row).map_or(Fetched::Missing, |event| Fetched::Event(Box::new(event)))
+        };
+        fetched.push((row.try_get("position")?, event));
+    }
+    Ok(fetched)
 }
 
-/// Forgets delivered rows, and notes when.
+/// A refused row whose turn has come again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Due {
+    pub(crate) bucket: i16,
+    pub(crate) position: i64,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) attempts: i32,
+}
+
+/// The refused row whose wait has been over for longest.
+pub(crate) async fn refused_due(pool: &PgPool, buckets: &[i16]) -> sqlx::Result<Option<Due>> {
+    let found: Option<(i16, i64, OffsetDateTime, i32)> = sqlx::query_as(
+        "select due.bucket, due.position, due.created_at, due.attempts
+         from unnest($1::smallint[]) as held (bucket)
+         cross join lateral (
+             select q.bucket, q.position, q.created_at, q.attempts, q.retry_at
+             from outbox.pending q
+             where q.bucket = held.bucket and q.retry_at <= now() and q.quarantined_at is null
+             order by q.retry_at
+             limit 1
+         ) due
+         order by due.retry_at
+         limit 1",
+    )
+    .bind(buckets)
+    .fetch_optional(pool)
+    .await?;
+    Ok(found.map(|(bucket, position, created_at, attempts)| Due { bucket, position, created_at, attempts }))
+}
+
+/// Forgets delivered rows, and notes when. Give them sorted: two relays that forget the same rows then wait for each other,
+/// and not in a ring.
 pub(crate) async fn remove(pool: &PgPool, buckets: &[i16], positions: &[i64]) -> sqlx::Result<()> {
     sqlx::query(
         "with gone as (
@@ -159,7 +218,7 @@ pub(crate) async fn remove(pool: &PgPool, buckets: &[i16], positions: &[i64]) ->
 }
 
 /// Refused rows, column by column.
-#[derive(Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Refusals {
     pub(crate) buckets: Vec<i16>,
     pub(crate) positions: Vec<i64>,
@@ -168,36 +227,31 @@ pub(crate) struct Refusals {
     pub(crate) delays: Vec<f64>,
 }
 
-/// Notes refusals; the rows stay, and with them the rest of their keys.
-pub(crate) async fn refuse(pool: &PgPool, refusals: &Refusals) -> sqlx::Result<()> {
-    sqlx::query(
-        "update outbox.pending p
-         set attempts = p.attempts + 1, error = left(r.error, 2000),
-             retry_at = clock_timestamp() + make_interval(secs => r.delay)
-         from unnest($1::smallint[], $2::bigint[], $3::text[], $4::double precision[])
-             as r (bucket, position, error, delay)
-         where p.bucket = r.bucket and p.position = r.position",
+/// Notes refusals; the rows stay, and with them the rest of their keys. From the attempt `attempts_max` on a row is in
+/// quarantine. Returns the positions that are.
+pub(crate) async fn refuse(
+    pool: &PgPool,
+    refusals: &Refusals,
+    attempts_max: i32,
+) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar(
+        "with noted as (
+             update outbox.pending p
+             set attempts = p.attempts + 1, error = left(r.error, 2000),
+                 retry_at = clock_timestamp() + make_interval(secs => r.delay),
+                 quarantined_at = case when p.attempts + 1 >= $5 then clock_timestamp() end
+             from unnest($1::smallint[], $2::bigint[], $3::text[], $4::double precision[])
+                 as r (bucket, position, error, delay)
+             where p.bucket = r.bucket and p.position = r.position
+             returning p.position, p.quarantined_at
+         )
+         select noted.position from noted where noted.quarantined_at is not null",
     )
     .bind(&refusals.buckets)
     .bind(&refusals.positions)
     .bind(&refusals.errors)
     .bind(&refusals.delays)
-    .execute(pool)
-    .await?;
-    Ok(())
-}
-
-pub(crate) async fn lease(pool: &PgPool, relay: Uuid, ttl: Duration) -> sqlx::Result<Vec<i16>> {
-    sqlx::query_scalar("select outbox.lease($1, $2)").bind(relay).bind(interval(ttl)).fetch_all(pool).await
-}
-
-pub(crate) async fn release(pool: &PgPool, relay: Uuid) -> sqlx::Result<()> {
-    sqlx::query("select outbox.release($1)").bind(relay).execute(pool).await?;
-    Ok(())
-}
-
-/// Durations here are bounded by options of seconds to minutes, so the conversion can't fail in earnest.
-pub(crate) fn interval(duration: Duration) -> PgInterval {
-    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-    PgInterval { months: 0, days: 0, microseconds }
+    .bind(attempts_max)
+    .fetch_all(pool)
+    .await
 }

@@ -1,0 +1,436 @@
+//! The running relay: one task in which reading, fetching, sending and forgetting overlap.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use sqlx::PgPool;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    RelayOptions, RelayStatus,
+    flight::{Departure, Flight},
+    jobs::{self, Done, Job, Lease, Tenant},
+    reader::Reader,
+    window::Window,
+};
+use crate::{
+    Error, Sink, Wake,
+    store::{self, Refusals},
+};
+
+/// Fetches, deletions and refills under way at once. The second begins only when much waits for it.
+const OVERLAP: usize = 2;
+
+/// Rows that are worth a second deletion or fetch beside the first.
+const MUCH: usize = 128;
+
+/// Rows forgotten by one statement.
+const REMOVE_MAX: usize = 4_096;
+
+/// The longest the engine sleeps: a lane may have stalled meanwhile.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Questions under way, by kind.
+#[derive(Default)]
+pub(super) struct Busy {
+    forward: bool,
+    pass: bool,
+    refills: usize,
+    fetches: usize,
+    /// Rows that are being fetched, and the payload bytes they may bring.
+    rows: usize,
+    bytes: usize,
+    removals: usize,
+    refusal: bool,
+    due: bool,
+    lease: bool,
+    look: bool,
+    partitions: bool,
+}
+
+pub(super) struct Engine<S> {
+    pub(super) pool: PgPool,
+    pub(super) sink: Arc<S>,
+    pub(super) options: RelayOptions,
+    pub(super) tenant: Tenant,
+    pub(super) wake: Wake,
+    pub(super) status: watch::Sender<RelayStatus>,
+    pub(super) window: Window,
+    pub(super) reader: Reader,
+    pub(super) flight: Flight<S>,
+    pub(super) jobs: FuturesUnordered<Job>,
+    pub(super) busy: Busy,
+    /// Delivered, and not forgotten yet.
+    pub(super) delivered: Vec<(i16, i64)>,
+    /// Refused, and not noted yet.
+    pub(super) refusals: Refusals,
+    /// The refused record that is tried again: one at a time, from the question for it until its outcome is noted.
+    pub(super) retrying: Option<i64>,
+    pub(super) due: Dues,
+    pub(super) outage: Duration,
+    pub(super) stopping: bool,
+}
+
+/// When what is to be done.
+pub(super) struct Dues {
+    pub(super) lease: Instant,
+    /// From then on nothing is sent.
+    pub(super) lease_ends: Instant,
+    pub(super) refused: Instant,
+    look: Instant,
+    partitions: Instant,
+    /// The database failed: no question before.
+    resume: Instant,
+}
+
+impl Dues {
+    pub(super) fn now() -> Self {
+        let now = Instant::now();
+        Self { lease: now, lease_ends: now, refused: now, look: now, partitions: now, resume: now }
+    }
+}
+
+impl<S: Sink> Engine<S> {
+    pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
+        while !shutdown.is_cancelled() {
+            self.start();
+            let due = self.next_due();
+            let wake = self.wake.clone();
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.finish(done)?,
+                landings = self.flight.landed() => landings.into_iter().for_each(|landing| self.land(landing)),
+                () = wake.woken() => self.reader.wake(),
+                () = tokio::time::sleep_until(due) => {}
+            }
+            while let Some(Some(done)) = self.jobs.next().now_or_never() {
+                self.finish(done)?;
+            }
+        }
+        self.stop().await
+    }
+
+    /// Asks what is due and not asked yet.
+    fn start(&mut self) {
+        let now = Instant::now();
+        if now < self.due.resume {
+            return;
+        }
+        self.start_removals();
+        if now >= self.due.lease && !self.busy.lease {
+            self.start_lease();
+        }
+        if now >= self.due.look && !self.busy.look {
+            self.busy.look = true;
+            self.jobs.push(jobs::look(self.pool.clone(), self.sink.clone()));
+        }
+        if now >= self.due.partitions && !self.busy.partitions {
+            self.busy.partitions = true;
+            self.jobs.push(jobs::make_partitions(self.pool.clone(), self.options.partition_days));
+        }
+        if now >= self.due.lease_ends {
+            return;
+        }
+        for position in self.flight.lanes.trials() {
+            self.window.unhold(position);
+        }
+        self.start_fetches();
+        self.start_reads();
+        if now >= self.due.refused && self.retrying.is_none() && !self.busy.due {
+            self.busy.due = true;
+            self.jobs.push(jobs::due(self.pool.clone(), self.reader.buckets()));
+        }
+    }
+
+    fn start_removals(&mut self) {
+        let waiting = self.delivered.len();
+        if waiting > 0 && (self.busy.removals == 0 || (self.busy.removals < OVERLAP && waiting >= MUCH)) {
+            let rows = self.delivered.drain(..waiting.min(REMOVE_MAX)).collect();
+            self.busy.removals += 1;
+            self.jobs.push(jobs::remove(self.pool.clone(), rows));
+        }
+        if !self.busy.refusal && !self.refusals.positions.is_empty() {
+            self.busy.refusal = true;
+            let refusals = std::mem::take(&mut self.refusals);
+            self.jobs.push(jobs::refuse(self.pool.clone(), refusals, self.options.attempts_max));
+        }
+    }
+
+    fn start_lease(&mut self) {
+        self.busy.lease = true;
+        let cut_off = self.flight.is_cut_off();
+        if cut_off {
+            self.due.lease_ends = Instant::now();
+            self.hold(&[]);
+        }
+        self.jobs.push(jobs::lease(self.pool.clone(), self.sink.clone(), self.tenant.clone(), cut_off));
+    }
+
+    fn start_reads(&mut self) {
+        while self.busy.refills < OVERLAP {
+            let Some(rest) = self.window.next_refill() else { break };
+            self.busy.refills += 1;
+            let scan = self.window.gone.begin();
+            self.jobs.push(jobs::read(self.pool.clone(), scan, Reader::refill(rest)));
+        }
+        if !self.busy.forward && let Some(reading) = self.reader.forward(self.room_in_window()) {
+            self.busy.forward = true;
+            let scan = self.window.gone.begin();
+            self.jobs.push(jobs::read(self.pool.clone(), scan, reading));
+        }
+        if !self.busy.pass && self.window.len() < self.options.window_max && let Some(reading) = self.reader.pass() {
+            self.busy.pass = true;
+            let scan = self.window.gone.begin();
+            self.jobs.push(jobs::read(self.pool.clone(), scan, reading));
+        }
+    }
+
+    fn room_in_window(&self) -> usize {
+        self.window.room(self.options.in_flight_max)
+    }
+
+    fn start_fetches(&mut self) {
+        let enough = if self.busy.fetches == 0 { 1 } else { MUCH };
+        let ready = self.window.ready();
+        if ready < enough || self.busy.fetches >= OVERLAP {
+            return;
+        }
+        let (rows, bytes) = self.flight.room(self.busy.rows);
+        let bytes = bytes.saturating_sub(self.busy.bytes).div_ceil(2);
+        let rows = rows.min(ready).min(self.options.fetch_rows);
+        if rows < enough.min(ready) || bytes == 0 {
+            return;
+        }
+        let departures: Vec<Departure> = std::iter::from_fn(|| self.window.take())
+            .take(rows)
+            .map(|row| Departure {
+                bucket: row.bucket,
+                position: row.position,
+                created_at: row.created_at,
+                attempts: 0,
+                refused_before: false,
+            })
+            .collect();
+        self.fetch(departures, bytes);
+    }
+
+    pub(super) fn fetch(&mut self, departures: Vec<Departure>, bytes: usize) {
+        if departures.is_empty() {
+            return;
+        }
+        self.busy.fetches += 1;
+        self.busy.rows += departures.len();
+        self.busy.bytes += bytes;
+        self.jobs.push(jobs::fetch(self.pool.clone(), departures, bytes));
+    }
+
+    /// When to look again, if nothing happens before.
+    fn next_due(&self) -> Instant {
+        let (now, busy) = (Instant::now(), &self.busy);
+        let mut due = now + TICK;
+        let mut at = |when: Instant, unless: bool| {
+            if !unless {
+                due = due.min(when);
+            }
+        };
+        at(self.due.lease, busy.lease);
+        at(self.due.look, busy.look);
+        at(self.due.partitions, busy.partitions);
+        if now < self.due.lease_ends {
+            at(self.due.refused, busy.due || self.retrying.is_some());
+            at(self.reader.forward_due(), busy.forward || self.room_in_window() == 0);
+            if let Some(pass) = self.reader.pass_due() {
+                at(pass, busy.pass || self.window.len() >= self.options.window_max);
+            }
+            if let Some(trial) = self.flight.lanes.next_trial() {
+                at(trial, false);
+            }
+        }
+        due.max(self.due.resume)
+    }
+
+    /// Takes an answer in.
+    fn finish(&mut self, done: Done) -> Result<(), Error> {
+        let failed = match done {
+            Done::Read { scan, reading, range, took, page } => {
+                match reading {
+                    super::reader::Reading::Forward { .. } => self.busy.forward = false,
+                    super::reader::Reading::Pass(_) => self.busy.pass = false,
+                    super::reader::Reading::Refill(_) => self.busy.refills -= 1,
+                }
+                match page {
+                    Ok(page) => {
+                        self.reader.absorb(&mut self.window, scan, (reading, &range), &page, took);
+                        None
+                    }
+                    Err(error) => {
+                        self.reader.failed(&mut self.window, scan, reading);
+                        Some(error)
+                    }
+                }
+            }
+            Done::Fetched { rows, bytes, events } => {
+                self.busy.fetches -= 1;
+                self.busy.rows -= rows.len();
+                self.busy.bytes -= bytes;
+                self.fetched(rows, events)
+            }
+            Done::Removed { rows, result } => {
+                self.busy.removals -= 1;
+                self.removed(rows, result)
+            }
+            Done::Refused { refusals, quarantined } => {
+                self.busy.refusal = false;
+                self.refused(refusals, quarantined)
+            }
+            Done::Due(due) => {
+                self.busy.due = false;
+                self.refused_due(due)
+            }
+            Done::Leased { asked, lease } => {
+                self.busy.lease = false;
+                self.leased(asked, lease)
+            }
+            Done::Looked(missing) => {
+                self.busy.look = false;
+                self.due.look = Instant::now() + self.options.status_every;
+                self.looked(missing)
+            }
+            Done::Partitioned(made) => {
+                self.busy.partitions = false;
+                self.partitioned(made);
+                None
+            }
+        };
+        failed.map_or(Ok(()), |error| self.failed(error))
+    }
+
+    /// The database failed: waits, longer each time. Only a right that is missing is the end: waiting would not mend it.
+    fn failed(&mut self, error: Error) -> Result<(), Error> {
+        self.status.send_if_modified(|status| {
+            let why = Some(error.to_string());
+            let changed = status.database != why;
+            status.database = why;
+            changed
+        });
+        if matches!(error, Error::Denied(_)) {
+            return Err(error);
+        }
+        let now = Instant::now();
+        if now >= self.due.resume {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the relay waits for its database");
+            self.due.resume = now + self.outage;
+            self.outage = (self.outage * 2).min(self.options.outage_delay_max);
+        }
+        Ok(())
+    }
+
+    fn leased(&mut self, asked: Instant, lease: Result<Lease, Error>) -> Option<Error> {
+        let lease = match lease {
+            Ok(lease) => lease,
+            Err(error) => return Some(error),
+        };
+        self.outage = self.options.outage_delay_min;
+        let (buckets, cut_off, name_is_taken) = match lease {
+            Lease::Held { buckets, name_is_taken } => (buckets, None, name_is_taken),
+            Lease::CutOff(why) => {
+                tracing::warn!(error = why, "cut off from the broker; the buckets are free");
+                (Vec::new(), Some(why), false)
+            }
+        };
+        if cut_off.is_none() {
+            // Counted from before the question, so that it ends here no later than in the database.
+            self.due.lease_ends = asked + self.options.lease_ttl;
+            self.due.lease = asked + self.options.lease_ttl / 3;
+            if self.flight.is_cut_off() {
+                self.flight.reconnected();
+            }
+        } else {
+            self.due.lease = Instant::now() + self.options.outage_delay_max;
+        }
+        self.hold(&buckets);
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            status.database = None;
+            status.broker = cut_off;
+            status.buckets = buckets.len();
+            status.name_is_taken = name_is_taken;
+            *status != before
+        });
+        None
+    }
+
+    /// Reads and sends these buckets only.
+    fn hold(&mut self, buckets: &[i16]) {
+        let buckets: HashSet<i16> = buckets.iter().copied().collect();
+        self.window.keep(&buckets);
+        self.reader.keep(&buckets);
+    }
+
+    fn looked(&mut self, missing: Result<Vec<(String, String)>, Error>) -> Option<Error> {
+        let missing = match missing {
+            Ok(missing) => missing,
+            // The broker's silence shows elsewhere, by what is not delivered.
+            Err(Error::Broker(why)) => {
+                tracing::warn!(error = why, "the topics could not be looked after");
+                return None;
+            }
+            Err(error) => return Some(error),
+        };
+        self.status.send_if_modified(|status| {
+            let missing = missing.into_iter().collect();
+            let changed = status.missing != missing || !status.started;
+            status.missing = missing;
+            status.started = true;
+            changed
+        });
+        None
+    }
+
+    /// A failure is not the relay's end: there are days of partitions left.
+    fn partitioned(&mut self, made: Result<i32, Error>) {
+        let wait = match made {
+            Ok(made) => {
+                tracing::debug!(made, "partitions ahead");
+                self.options.partition_every
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "partitions could not be made");
+                self.options.partition_retry
+            }
+        };
+        self.due.partitions = Instant::now() + wait;
+    }
+
+    /// Waits for what is in flight, at most `drain_timeout`, forgets what was delivered and gives the leases back.
+    async fn stop(mut self) -> Result<(), Error> {
+        self.stopping = true;
+        let until = Instant::now() + self.options.drain_timeout;
+        while self.is_draining() {
+            self.start_removals();
+            let drained = tokio::select! {
+                Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.finish(done),
+                landings = self.flight.landed() => {
+                    landings.into_iter().for_each(|landing| self.land(landing));
+                    Ok(())
+                }
+                () = tokio::time::sleep_until(until) => {
+                    tracing::warn!(in_flight = self.flight.len(), "not all reports came in time; those records are sent again");
+                    break;
+                }
+            };
+            drained?;
+        }
+        store::release(&self.pool, self.tenant.id).await?;
+        tracing::info!(relay = %self.tenant.id, "the relay stopped");
+        self.pool.close().await;
+        Ok(())
+    }
+
+    fn is_draining(&self) -> bool {
+        let unnoted = !self.delivered.is_empty() || !self.refusals.positions.is_empty();
+        self.flight.len() > 0 || unnoted || self.busy.removals > 0 || self.busy.refusal
+    }
+}
+

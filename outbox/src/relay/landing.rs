@@ -1,0 +1,189 @@
+//! From the log to the sink, and what becomes of each record.
+
+use std::collections::HashMap;
+
+use tokio::time::Instant;
+
+use super::{
+    engine::Engine,
+    flight::{Departure, Flight, Landing, Sent},
+};
+use crate::{
+    Error, Refusal, Sink,
+    store::{Due, Fetched, Refusals},
+};
+
+impl<S: Sink> Engine<S> {
+    /// Sends the events that were fetched, as far as their buckets are still ours.
+    pub(super) fn fetched(
+        &mut self,
+        rows: Vec<Departure>,
+        events: Result<Vec<(i64, Fetched)>, Error>,
+    ) -> Option<Error> {
+        let (events, failed) = match events {
+            Ok(events) => (events, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let mut rows: HashMap<i64, Departure> = rows.into_iter().map(|row| (row.position, row)).collect();
+        for (position, event) in events {
+            let Some(row) = rows.remove(&position) else { continue };
+            let ours = row.refused_before || self.window.is_taken(position);
+            if !ours || self.stopping || Instant::now() >= self.due.lease_ends {
+                self.put_back(row);
+                continue;
+            }
+            match event {
+                Fetched::Event(event) => {
+                    if let Err(lane) = self.flight.send(row, *event) {
+                        self.hold_back(row.refused_before, position, lane);
+                    }
+                }
+                Fetched::Missing => {
+                    self.note_refusal(row, "its event is missing from outbox.event, or unreadable");
+                }
+                Fetched::NoRoom => self.put_back(row),
+            }
+        }
+        for row in rows.into_values() {
+            self.put_back(row);
+        }
+        failed
+    }
+
+    fn put_back(&mut self, row: Departure) {
+        if row.refused_before {
+            self.retry_later();
+        } else {
+            self.window.put_back(row.position);
+        }
+    }
+
+    fn retry_later(&mut self) {
+        self.retrying = None;
+        self.due.refused = Instant::now() + self.options.refused_every;
+    }
+
+    /// The record's lane is down: its key waits for the lane. What can't be kept in mind is read again later.
+    fn hold_back(&mut self, refused_before: bool, position: i64, lane: u64) {
+        if refused_before {
+            self.retry_later();
+        } else if !self.window.contains(position) {
+            // Its bucket went to another relay.
+        } else if self.flight.lanes.hold(lane, position, self.options.window_max / 2) {
+            self.window.hold(position);
+        } else {
+            self.window.evict(position);
+        }
+    }
+
+    /// Takes a report in.
+    pub(super) fn land(&mut self, landing: Landing) {
+        let released = self.flight.note(&landing);
+        for position in released.positions {
+            self.window.unhold(position);
+        }
+        if released.dropped {
+            self.reader.look_again();
+        }
+        let (sent, result) = landing;
+        match result {
+            Ok(()) => self.delivered.push((sent.bucket, sent.position)),
+            Err(Refusal::Record(why)) => self.note_refusal(departure(&sent), &why),
+            Err(outage) => {
+                let (topic, in_flight) = (&sent.topic, self.flight.len());
+                tracing::warn!(error = %outage, topic, in_flight, "the broker is down; the relay waits");
+                self.hold_back(sent.refused_before, sent.position, Flight::<S>::lane_of(&sent));
+            }
+        }
+    }
+
+    fn note_refusal(&mut self, row: Departure, why: &str) {
+        let doublings = u32::try_from(row.attempts.clamp(0, 16)).unwrap_or(0);
+        let delay = self.options.refusal_delay_min.saturating_mul(2u32.pow(doublings));
+        let (position, attempts) = (row.position, row.attempts.saturating_add(1));
+        tracing::error!(position, attempts, error = why, "a record was refused; its key waits");
+        self.refusals.buckets.push(row.bucket);
+        self.refusals.positions.push(position);
+        self.refusals.errors.push(why.replace('\0', "\u{fffd}"));
+        self.refusals.delays.push(delay.min(self.options.refusal_delay_max).as_secs_f64());
+    }
+
+    /// Their deletion has committed, or they are still to be forgotten.
+    pub(super) fn removed(&mut self, rows: Vec<(i16, i64)>, result: Result<(), Error>) -> Option<Error> {
+        if let Err(error) = result {
+            self.delivered.extend(rows);
+            return Some(error);
+        }
+        for (_, position) in rows {
+            self.window.removed(position);
+            self.settled(position);
+        }
+        None
+    }
+
+    /// Their refusal is noted, or still to be noted.
+    pub(super) fn refused(
+        &mut self,
+        refusals: Refusals,
+        quarantined: Result<Vec<i64>, Error>,
+    ) -> Option<Error> {
+        match quarantined {
+            Ok(quarantined) => {
+                for position in quarantined {
+                    tracing::error!(position, "a record is in quarantine: see outbox.quarantine");
+                }
+                for (bucket, position) in refusals.buckets.iter().zip(&refusals.positions) {
+                    self.window.refused(*bucket, *position);
+                    self.settled(*position);
+                }
+                None
+            }
+            Err(error) => {
+                self.refusals.buckets.extend(refusals.buckets);
+                self.refusals.positions.extend(refusals.positions);
+                self.refusals.errors.extend(refusals.errors);
+                self.refusals.delays.extend(refusals.delays);
+                Some(error)
+            }
+        }
+    }
+
+    /// The one that was tried again is through: the next may be.
+    fn settled(&mut self, position: i64) {
+        if self.retrying == Some(position) {
+            self.retrying = None;
+            self.due.refused = Instant::now();
+        }
+    }
+
+    /// A refused row's turn has come again, if there is one.
+    pub(super) fn refused_due(&mut self, due: Result<Option<Due>, Error>) -> Option<Error> {
+        let due = match due {
+            Ok(due) => due,
+            Err(error) => return Some(error),
+        };
+        let Some(Due { bucket, position, created_at, attempts }) = due else {
+            self.retry_later();
+            return None;
+        };
+        if self.window.is_taken(position) {
+            // On its way, as one that another relay found refused meanwhile.
+            self.retry_later();
+            return None;
+        }
+        self.window.refused(bucket, position);
+        self.retrying = Some(position);
+        self.fetch(vec![Departure { bucket, position, created_at, attempts, refused_before: true }], 1);
+        None
+    }
+}
+
+fn departure(sent: &Sent) -> Departure {
+    Departure {
+        bucket: sent.bucket,
+        position: sent.position,
+        created_at: sent.created_at,
+        attempts: sent.attempts,
+        refused_before: sent.refused_before,
+    }
+}

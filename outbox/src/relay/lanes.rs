@@ -1,0 +1,144 @@
+//! Which lanes of the broker take records. A partition without a leader must not hold all slots.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::Instant;
+
+#[derive(Debug)]
+struct Lane {
+    flying: usize,
+    bytes: usize,
+    /// When something was heard of it, or it began to fly.
+    heard: Instant,
+    /// Down since an outage: when to try again, and the wait after that.
+    down: Option<(Instant, Duration)>,
+    /// Positions kept back.
+    held: Vec<i64>,
+    /// Some were not even kept.
+    dropped: bool,
+    /// When a position was let go to try the lane.
+    tried: Option<Instant>,
+}
+
+/// What may go on when a lane is heard of.
+#[derive(Debug, Default)]
+pub(super) struct Released {
+    pub(super) positions: Vec<i64>,
+    /// Others were dropped from memory and must be read again.
+    pub(super) dropped: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Lanes {
+    stall_after: Duration,
+    delay: (Duration, Duration),
+    lanes: HashMap<u64, Lane>,
+}
+
+impl Lanes {
+    pub(super) fn new(stall_after: Duration, delay: (Duration, Duration)) -> Self {
+        Self { stall_after, delay, lanes: HashMap::new() }
+    }
+
+    fn lane(&mut self, lane: u64) -> &mut Lane {
+        self.lanes.entry(lane).or_insert_with(|| Lane {
+            flying: 0,
+            bytes: 0,
+            heard: Instant::now(),
+            down: None,
+            held: Vec::new(),
+            dropped: false,
+            tried: None,
+        })
+    }
+
+    /// Whether it takes another record. One that was down gets a single one to try.
+    pub(super) fn is_open(&mut self, lane: u64) -> bool {
+        let (now, stall_after) = (Instant::now(), self.stall_after);
+        let lane = self.lane(lane);
+        match lane.down {
+            Some((resume, _)) => lane.flying == 0 && now >= resume,
+            None => !lane.is_stalled(now, stall_after),
+        }
+    }
+
+    pub(super) fn took_off(&mut self, lane: u64, bytes: usize) {
+        let lane = self.lane(lane);
+        if lane.flying == 0 {
+            lane.heard = Instant::now();
+        }
+        lane.flying += 1;
+        lane.tried = None;
+        lane.bytes += bytes;
+    }
+
+    /// A report: delivered or refused when `answered`, else an outage.
+    pub(super) fn landed(&mut self, lane: u64, bytes: usize, answered: bool) -> Released {
+        let (now, (min, max)) = (Instant::now(), self.delay);
+        let lane = self.lane(lane);
+        lane.flying -= 1;
+        lane.bytes -= bytes;
+        lane.heard = now;
+        if !answered {
+            // Many that fail at once are one outage.
+            lane.down = match lane.down {
+                Some((resume, delay)) if resume > now => Some((resume, delay)),
+                Some((_, delay)) => Some((now + delay, (delay * 2).min(max))),
+                None => Some((now + min, (min * 2).min(max))),
+            };
+            return Released::default();
+        }
+        lane.down = None;
+        Released { positions: std::mem::take(&mut lane.held), dropped: std::mem::take(&mut lane.dropped) }
+    }
+
+    /// Keeps a position back until the lane is heard of, or may be tried. False when `max` are kept back already: then it must be
+    /// dropped.
+    pub(super) fn hold(&mut self, lane: u64, position: i64, max: usize) -> bool {
+        let held: usize = self.lanes.values().map(|lane| lane.held.len()).sum();
+        let lane = self.lane(lane);
+        lane.tried = None;
+        // One each may stay: it is what the lane is tried with.
+        if held >= max && !lane.held.is_empty() {
+            lane.dropped = true;
+            return false;
+        }
+        lane.held.push(position);
+        true
+    }
+
+    /// For each lane that may be tried now, one position.
+    pub(super) fn trials(&mut self) -> Vec<i64> {
+        let (now, patience) = (Instant::now(), self.stall_after);
+        let mut trials = Vec::new();
+        for lane in self.lanes.values_mut().filter(|lane| lane.flying == 0) {
+            let rests = lane.down.is_some_and(|(resume, _)| now < resume);
+            // What was let go may never fly: its bucket was lost meanwhile.
+            let under_way = lane.tried.is_some_and(|at| now.duration_since(at) < patience);
+            if !rests && !under_way && let Some(position) = lane.held.pop() {
+                lane.tried = Some(now);
+                trials.push(position);
+            }
+        }
+        trials
+    }
+
+    /// When the next lane may be tried.
+    pub(super) fn next_trial(&self) -> Option<Instant> {
+        let waiting = self.lanes.values().filter(|lane| lane.flying == 0 && !lane.held.is_empty());
+        waiting.filter_map(|lane| lane.down.map(|(resume, _)| resume)).min()
+    }
+
+    /// Records and bytes in flight on lanes that answer.
+    pub(super) fn load(&self) -> (usize, usize) {
+        let now = Instant::now();
+        let answering = self.lanes.values().filter(|lane| !lane.is_stalled(now, self.stall_after));
+        answering.fold((0, 0), |(rows, bytes), lane| (rows + lane.flying, bytes + lane.bytes))
+    }
+}
+
+impl Lane {
+    fn is_stalled(&self, now: Instant, stall_after: Duration) -> bool {
+        self.flying > 0 && now.duration_since(self.heard) > stall_after
+    }
+}

@@ -1,0 +1,293 @@
+//! What of the queue to read next, and when.
+//!
+//! - *Forward*, per bucket from the last row read. At the tail it starts a little earlier, at what had been drawn `near` ago: of
+//!   two transactions that overlap, the one with the lower position may commit last.
+//! - *Passes* over what was read before, for rows that committed later than that: near the tail often, from the very beginning
+//!   seldom. A pass takes at most a twentieth of the time, however long it is.
+//! - *Refills* for keys of which not all rows are kept.
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    RelayOptions,
+    gone::Scan,
+    window::{Rest, Window},
+};
+use crate::store::{Ahead, Page, Range};
+
+/// How far back passes look; `None`: to the beginning.
+const LAGS: [Option<Duration>; 4] =
+    [Some(Duration::from_millis(100)), Some(Duration::from_millis(400)), Some(Duration::from_millis(1_600)), None];
+
+/// Rows of each bucket that one page of a pass looks at.
+const PASS_ROWS: i64 = 512;
+
+/// Rows that one page of a refill looks at.
+const REFILL_ROWS: i64 = 1_024;
+
+/// A pass rests for this many times as long as it took.
+const PASS_REST: u32 = 20;
+
+/// How often the last position drawn is noted at most.
+const SAMPLE: Duration = Duration::from_millis(5);
+
+/// A reading under way.
+#[derive(Debug)]
+pub(super) enum Reading {
+    Forward { near: i64 },
+    Pass(usize),
+    Refill(Rest),
+}
+
+struct Held {
+    read_to: i64,
+    /// There were more rows when it was read last.
+    more: bool,
+}
+
+struct Pass {
+    lag: Option<Duration>,
+    every: Duration,
+    due: Instant,
+    /// What is left of the pass: per bucket, after and until.
+    left: VecDeque<(i16, i64, i64)>,
+    spent: Duration,
+}
+
+/// See the module.
+pub(super) struct Reader {
+    held: BTreeMap<i16, Held>,
+    /// When which position had been drawn.
+    drawn: VecDeque<(Instant, i64)>,
+    passes: Vec<Pass>,
+    page_rows: usize,
+    near: Duration,
+    idle: Duration,
+    poll: (Duration, Duration),
+    forward_due: Instant,
+    /// Something was committed since the last forward reading began.
+    woken: bool,
+}
+
+impl Reader {
+    pub(super) fn new(options: &RelayOptions) -> Self {
+        let now = Instant::now();
+        let pass = |lag: Option<Duration>| {
+            let every = lag.map_or(options.late_every, |lag| lag / 4);
+            Pass { lag, every, due: now + every, left: VecDeque::new(), spent: Duration::ZERO }
+        };
+        Self {
+            held: BTreeMap::new(),
+            drawn: VecDeque::new(),
+            passes: LAGS.map(pass).into(),
+            page_rows: options.page_rows.max(1),
+            near: options.overlap,
+            idle: options.poll_min,
+            poll: (options.poll_min, options.poll_max.max(options.poll_min)),
+            forward_due: now,
+            woken: false,
+        }
+    }
+
+    /// Reads on at once: something was committed.
+    pub(super) fn wake(&mut self) {
+        self.idle = self.poll.0;
+        self.forward_due = Instant::now();
+        self.woken = true;
+    }
+
+    /// The whole queue is looked through as soon as possible: rows were dropped from memory.
+    pub(super) fn look_again(&mut self) {
+        if let Some(pass) = self.passes.last_mut() {
+            pass.due = Instant::now();
+        }
+    }
+
+    /// Reads these buckets; new ones from their beginning.
+    pub(super) fn keep(&mut self, buckets: &HashSet<i16>) {
+        self.held.retain(|bucket, _| buckets.contains(bucket));
+        for bucket in buckets {
+            self.held.entry(*bucket).or_insert(Held { read_to: 0, more: true });
+        }
+        for pass in &mut self.passes {
+            pass.left.retain(|(bucket, ..)| buckets.contains(bucket));
+        }
+    }
+
+    pub(super) fn buckets(&self) -> Vec<i16> {
+        self.held.keys().copied().collect()
+    }
+
+    pub(super) fn forward_due(&self) -> Instant {
+        self.forward_due
+    }
+
+    pub(super) fn pass_due(&self) -> Option<Instant> {
+        self.passes.iter().map(|pass| pass.due).min()
+    }
+
+    /// The last position that had been drawn this long ago, as far as is known.
+    fn drawn_before(&self, lag: Duration) -> Option<i64> {
+        let limit = Instant::now().checked_sub(lag)?;
+        self.drawn.iter().rev().find(|(at, _)| *at <= limit).map(|(_, position)| *position)
+    }
+
+    fn note_drawn(&mut self, position: i64) {
+        let now = Instant::now();
+        if self.drawn.back().is_none_or(|(at, _)| now.duration_since(*at) >= SAMPLE) {
+            self.drawn.push_back((now, position));
+        }
+        let oldest = LAGS.iter().flatten().max().copied().unwrap_or_default();
+        // One that is older than every lag stays, so that each lag has its position.
+        while self.drawn.get(1).is_some_and(|(at, _)| now.duration_since(*at) > oldest) {
+            self.drawn.pop_front();
+        }
+    }
+
+    /// The next part forward, if it is due.
+    pub(super) fn forward(&mut self, room: usize) -> Option<(Reading, Range)> {
+        let now = Instant::now();
+        if now < self.forward_due || room == 0 || self.held.is_empty() {
+            return None;
+        }
+        let near = self.drawn_before(self.near).unwrap_or(0);
+        let rows = (room.min(self.page_rows) / self.held.len()).max(1);
+        let after = |held: &Held| if held.more { held.read_to } else { held.read_to.min(near) };
+        let range = Range {
+            buckets: self.buckets(),
+            after: self.held.values().map(after).collect(),
+            until: vec![i64::MAX; self.held.len()],
+            rows: i64::try_from(rows).unwrap_or(i64::MAX),
+            heads_only: false,
+        };
+        self.woken = false;
+        Some((Reading::Forward { near }, range))
+    }
+
+    /// The next page of the pass that is due, if one is.
+    pub(super) fn pass(&mut self) -> Option<(Reading, Range)> {
+        let now = Instant::now();
+        let which = self.passes.iter().position(|pass| pass.due <= now)?;
+        if self.passes[which].left.is_empty() {
+            // Before the relay has run that long, the pass from the beginning does it all.
+            let after = self.passes[which].lag.map_or(Some(0), |lag| self.drawn_before(lag)).unwrap_or(i64::MAX);
+            let left = self.held.iter().filter(|(_, held)| held.read_to > after);
+            self.passes[which].left = left.map(|(bucket, held)| (*bucket, after, held.read_to)).collect();
+            self.passes[which].spent = Duration::ZERO;
+        }
+        let pass = &mut self.passes[which];
+        if pass.left.is_empty() {
+            pass.due = now + pass.every;
+            return None;
+        }
+        let mut range =
+            Range { buckets: vec![], after: vec![], until: vec![], rows: PASS_ROWS, heads_only: true };
+        for (bucket, after, until) in pass.left.drain(..) {
+            range.buckets.push(bucket);
+            range.after.push(after);
+            range.until.push(until);
+        }
+        Some((Reading::Pass(which), range))
+    }
+
+    /// The part that a refill reads.
+    pub(super) fn refill(rest: Rest) -> (Reading, Range) {
+        let range = Range {
+            buckets: vec![rest.bucket],
+            after: vec![rest.from],
+            until: vec![i64::MAX],
+            rows: REFILL_ROWS,
+            heads_only: false,
+        };
+        (Reading::Refill(rest), range)
+    }
+
+    /// Takes in what was read. `took`: how long it was under way.
+    pub(super) fn absorb(
+        &mut self,
+        window: &mut Window,
+        scan: Scan,
+        (reading, range): (Reading, &Range),
+        page: &Page,
+        took: Duration,
+    ) {
+        match reading {
+            Reading::Forward { near } => self.absorb_forward(window, near, page),
+            Reading::Pass(which) => self.absorb_pass(window, which, range, page, took),
+            Reading::Refill(rest) => {
+                if self.held.contains_key(&rest.bucket) {
+                    window.refill(rest, &page.rows, page.more.first().map(|(_, last)| *last));
+                }
+            }
+        }
+        window.gone.end(scan);
+        self.note_drawn(page.drawn);
+    }
+
+    fn absorb_forward(&mut self, window: &mut Window, near: i64, page: &Page) {
+        let mut added = 0;
+        for held in self.held.values_mut() {
+            held.more = false;
+        }
+        for (bucket, _) in &page.more {
+            if let Some(held) = self.held.get_mut(bucket) {
+                held.more = true;
+            }
+        }
+        for row in &page.rows {
+            let Some(held) = self.held.get_mut(&row.bucket) else { continue };
+            held.read_to = held.read_to.max(row.position);
+            added += usize::from(window.offer(row));
+        }
+        // Nothing more is there below what had been drawn a while ago; a later commit there is found by a pass.
+        for held in self.held.values_mut().filter(|held| !held.more) {
+            held.read_to = held.read_to.max(near);
+        }
+        let more = !page.more.is_empty();
+        self.idle = if added > 0 || more { self.poll.0 } else { (self.idle * 2).min(self.poll.1) };
+        self.forward_due = Instant::now() + if more || self.woken { Duration::ZERO } else { self.idle };
+    }
+
+    fn absorb_pass(&mut self, window: &mut Window, which: usize, range: &Range, page: &Page, took: Duration) {
+        let starts = page.rows.iter().filter(|row| row.ahead == Ahead::Gone);
+        let found = starts
+            .filter(|row| self.held.contains_key(&row.bucket))
+            .filter(|row| window.offer_alone(row))
+            .count();
+        if found > 0 {
+            tracing::debug!(found, pass = which, "rows that had committed late, or were dropped from memory");
+        }
+        let until = |bucket: i16| {
+            let at = range.buckets.iter().position(|held| *held == bucket)?;
+            range.until.get(at).copied()
+        };
+        let left = page.more.iter().filter(|(bucket, _)| self.held.contains_key(bucket));
+        let left = left.filter_map(|(bucket, last)| Some((*bucket, *last, until(*bucket)?)));
+        let left = left.filter(|(_, last, until)| last < until).collect();
+        let pass = &mut self.passes[which];
+        pass.left = left;
+        pass.spent += took;
+        if pass.left.is_empty() {
+            pass.due = Instant::now() + pass.every.max(pass.spent * PASS_REST);
+        }
+    }
+
+    /// A reading failed: nothing of it was taken in.
+    pub(super) fn failed(&mut self, window: &mut Window, scan: Scan, reading: Reading) {
+        window.gone.end(scan);
+        match reading {
+            Reading::Forward { .. } => self.forward_due = Instant::now() + self.poll.1,
+            Reading::Pass(which) => {
+                let pass = &mut self.passes[which];
+                pass.left.clear();
+                pass.due = Instant::now() + pass.every;
+            }
+            Reading::Refill(rest) => window.refill_failed(rest),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What a relay says of itself.
+
+use std::collections::BTreeMap;
+
+/// How a relay is doing, as [`super::Relay::status`] tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RelayStatus {
+    /// Why the database can't be used; `None` when it was the last time.
+    pub database: Option<String>,
+    /// Why the broker can't be reached, when nothing was delivered for as long as a lease holds.
+    pub broker: Option<String>,
+    /// Topics that can't be written to, each with the reason. Every topic that a module of this database was granted is
+    /// looked after.
+    pub missing: BTreeMap<String, String>,
+    /// Buckets held, of 64 that all relays share. None is no fault: another relay may hold them.
+    pub buckets: usize,
+    /// Another relay has this one's name; this one waits until that is gone.
+    pub name_is_taken: bool,
+    /// Whether leases and topics were looked after at least once.
+    pub started: bool,
+}
+
+impl RelayStatus {
+    /// Whether everything that was granted can be sent. Another relay of the same name is no hindrance: that one sends.
+    pub fn is_ready(&self) -> bool {
+        self.started && self.faults().is_empty()
+    }
+
+    /// What is missing, one sentence each.
+    pub fn faults(&self) -> Vec<String> {
+        let database = self.database.iter().map(|why| format!("the relay can't use its database: {why}"));
+        let broker = self.broker.iter().map(|why| format!("the relay is cut off from the broker: {why}"));
+        let topics =
+            self.missing.iter().map(|(topic, why)| format!("topic {topic} can't be written to: {why}"));
+        database.chain(broker).chain(topics).collect()
+    }
+}

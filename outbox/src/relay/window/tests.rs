@@ -1,0 +1,1 @@
+//! The window beside a model of the queue.
