@@ -174,12 +174,17 @@ impl<S: Sink> Engine<S> {
             let scan = self.window.gone.begin();
             self.jobs.push(jobs::read(self.pool.clone(), scan, Reader::refill(rest)));
         }
-        if !self.busy.forward && let Some(reading) = self.reader.forward(self.room_in_window()) {
+        if !self.busy.forward
+            && let Some(reading) = self.reader.forward(self.room_in_window())
+        {
             self.busy.forward = true;
             let scan = self.window.gone.begin();
             self.jobs.push(jobs::read(self.pool.clone(), scan, reading));
         }
-        if !self.busy.pass && self.window.len() < self.options.window_max && let Some(reading) = self.reader.pass() {
+        if !self.busy.pass
+            && self.window.len() < self.options.window_max
+            && let Some(reading) = self.reader.pass()
+        {
             self.busy.pass = true;
             let scan = self.window.gone.begin();
             self.jobs.push(jobs::read(self.pool.clone(), scan, reading));
@@ -422,6 +427,8 @@ impl<S: Sink> Engine<S> {
             };
             drained?;
         }
+        // What is still asked holds connections that nobody serves any more.
+        self.jobs.clear();
         store::release(&self.pool, self.tenant.id).await?;
         tracing::info!(relay = %self.tenant.id, "the relay stopped");
         self.pool.close().await;
@@ -433,4 +440,3 @@ impl<S: Sink> Engine<S> {
         self.flight.len() > 0 || unnoted || self.busy.removals > 0 || self.busy.refusal
     }
 }
-

@@ -32,7 +32,10 @@ pub(super) enum Done {
 
 /// What came of a renewal.
 pub(super) enum Lease {
-    Held { buckets: Vec<i16>, name_is_taken: bool },
+    Held {
+        buckets: Vec<i16>,
+        name_is_taken: bool,
+    },
     /// The broker can't be reached; the buckets are free for a relay that can.
     CutOff(String),
 }
@@ -51,7 +54,11 @@ pub(super) fn own_pool(pool: &PgPool, connections_max: u32) -> PgPool {
         ("synchronous_commit", "off"),
     ];
     let options = (*pool.connect_options()).clone().options(settings);
-    pool.options().clone().min_connections(0).max_connections(connections_max.max(1)).connect_lazy_with(options)
+    pool.options()
+        .clone()
+        .min_connections(0)
+        .max_connections(connections_max.max(1))
+        .connect_lazy_with(options)
 }
 
 pub(super) fn read(pool: PgPool, scan: Scan, (reading, range): (Reading, Range)) -> Job {

@@ -115,7 +115,10 @@ impl Lanes {
             let rests = lane.down.is_some_and(|(resume, _)| now < resume);
             // What was let go may never fly: its bucket was lost meanwhile.
             let under_way = lane.tried.is_some_and(|at| now.duration_since(at) < patience);
-            if !rests && !under_way && let Some(position) = lane.held.pop() {
+            if !rests
+                && !under_way
+                && let Some(position) = lane.held.pop()
+            {
                 lane.tried = Some(now);
                 trials.push(position);
             }

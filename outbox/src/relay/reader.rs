@@ -21,8 +21,12 @@ use super::{
 use crate::store::{Ahead, Page, Range};
 
 /// How far back passes look; `None`: to the beginning.
-const LAGS: [Option<Duration>; 4] =
-    [Some(Duration::from_millis(100)), Some(Duration::from_millis(400)), Some(Duration::from_millis(1_600)), None];
+const LAGS: [Option<Duration>; 4] = [
+    Some(Duration::from_millis(100)),
+    Some(Duration::from_millis(400)),
+    Some(Duration::from_millis(1_600)),
+    None,
+];
 
 /// Rows of each bucket that one page of a pass looks at.
 const PASS_ROWS: i64 = 512;
@@ -175,7 +179,8 @@ impl Reader {
         let which = self.passes.iter().position(|pass| pass.due <= now)?;
         if self.passes[which].left.is_empty() {
             // Before the relay has run that long, the pass from the beginning does it all.
-            let after = self.passes[which].lag.map_or(Some(0), |lag| self.drawn_before(lag)).unwrap_or(i64::MAX);
+            let after =
+                self.passes[which].lag.map_or(Some(0), |lag| self.drawn_before(lag)).unwrap_or(i64::MAX);
             let left = self.held.iter().filter(|(_, held)| held.read_to > after);
             self.passes[which].left = left.map(|(bucket, held)| (*bucket, after, held.read_to)).collect();
             self.passes[which].spent = Duration::ZERO;

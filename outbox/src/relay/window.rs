@@ -346,7 +346,8 @@ impl Window {
     pub(super) fn refused(&mut self, bucket: i16, position: i64) {
         self.gone.note(position, Fate::Refused);
         let Some(id) = self.rows.get(&position).map(|row| row.chain) else { return };
-        let more = self.chains.get(&id).is_some_and(|chain| chain.len > 1 || self.rests.contains_key(&chain.tail));
+        let more =
+            self.chains.get(&id).is_some_and(|chain| chain.len > 1 || self.rests.contains_key(&chain.tail));
         self.forget(id);
         if more {
             self.remember(Rest { bucket, link: position, from: position, dropped: 0 });

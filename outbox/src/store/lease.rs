@@ -31,9 +31,11 @@ pub(crate) async fn release(pool: &PgPool, relay: Uuid) -> sqlx::Result<()> {
 
 /// The topics that modules of this database may publish to.
 pub(crate) async fn granted_topics(pool: &PgPool) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar("select distinct topic from outbox.origin o cross join unnest(o.topics) as topic order by topic")
-        .fetch_all(pool)
-        .await
+    sqlx::query_scalar(
+        "select distinct topic from outbox.origin o cross join unnest(o.topics) as topic order by topic",
+    )
+    .fetch_all(pool)
+    .await
 }
 
 /// Durations here are bounded by options of seconds to minutes, so the conversion can't fail in earnest.

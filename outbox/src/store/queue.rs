@@ -229,11 +229,7 @@ pub(crate) struct Refusals {
 
 /// Notes refusals; the rows stay, and with them the rest of their keys. From the attempt `attempts_max` on a row is in
 /// quarantine. Returns the positions that are.
-pub(crate) async fn refuse(
-    pool: &PgPool,
-    refusals: &Refusals,
-    attempts_max: i32,
-) -> sqlx::Result<Vec<i64>> {
+pub(crate) async fn refuse(pool: &PgPool, refusals: &Refusals, attempts_max: i32) -> sqlx::Result<Vec<i64>> {
     sqlx::query_scalar(
         "with noted as (
              update outbox.pending p
