@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{FromRow, PgPool};
 use time::OffsetDateTime;
 
-use super::queue::interval;
+use super::lease::interval;
 
 /// Whether the tables are there, and whether their version is noted.
 pub(crate) async fn has_schema(pool: &PgPool) -> sqlx::Result<(bool, bool)> {
@@ -116,16 +116,17 @@ pub(crate) struct Delivery {
 pub(crate) async fn delivery(pool: &PgPool) -> sqlx::Result<Delivery> {
     sqlx::query_as(
         "select coalesce((
-             select extract(epoch from clock_timestamp() - min(first.created_at)) from generate_series(0, 63) bucket
+             select extract(epoch from clock_timestamp() - min(first.created_at))
+             from generate_series(0, 63) as buckets (bucket)
              cross join lateral (
                  select q.created_at from outbox.pending q
-                 where q.bucket = bucket and q.retry_at is null order by q.position limit 1
+                 where q.bucket = buckets.bucket and q.retry_at is null order by q.position limit 1
              ) first), 0)::double precision as oldest_s,
              count(*) filter (where not held.quarantined) as refused,
              coalesce((array_agg(held.error order by held.position desc))[1], '') as error,
              count(*) filter (where held.quarantined) as quarantined
          from (
-             select p.position, p.error, to_jsonb(p) ->> 'quarantined_at' is not null as quarantined
+             select p.position, p.error, p.quarantined_at is not null as quarantined
              from outbox.pending p where p.retry_at is not null limit 1000000
          ) held",
     )

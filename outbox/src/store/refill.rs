@@ -6,7 +6,7 @@ use sqlx::{FromRow, PgPool, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Logged, queue::interval};
+use super::{Logged, lease::interval};
 use crate::Headers;
 
 /// What a key misses.

@@ -21,11 +21,12 @@ pub(crate) async fn waiting(pool: &PgPool) -> sqlx::Result<Waiting> {
              from generate_series(0, 63) as buckets (bucket)
              cross join lateral (
                  select q.created_at from outbox.pending q
-                 where q.bucket = buckets.bucket order by q.position limit 1
+                 where q.bucket = buckets.bucket and q.quarantined_at is null order by q.position limit 1
              ) first
          ) as oldest_age_s,
          (select count(*) from (select from outbox.pending limit 1000000) some) as pending,
-         0::bigint as quarantined,
+         (select count(*) from (select from outbox.pending p where p.quarantined_at is not null limit 1000000) some)
+             as quarantined,
          (select count(*) from (select from outbox.unreadable limit 1000000) some) as unreadable",
     )
     .fetch_one(pool)
