@@ -421,6 +421,10 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 begin
     perform outbox.check_handler($1);
+    -- One member of a group at a time: two would ask for the same, and lock rows in different orders.
+    if not pg_try_advisory_xact_lock(hashtext('outbox.gaps'), hashtext($1)) then
+        return;
+    end if;
     delete from outbox.overflow o using outbox.cursor c
     where c.handler = o.handler and c.topic = o.topic and c.key = o.key and o.version <= c.version and o.handler = $1;
     insert into outbox.overflow (handler, topic, key, version, events)

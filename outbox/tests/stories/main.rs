@@ -1,5 +1,6 @@
 //! The outbox alone, against a real PostgreSQL and a real Kafka.
 
+mod audit;
 mod crossing;
 mod letters;
 mod line;
