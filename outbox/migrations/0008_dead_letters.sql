@@ -153,8 +153,10 @@ begin
     return query
     with recursive back (position, created_at, previous, version, bytes) as (
         select e.position, e.created_at, e.previous, e.version, octet_length(e.payload)
-        from outbox.head h join outbox.event e on e.position = h.position
-        where h.topic = $1 and h.key = $2
+        from outbox.event e
+        where e.position = coalesce(
+            (select h.position from outbox.head h where h.topic = $1 and h.key = $2),
+            (select a.position from outbox.archived_head a where a.topic = $1 and a.key = $2))
         union all
         select e.position, e.created_at, e.previous, e.version, octet_length(e.payload)
         from back b join outbox.event e on e.position = b.previous
