@@ -104,12 +104,10 @@ declare
 begin
     for id_ in select outbox.letters_in_order($1) loop
         select d.* into letter_ from outbox.dead_letter d where d.id = id_;
-        if to_regclass('outbox.never_skipped') is not null then
-            if exists (select from outbox.never_skipped n where n.kind = letter_.kind) then
-                raise object_not_in_prerequisite_state using
-                    message = format('events of kind %s can''t be discarded', letter_.kind),
-                    hint = 'mend what refuses it, then outbox.replay_dead_letters';
-            end if;
+        if exists (select from outbox.never_skipped n where n.kind = letter_.kind) then
+            raise object_not_in_prerequisite_state using
+                message = format('events of kind %s can''t be discarded', letter_.kind),
+                hint = 'mend what refuses it, then outbox.replay_dead_letters';
         end if;
         filler := letter_.headers - 'content-type' || jsonb_build_object('ce_type', 'outbox.skipped.v1');
         letter_ := outbox.lift(id_, ''::bytea, filler);
