@@ -3,13 +3,12 @@
 //! It depends on no crate of the workspace; it builds their binaries and becomes the last one it starts, so that
 //! Ctrl-C, signals and the exit code reach it directly.
 
+mod bench;
 mod cargo;
 mod check;
 mod demo;
 mod stack;
 mod test;
-
-use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
@@ -27,12 +26,7 @@ enum Command {
     Test(test::Test),
     /// Format, lints and documentation, as CI has it.
     Check,
-    /// Run the benchmarks in release mode.
-    Bench {
-        /// Passed on to the benchmarks.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
+    Bench(bench::Bench),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -40,10 +34,6 @@ fn main() -> anyhow::Result<()> {
         Command::Demo(demo) => demo.run(),
         Command::Test(test) => test.run(),
         Command::Check => check::run(),
-        Command::Bench { arguments } => {
-            let mut command = cargo::cargo();
-            command.args(["run", "--release", "--package", "bench", "--"]).args(arguments);
-            Err(cargo::become_it(command))
-        }
+        Command::Bench(bench) => bench.run(),
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Config {
     pub(crate) docker_host: String,
     /// `BANYAN_POSTGRES_BIN`: where PostgreSQL's programs are.
     pub(crate) postgres_bin: PostgresBin,
+    /// `BANYAN_POSTGRES_SETTINGS`: more settings of a PostgreSQL that we start, `name=value` separated by spaces.
+    pub(crate) postgres_settings: Vec<String>,
     /// `BANYAN_STACK_CACHE`: where fetched jars are kept; default `target/stack` of this checkout, else
     /// `~/.cache/banyan`, else a folder for temporary files.
     pub(crate) cache: PathBuf,
@@ -55,6 +57,7 @@ impl Config {
             kafka_image: image("BANYAN_KAFKA_IMAGE", "apache/kafka:4.1.0")?,
             docker_host: variable("DOCKER_HOST").unwrap_or_else(docker_socket),
             postgres_bin: postgres_bin(variable("BANYAN_POSTGRES_BIN")),
+            postgres_settings: postgres_settings(variable("BANYAN_POSTGRES_SETTINGS"))?,
             cache: variable("BANYAN_STACK_CACHE").map_or_else(cache, PathBuf::from),
             maven_opts: variable("MAVEN_OPTS").unwrap_or_default(),
             path: variable("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
@@ -114,6 +117,19 @@ fn postgres_bin(value: Option<String>) -> PostgresBin {
     }
 }
 
+fn postgres_settings(value: Option<String>) -> Result<Vec<String>, Error> {
+    let settings: Vec<String> =
+        value.iter().flat_map(|value| value.split_whitespace()).map(str::to_owned).collect();
+    match settings.iter().find(|setting| !setting.contains('=')) {
+        None => Ok(settings),
+        Some(bad) => Err(Error::Setting {
+            variable: "BANYAN_POSTGRES_SETTINGS",
+            value: bad.clone(),
+            allowed: "name=value, several separated by spaces",
+        }),
+    }
+}
+
 fn docker_socket() -> String {
     let home = variable("HOME").unwrap_or_default();
     let runtime = variable("XDG_RUNTIME_DIR").unwrap_or_default();
@@ -147,6 +163,14 @@ mod tests {
     fn unknown_stack_is_refused_by_name() {
         let error = choice(Some("podman".to_owned())).unwrap_err().to_string();
         assert_eq!(error, "BANYAN_STACK=`podman` is not allowed: external, docker, native or auto");
+    }
+
+    #[test]
+    fn settings_are_pairs() {
+        let two = postgres_settings(Some("wal_level=logical  work_mem=8MB".to_owned())).unwrap();
+        assert_eq!(two, ["wal_level=logical", "work_mem=8MB"]);
+        let error = postgres_settings(Some("logical".to_owned())).unwrap_err().to_string();
+        assert!(error.starts_with("BANYAN_POSTGRES_SETTINGS=`logical` is not allowed"), "{error}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(crate) async fn start(config: &Config) -> Result<Servers, Error> {
     let guard = Guard::start()?;
     let user = user::User::for_servers(guard.folder())?;
     let (postgres, kafka) = tokio::try_join!(
-        postgres::start(&guard, &programs, user.as_ref()),
+        postgres::start(&guard, &programs, user.as_ref(), &config.postgres_settings),
         kafka::start(&guard, &java, &programs.kafka)
     )?;
     let detail = format!("PostgreSQL from {}, Apache Kafka from Maven jars, on {java}", programs.postgres);

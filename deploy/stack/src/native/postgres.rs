@@ -29,7 +29,12 @@ const SETTINGS: [&str; 7] = [
 ];
 
 /// Makes a cluster in the run's folder and starts it; answers the superuser's URL.
-pub(crate) async fn start(guard: &Guard, programs: &Programs, user: Option<&User>) -> Result<String, Error> {
+pub(crate) async fn start(
+    guard: &Guard,
+    programs: &Programs,
+    user: Option<&User>,
+    settings: &[String],
+) -> Result<String, Error> {
     let home = guard.folder().join("postgres");
     std::fs::create_dir(&home).map_err(Error::io(format!("create {}", home.display())))?;
     if let Some(user) = user {
@@ -45,7 +50,7 @@ pub(crate) async fn start(guard: &Guard, programs: &Programs, user: Option<&User
     loop {
         let port = free_port()?;
         let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres");
-        match serve(guard, &bin, &home, user, port, &url).await {
+        match serve(guard, (&bin, &home), user, settings, port, &url).await {
             Ok(()) => return Ok(url),
             Err(error) if attempt < ATTEMPTS_MAX && port_was_taken(&error) => {
                 tracing::info!(port, attempt, "PostgreSQL's port was taken meanwhile; trying another");
@@ -87,9 +92,9 @@ async fn initdb(bin: &Path, home: &Path, password: &str, user: Option<&User>) ->
 
 async fn serve(
     guard: &Guard,
-    bin: &Path,
-    home: &Path,
+    (bin, home): (&Path, &Path),
     user: Option<&User>,
+    settings: &[String],
     port: u16,
     url: &str,
 ) -> Result<(), Error> {
@@ -97,7 +102,7 @@ async fn serve(
     let (out, err) = log::create(&path)?;
     let mut command = Command::new(bin.join("postgres"));
     command.arg("-D").arg(home.join("data")).arg("-p").arg(port.to_string());
-    for setting in SETTINGS {
+    for setting in SETTINGS.into_iter().chain(settings.iter().map(String::as_str)) {
         command.args(["-c", setting]);
     }
     command.current_dir(home).env("LC_ALL", "C").stdin(Stdio::null()).stdout(out).stderr(err);

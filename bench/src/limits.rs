@@ -1,0 +1,11 @@
+//! What our figures are held against: the same work with everything else left out.
+
+mod produce;
+mod queue;
+mod round_trip;
+mod upsert;
+
+pub(crate) use produce::{per_second, produce};
+pub(crate) use queue::read_and_delete;
+pub(crate) use round_trip::round_trip;
+pub(crate) use upsert::{UPSERT, upsert};

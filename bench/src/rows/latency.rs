@@ -1,0 +1,106 @@
+//! How long an event takes from its commit to a consumer.
+
+use std::{collections::HashMap, time::Duration};
+
+use anyhow::{Result, bail};
+use hdrhistogram::Histogram;
+
+use crate::{
+    contender::Contender,
+    drive,
+    ground::{Ground, Scene},
+    limits,
+    listener::Listener,
+    report::{Figure, Wanted},
+    run::Run,
+    workload::ACCOUNTS,
+    writers::{self, Commit},
+};
+
+/// Milliseconds that the 99th percentile may take.
+const P99_MAX: f64 = 15.0;
+
+/// Commits a second when neither the options nor the publish row tell.
+const RATE: f64 = 1_000.0;
+
+/// What happens in the first seconds of a round does not count: connections, plans, leases.
+const WARM_UP: Duration = Duration::from_secs(2);
+
+/// How long the last events may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Latencies of one round, in microseconds.
+pub(crate) struct Latencies {
+    /// From the commit's acknowledgement.
+    pub(crate) commit: Histogram<u64>,
+    /// From when the booking was due, its own transaction included: nothing hides behind a late writer.
+    pub(crate) due: Histogram<u64>,
+}
+
+/// Alternates with a plain round trip through Kafka.
+pub(crate) async fn run(run: &mut Run) -> Result<()> {
+    let rate = rate(run);
+    let unit = "ms";
+    let name = |what: &str, p: &str| Figure::new("latency", format!("{what}, {p}"), unit);
+    let what = format!("commit to consumer at {rate:.0} commits/s");
+    let mut commit = ["p50", "p99", "p99.9"].map(|p| name(&what, p));
+    let mut due = ["p50", "p99", "p99.9"].map(|p| name("the same from when the booking was due", p));
+    let mut trip = ["p50", "p99", "p99.9"].map(|p| name("limit: a round trip through Kafka", p));
+    for round in run.rounds() {
+        run.settle().await?;
+        let limit = limits::round_trip(&run.ground, run.options.seconds).await?;
+        let scene = run.scene(Contender::Banyan, "latency").await?;
+        run.settle().await?;
+        let found = open_loop(&run.ground, &scene, rate, run.options.seconds).await?;
+        let seen = drive::verified(&run.ground, &scene, HashMap::new()).await?;
+        run.delivered("open loop", Contender::Banyan, seen.delivery);
+        scene.drop(&run.ground).await?;
+        if round > 0 {
+            note(&mut commit, &found.commit);
+            note(&mut due, &found.due);
+            note(&mut trip, &limit);
+        }
+        eprintln!("latency: round {round} of {}", run.options.rounds);
+    }
+    run.claim(commit[1].held(Wanted::AtMost(P99_MAX)));
+    run.figures(commit.into_iter().chain(due).chain(trip));
+    Ok(())
+}
+
+/// Half of what the publish row reached.
+fn rate(run: &Run) -> f64 {
+    let publish = run.report.figures.iter().find(|figure| figure.row == "publish");
+    run.options.rate.unwrap_or_else(|| publish.map_or(RATE, |figure| figure.median() / 2.0))
+}
+
+/// Books at a rate with the relay running, and matches what a consumer saw with what was committed.
+pub(crate) async fn open_loop(ground: &Ground, scene: &Scene, rate: f64, seconds: u64) -> Result<Latencies> {
+    let relay = scene.start(ground).await?;
+    let mut listener = Listener::start(ground.stack.kafka(), &scene.topic())?;
+    let commits = writers::open_loop(scene, rate, seconds + WARM_UP.as_secs(), ACCOUNTS).await?;
+    let mut waiting: HashMap<(String, i64), &Commit> =
+        commits.iter().map(|commit| ((commit.account.to_string(), commit.version), commit)).collect();
+    let mut latencies = Latencies { commit: Histogram::new(3)?, due: Histogram::new(3)? };
+    let counts_from = commits.iter().map(|commit| commit.due).min().map(|first| first + WARM_UP);
+    while !waiting.is_empty() {
+        let Some(arrival) = listener.next(PATIENCE).await else {
+            bail!("{} of {} events did not arrive", waiting.len(), commits.len());
+        };
+        let Some(commit) = waiting.remove(&(arrival.key, arrival.version)) else { continue };
+        if Some(commit.due) >= counts_from {
+            let micros = |since| u64::try_from(arrival.at.saturating_duration_since(since).as_micros());
+            latencies.commit.record(micros(commit.committed)?)?;
+            latencies.due.record(micros(commit.due)?)?;
+        }
+    }
+    listener.stop().await?;
+    relay.stop().await?;
+    Ok(latencies)
+}
+
+/// Adds a round's percentiles.
+pub(crate) fn note(figures: &mut [Figure; 3], histogram: &Histogram<u64>) {
+    for (figure, quantile) in figures.iter_mut().zip([0.5, 0.99, 0.999]) {
+        figure.values.push(limits::per_second(histogram.value_at_quantile(quantile), 1e3));
+    }
+}

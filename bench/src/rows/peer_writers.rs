@@ -1,0 +1,48 @@
+//! What a relay leaves to the writers, beside the peers.
+
+use anyhow::Result;
+
+use crate::{
+    contender::Contender,
+    drive::Tail,
+    limits::per_second,
+    report::Figure,
+    run::Run,
+    workload::ACCOUNTS,
+    writers,
+};
+
+/// Each contender in turn: its writers alone, then with its relay running; and how many events it delivered meanwhile.
+pub(crate) async fn run(run: &mut Run) -> Result<()> {
+    let (clients, seconds) = (run.options.clients, run.options.seconds);
+    let mut all = Contender::ALL.map(|contender| {
+        let figure = |what: &str, unit| Figure::new("peer writers", format!("{}, {what}", contender.name()), unit);
+        let alone = figure("writers without a relay", "commits/s");
+        let beside = figure("writers beside the relay", "commits/s");
+        (contender, [alone, beside, figure("delivered meanwhile", "events/s")])
+    });
+    for round in run.rounds() {
+        for (contender, [alone, beside, delivered]) in &mut all {
+            let scene = run.scene(*contender, "peers").await?;
+            run.settle().await?;
+            let without = writers::closed_loop(&scene, clients, seconds, ACCOUNTS).await?;
+            scene.drop(&run.ground).await?;
+            // Another database: what the first left behind would be delivered too.
+            let scene = run.scene(*contender, "peers").await?;
+            let relay = scene.start(&run.ground).await?;
+            run.settle().await?;
+            let with = writers::closed_loop(&scene, clients, seconds, ACCOUNTS).await?;
+            let records = Tail::new(&run.ground, scene.topic())?.records().await?;
+            relay.stop().await?;
+            scene.drop(&run.ground).await?;
+            if round > 0 {
+                alone.values.push(without);
+                beside.values.push(with);
+                delivered.values.push(per_second(records, crate::limits::per_second(seconds, 1.0)));
+            }
+        }
+        eprintln!("beside peers, writers: round {round} of {}", run.options.rounds);
+    }
+    run.figures(all.into_iter().flat_map(|(_, figures)| figures));
+    Ok(())
+}
