@@ -1,15 +1,17 @@
 -- Replay: what the log holds, once more, to Kafka or to one handler; and a handler's cursor set back.
 
--- The events of a key that are in the log here, from the last one down to (not with) position `after`. Follows the chain from
--- the head, so it needs no index; it ends where retention has cut the log.
-create function outbox.chain(topic text, key text, after bigint default 0)
+-- The events of a key that are in the log here, from the last one down to (not with) position `after`, at most `most` (null: all).
+-- Follows the chain from the head, so it needs no index; it ends where retention has cut the log.
+create function outbox.chain(topic text, key text, after bigint default 0, most integer default null)
     returns table (at_position bigint, at_time timestamptz, version bigint)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 declare
     next_ bigint := coalesce((select h.position from outbox.head h where h.topic = $1 and h.key = $2),
                              (select a.position from outbox.archived_head a where a.topic = $1 and a.key = $2));
+    left_ bigint := coalesce($4, 9223372036854775807);
 begin
-    while next_ > $3 loop
+    while next_ > $3 and left_ > 0 loop
+        left_ := left_ - 1;
         select e.position, e.created_at, e.version, e.previous into at_position, at_time, version, next_
         from outbox.event e where e.position = next_;
         exit when not found;
@@ -294,14 +296,14 @@ begin
     return again;
 end $$;
 
-revoke execute on function outbox.chain(text, text, bigint), outbox.record_headers(outbox.event),
+revoke execute on function outbox.chain(text, text, bigint, integer), outbox.record_headers(outbox.event),
     outbox.ask_replay(text, text, timestamptz, timestamptz, bigint, bigint, text, text, text),
     outbox.ask_replay_of_letter(uuid, text, text), outbox.open_replay(bigint), outbox.replay_next(outbox.replay, integer),
     outbox.replay_batch(bigint, integer), outbox.note_replay(bigint, bigint, bigint, bigint, bigint),
     outbox.redeliver_batch(bigint, integer, integer), outbox.lock_cursor(text, text, text),
     outbox.cancel_replay(bigint, text, text), outbox.rewind(text, text, text, bigint, text, text) from public;
 insert into outbox.operator_function (signature) values
-    ('outbox.chain(text, text, bigint)'),
+    ('outbox.chain(text, text, bigint, integer)'),
     ('outbox.ask_replay(text, text, timestamptz, timestamptz, bigint, bigint, text, text, text)'),
     ('outbox.ask_replay_of_letter(uuid, text, text)'), ('outbox.replay_batch(bigint, integer)'),
     ('outbox.note_replay(bigint, bigint, bigint, bigint, bigint)'), ('outbox.redeliver_batch(bigint, integer, integer)'),

@@ -49,3 +49,13 @@ pub async fn list(
 ) -> Result<Vec<Entry>, Error> {
     Ok(store::audit(pool, filter, before, limit).await?)
 }
+
+/// The bounds of an action's actor and reason, before the database is asked.
+pub(crate) fn explained(actor: &str, reason: &str) -> Result<(), Error> {
+    for (what, text, max) in [("actor", actor, 200), ("reason", reason, 2000)] {
+        if text.trim().is_empty() || text.len() > max {
+            return Err(Error::Unexplained { what, max });
+        }
+    }
+    Ok(())
+}

@@ -8,7 +8,7 @@ use sqlx::{FromRow, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{BoxError, Error, Headers, Incoming, store};
+use crate::{audit::explained, BoxError, Error, Headers, Incoming, store};
 
 /// Dead letters moved in one transaction.
 const BATCH_MAX: usize = 100;
@@ -273,15 +273,6 @@ pub async fn discard_unreadable(
 ) -> Result<bool, Error> {
     explained(actor, reason)?;
     Ok(store::discard_unreadable(pool, place, (actor, reason)).await?)
-}
-
-fn explained(actor: &str, reason: &str) -> Result<(), Error> {
-    for (what, text, max) in [("actor", actor, 200), ("reason", reason, 2000)] {
-        if text.trim().is_empty() || text.len() > max {
-            return Err(Error::Unexplained { what, max });
-        }
-    }
-    Ok(())
 }
 
 fn never_skipped(error: sqlx::Error) -> Error {

@@ -43,6 +43,9 @@ pub enum Error {
     /// The role may not do this; `outbox.grant_module` or `outbox.grant_relay` gives the right.
     #[error("the database refused: {0}")]
     Denied(String),
+    /// What an operator asked for can't be done as asked; nothing was changed.
+    #[error("refused: {0}")]
+    Refused(String),
     /// The database failed.
     #[error("the outbox's database failed")]
     Database(#[source] sqlx::Error),

@@ -4,6 +4,7 @@
 //! [`Inbox`] applies each event once, in the transaction of its effect. `docs/outbox.md` says what is promised and how it
 //! fails.
 
+pub mod archive;
 pub mod audit;
 mod codec;
 pub mod dead_letter;
@@ -13,6 +14,7 @@ mod error;
 mod event;
 mod handler;
 mod headers;
+mod history;
 mod inbox;
 #[cfg(feature = "kafka")]
 pub mod kafka;
@@ -22,7 +24,9 @@ mod progress;
 mod publish;
 mod refill;
 mod relay;
+pub mod replay;
 mod replica;
+pub mod retention;
 mod schema;
 mod sink;
 mod source;
@@ -38,6 +42,7 @@ pub use error::{BoxError, Error};
 pub use event::{Event, Incoming, Meta, Received};
 pub use handler::Handler;
 pub use headers::Headers;
+pub use history::{Applied, HISTORY_MAX, History, Reached, Sent, Step, Waiting, history};
 pub use inbox::{Inbox, InboxOptions, RefillOptions};
 pub use metrics::Metrics;
 pub use progress::{Progress, progress, recent_heads};
@@ -47,7 +52,7 @@ pub use publish::{
 pub use refill::{DatabaseRefill, MemoryRefill, Refill};
 pub use relay::{Relay, RelayOptions, RelayStatus};
 pub use replica::{Replica, StateTransfer};
-pub use schema::{MIGRATOR, grant_module, grant_operator, grant_refill, grant_relay, grant_replica, migrate};
+pub use schema::{MIGRATOR, grant_housekeeper, grant_module, grant_operator, grant_refill, grant_relay, grant_replica, migrate};
 pub use sink::{Record, Refusal, Sink};
 pub use source::{Message, Place, Source};
 pub use topic::Topic;

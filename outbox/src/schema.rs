@@ -13,12 +13,18 @@ pub static MIGRATOR: Migrator = Migrator {
     ..sqlx::migrate!("./migrations")
 };
 
-/// Brings schema `outbox` up to date. Run it as the database's owner; repeats change nothing.
+/// Days of the logs made ahead when migrating.
+const AHEAD_DAYS: i32 = 14;
+
+/// Brings schema `outbox` up to date, and its logs up to the day. Run it as the database's owner; repeats change nothing.
 ///
 /// # Errors
 /// [`Error::Migrate`] when a migration fails or the database has one that this version does not know.
 pub async fn migrate(admin: &PgPool) -> Result<(), Error> {
-    Ok(MIGRATOR.run(admin).await?)
+    MIGRATOR.run(admin).await?;
+    // Nobody may have kept house for longer than the days made ahead: then today's is missing.
+    store::make_partitions(admin, AHEAD_DAYS).await?;
+    Ok(())
 }
 
 /// Lets a login role publish as `origin` (such as `monolith.orders`) to `topics`, and run handlers. Run it as the database's
@@ -62,4 +68,14 @@ pub async fn grant_operator(admin: &PgPool, role: &str) -> Result<(), Error> {
 /// [`Error::Database`] for an unknown role.
 pub async fn grant_refill(admin: &PgPool, role: &str) -> Result<(), Error> {
     Ok(store::grant_refill(admin, role).await?)
+}
+
+/// Makes a login role the owner of the logs, so that [`crate::retention::Housekeeping`] over its pool drops old days. Trust that
+/// role like the one that migrates: a table's owner can put a trigger on it, which runs with the rights of `outbox.publish`. Run
+/// it as a superuser, or as a member of `role` that stays one.
+///
+/// # Errors
+/// [`Error::Database`] for an unknown role; [`Error::Denied`].
+pub async fn grant_housekeeper(admin: &PgPool, role: &str) -> Result<(), Error> {
+    Ok(store::grant_housekeeper(admin, role).await?)
 }

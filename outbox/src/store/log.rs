@@ -105,3 +105,8 @@ pub(crate) async fn grant_operator(pool: &PgPool, role: &str) -> sqlx::Result<()
     sqlx::query("select outbox.grant_operator($1::name)").bind(role).execute(pool).await?;
     Ok(())
 }
+
+pub(crate) async fn grant_housekeeper(pool: &PgPool, role: &str) -> sqlx::Result<()> {
+    sqlx::query("select outbox.grant_housekeeper($1::name)").bind(role).execute(pool).await?;
+    Ok(())
+}
