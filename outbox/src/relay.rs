@@ -32,7 +32,7 @@ use self::{
     window::Window,
 };
 pub use self::{options::RelayOptions, status::RelayStatus};
-use crate::{Error, Sink, Wake, store::Refusals};
+use crate::{Error, Sink, Wake, retention::Housekeeping, store::Refusals};
 
 /// Sends the events of one database to a [`Sink`]. Any number may run; they share the work by leases.
 pub struct Relay<S> {
@@ -42,6 +42,7 @@ pub struct Relay<S> {
     name: Option<String>,
     wake: Wake,
     status: watch::Sender<RelayStatus>,
+    housekeeping: Housekeeping,
 }
 
 impl<S: Sink> Relay<S> {
@@ -49,6 +50,7 @@ impl<S: Sink> Relay<S> {
     /// as that pool would, with planner settings for look-ups by index; so a connection pooler must keep a session's settings.
     pub fn new(pool: PgPool, sink: S) -> Self {
         Self {
+            housekeeping: Housekeeping::new(pool.clone()),
             pool,
             sink: Arc::new(sink),
             options: RelayOptions::default(),
@@ -62,6 +64,14 @@ impl<S: Sink> Relay<S> {
     #[must_use]
     pub fn with(mut self, options: RelayOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// Replaces its housekeeping, which makes the log's days ahead beside the sending. With a pool whose role is the housekeeper
+    /// ([`crate::grant_housekeeper`]) it drops old days too; by default, over the relay's pool, they stay.
+    #[must_use]
+    pub fn housekeeping(mut self, housekeeping: Housekeeping) -> Self {
+        self.housekeeping = housekeeping;
         self
     }
 
@@ -111,7 +121,15 @@ impl<S: Sink> Relay<S> {
             stopping: false,
             options,
         };
+        // Housekeeping ends with the sending, whatever ended that.
+        let ended = shutdown.child_token();
+        let housekeeping = self.housekeeping.run(ended.clone());
+        let sending = async {
+            let result = engine.run(shutdown).await;
+            ended.cancel();
+            result
+        };
         // Boxed: the engine is large, and callers hold this future on their stack.
-        Box::pin(engine.run(shutdown)).await
+        Box::pin(async { tokio::join!(sending, housekeeping).0 }).await
     }
 }

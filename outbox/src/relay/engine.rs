@@ -46,7 +46,6 @@ pub(super) struct Busy {
     due: bool,
     lease: bool,
     look: bool,
-    partitions: bool,
 }
 
 pub(super) struct Engine<S> {
@@ -79,7 +78,6 @@ pub(super) struct Dues {
     pub(super) lease_ends: Instant,
     pub(super) refused: Instant,
     look: Instant,
-    partitions: Instant,
     /// The database failed: no question before.
     resume: Instant,
 }
@@ -87,7 +85,7 @@ pub(super) struct Dues {
 impl Dues {
     pub(super) fn now() -> Self {
         let now = Instant::now();
-        Self { lease: now, lease_ends: now, refused: now, look: now, partitions: now, resume: now }
+        Self { lease: now, lease_ends: now, refused: now, look: now, resume: now }
     }
 }
 
@@ -124,10 +122,6 @@ impl<S: Sink> Engine<S> {
         if now >= self.due.look && !self.busy.look {
             self.busy.look = true;
             self.jobs.push(jobs::look(self.pool.clone(), self.sink.clone()));
-        }
-        if now >= self.due.partitions && !self.busy.partitions {
-            self.busy.partitions = true;
-            self.jobs.push(jobs::make_partitions(self.pool.clone(), self.options.partition_days));
         }
         if now >= self.due.lease_ends {
             return;
@@ -241,7 +235,6 @@ impl<S: Sink> Engine<S> {
         };
         at(self.due.lease, busy.lease);
         at(self.due.look, busy.look);
-        at(self.due.partitions, busy.partitions);
         if now < self.due.lease_ends {
             at(self.due.refused, busy.due || self.retrying.is_some());
             at(self.reader.forward_due(), busy.forward || self.room_in_window() == 0);
@@ -301,11 +294,6 @@ impl<S: Sink> Engine<S> {
                 self.busy.look = false;
                 self.due.look = Instant::now() + self.options.status_every;
                 self.looked(missing)
-            }
-            Done::Partitioned(made) => {
-                self.busy.partitions = false;
-                self.partitioned(made);
-                None
             }
         };
         failed.map_or(Ok(()), |error| self.failed(error))
@@ -391,21 +379,6 @@ impl<S: Sink> Engine<S> {
             changed
         });
         None
-    }
-
-    /// A failure is not the relay's end: there are days of partitions left.
-    fn partitioned(&mut self, made: Result<i32, Error>) {
-        let wait = match made {
-            Ok(made) => {
-                tracing::debug!(made, "partitions ahead");
-                self.options.partition_every
-            }
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "partitions could not be made");
-                self.options.partition_retry
-            }
-        };
-        self.due.partitions = Instant::now() + wait;
     }
 
     /// Waits for what is in flight, at most `drain_timeout`, forgets what was delivered and gives the leases back.

@@ -27,7 +27,6 @@ pub(super) enum Done {
     Due(Result<Option<Due>>),
     Leased { asked: Instant, lease: Result<Lease> },
     Looked(Result<Vec<(String, String)>>),
-    Partitioned(Result<i32>),
 }
 
 /// What came of a renewal.
@@ -142,9 +141,4 @@ pub(super) fn look<S: Sink>(pool: PgPool, sink: Arc<S>) -> Job {
         Done::Looked(missing.await)
     }
     .boxed()
-}
-
-/// Keeps the log's partitions ahead.
-pub(super) fn make_partitions(pool: PgPool, days: i32) -> Job {
-    async move { Done::Partitioned(store::make_partitions(&pool, days).await.map_err(Error::from)) }.boxed()
 }

@@ -51,12 +51,6 @@ pub struct RelayOptions {
     pub drain_timeout: Duration,
     /// How often the topics are looked after, for [`super::Relay::status`] (5 s).
     pub status_every: Duration,
-    /// Days of log partitions kept ahead (14).
-    pub partition_days: i32,
-    /// How often that is looked after (1 h).
-    pub partition_every: Duration,
-    /// How soon again after a failure (1 min).
-    pub partition_retry: Duration,
 }
 
 impl Default for RelayOptions {
@@ -83,9 +77,6 @@ impl Default for RelayOptions {
             refusal_delay_max: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(5),
             status_every: Duration::from_secs(5),
-            partition_days: 14,
-            partition_every: Duration::from_secs(3600),
-            partition_retry: Duration::from_secs(60),
         }
     }
 }

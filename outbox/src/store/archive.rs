@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 
-use super::queue::interval;
+use super::interval;
 
 pub(crate) async fn archive_keys(
     pool: &PgPool,
