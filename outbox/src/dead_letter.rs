@@ -8,7 +8,7 @@ use sqlx::{FromRow, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{audit::explained, BoxError, Error, Headers, Incoming, store};
+use crate::{BoxError, Error, Headers, Incoming, audit::explained, store};
 
 /// Dead letters moved in one transaction.
 const BATCH_MAX: usize = 100;

@@ -52,7 +52,10 @@ pub use publish::{
 pub use refill::{DatabaseRefill, MemoryRefill, Refill};
 pub use relay::{Relay, RelayOptions, RelayStatus};
 pub use replica::{Replica, StateTransfer};
-pub use schema::{MIGRATOR, grant_housekeeper, grant_module, grant_operator, grant_refill, grant_relay, grant_replica, migrate};
+pub use schema::{
+    MIGRATOR, grant_housekeeper, grant_module, grant_operator, grant_refill, grant_relay, grant_replica,
+    migrate,
+};
 pub use sink::{Record, Refusal, Sink};
 pub use source::{Message, Place, Source};
 pub use topic::Topic;

@@ -172,7 +172,8 @@ fn asked<'a>(selection: &'a Selection, handler: Option<&'a str>) -> Asked<'a> {
 pub async fn send<S: Sink>(pool: &PgPool, sink: &S, id: i64, options: &Options) -> Result<Replay, Error> {
     let mut before = find(pool, id).await?.position;
     loop {
-        let batch = store::replay_batch(pool, id, options.batch_max.clamp(1, 1_000)).await.map_err(refused)?;
+        let batch =
+            store::replay_batch(pool, id, options.batch_max.clamp(1, 1_000)).await.map_err(refused)?;
         let last = batch.last().map(|row| row.position);
         let looked = batch.len();
         let sent = send_batch(sink, id, batch, options).await?;
@@ -284,7 +285,8 @@ pub async fn rewind(
     reason: &str,
 ) -> Result<u64, Error> {
     explained(actor, reason)?;
-    let again = store::rewind(pool, handler, (topic.name(), key), version, (actor, reason)).await.map_err(refused)?;
+    let again =
+        store::rewind(pool, handler, (topic.name(), key), version, (actor, reason)).await.map_err(refused)?;
     Ok(u64::try_from(again).unwrap_or(0))
 }
 

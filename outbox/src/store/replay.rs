@@ -74,7 +74,10 @@ pub(crate) async fn replay(pool: &PgPool, id: i64) -> sqlx::Result<Option<crate:
 }
 
 pub(crate) async fn replays(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<crate::replay::Replay>> {
-    sqlx::query_as("select r.* from outbox.replay r order by r.id desc limit $1").bind(limit).fetch_all(pool).await
+    sqlx::query_as("select r.* from outbox.replay r order by r.id desc limit $1")
+        .bind(limit)
+        .fetch_all(pool)
+        .await
 }
 
 pub(crate) async fn replay_batch(pool: &PgPool, id: i64, events_max: i32) -> sqlx::Result<Vec<Replayed>> {

@@ -61,12 +61,18 @@ pub(crate) async fn bound_lock_waits(connection: &mut PgConnection, most: Durati
 
 /// Takes the lock that retention and replays share, for the session. False when somebody has it.
 pub(crate) async fn try_retention_lock(connection: &mut PgConnection) -> sqlx::Result<bool> {
-    sqlx::query_scalar("select pg_try_advisory_lock(hashtext('outbox.retention'))").fetch_one(connection).await
+    sqlx::query_scalar("select pg_try_advisory_lock(hashtext('outbox.retention'))")
+        .fetch_one(connection)
+        .await
 }
 
 /// Why a day may not be dropped.
 pub(crate) async fn needed(connection: &mut PgConnection, day: &Day) -> sqlx::Result<Option<String>> {
-    sqlx::query_scalar("select outbox.needed($1, $2)").bind(&day.log).bind(day.day).fetch_one(connection).await
+    sqlx::query_scalar("select outbox.needed($1, $2)")
+        .bind(&day.log)
+        .bind(day.day)
+        .fetch_one(connection)
+        .await
 }
 
 pub(crate) async fn make_partition(connection: &mut PgConnection, day: &Day) -> sqlx::Result<bool> {
@@ -80,9 +86,11 @@ pub(crate) async fn make_partition(connection: &mut PgConnection, day: &Day) -> 
 /// Takes a day out of its log while publishers go on; waits for those that began before. Not in a transaction.
 pub(crate) async fn detach(connection: &mut PgConnection, day: &Day) -> sqlx::Result<()> {
     let Day { log, name, .. } = day;
-    sqlx::query(AssertSqlSafe(format!("alter table outbox.{log} detach partition outbox.{name} concurrently")))
-        .execute(connection)
-        .await?;
+    sqlx::query(AssertSqlSafe(format!(
+        "alter table outbox.{log} detach partition outbox.{name} concurrently"
+    )))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
