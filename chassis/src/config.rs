@@ -137,6 +137,15 @@ impl Reader {
         self.parse(name, &text, allowed)
     }
 
+    /// A text, for settings that another crate names: `absent` says in the help what happens without it; `None` when it must
+    /// be set.
+    pub fn text(&mut self, name: &'static str, absent: Option<&str>, allowed: &str) -> Option<String> {
+        match absent {
+            None => self.required(name, allowed),
+            Some(absent) => self.maybe(name, absent, allowed),
+        }
+    }
+
     /// A whole number within bounds.
     pub fn number<T>(&mut self, name: &'static str, default: T, range: RangeInclusive<T>) -> T
     where

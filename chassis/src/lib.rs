@@ -5,7 +5,7 @@
 //! The crate knows nothing of orders, payments or any other part of the house.
 //!
 //! A binary in order: [`config::load`] reads the settings or ends the process with exit code 2,
-//! [`telemetry::init`] starts the log, [`shutdown::Shutdown::listen`] turns signals into a token,
+//! [`process::run`] starts the runtime and telemetry, [`shutdown::Shutdown::listen`] turns signals into a token,
 //! [`database::pool`] opens the pool, [`admin::router`] serves health, and [`listening::Listening`]
 //! prints where the process can be reached.
 
@@ -21,6 +21,7 @@ pub mod listening;
 pub mod migrations;
 pub mod page;
 pub mod problem;
+pub mod process;
 pub mod role;
 pub mod server;
 pub mod service_token;
@@ -39,4 +40,5 @@ pub use setting::{Secret, Url};
 pub use shield::shield;
 pub use shutdown::Shutdown;
 pub use tasks::{Tasks, never_fails};
+pub use telemetry::Telemetry;
 pub use token::{Caller, Role};

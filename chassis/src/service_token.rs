@@ -7,6 +7,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
+use crate::telemetry;
 use crate::token::{Issuer, Role, Verifier, bearer, now};
 
 /// The metadata that carries the tenant of a call.
@@ -21,8 +22,8 @@ const RENEW_BEFORE: Duration = Duration::from_secs(60);
 /// The longest tenant, in bytes.
 const TENANT_MAX: usize = 255;
 
-/// Client side: adds `authorization: Bearer ..`, signed for one audience and renewed in time. Clones
-/// share the token.
+/// Client side: adds `authorization: Bearer ..`, signed for one audience and renewed in time, and the
+/// current trace. Clones share the token.
 #[derive(Debug, Clone)]
 pub struct Bearer {
     issuer: Issuer,
@@ -82,6 +83,12 @@ impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let header = self.header()?;
         request.metadata_mut().insert("authorization", header);
+        // The one interceptor of every call to our own services: the caller's trace goes with its token.
+        for (name, value) in telemetry::continued() {
+            if let Ok(value) = value.parse() {
+                request.metadata_mut().insert(name, value);
+            }
+        }
         Ok(request)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use opentelemetry::trace::FutureExt as _;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -26,7 +27,8 @@ pub async fn shield<T: Send + 'static>(
     tracker: &TaskTracker,
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Lost> {
-    let task = tracker.spawn(work.in_current_span());
+    // A task of its own, but in the caller's trace: what the work publishes belongs to it.
+    let task = tracker.spawn(work.in_current_span().with_current_context());
     task.await.map_err(|error| if error.is_panic() { Lost::Panicked } else { Lost::Cancelled })
 }
 

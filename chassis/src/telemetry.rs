@@ -1,196 +1,133 @@
-//! The log of a process: readable lines, or JSON for machines, on stderr. Each line names the service.
+//! What a process says about itself: its log on stderr, its numbers at `/metrics`, its spans to a collector.
+//!
+//! One [`Telemetry`] per process, passed to whoever counts or traces. `docs/telemetry.md` has the names and the alerts.
 
-use std::fmt;
-use std::str::FromStr;
+mod log;
+mod metrics;
+mod requests;
+mod traces;
 
-use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::{DefaultFields, Format, FormatEvent, FormatFields, JsonFields, Writer};
-use tracing_subscriber::fmt::{FmtContext, SubscriberBuilder};
-use tracing_subscriber::registry::LookupSpan;
+use opentelemetry::metrics::{Meter, MeterProvider as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub use self::log::{Filter, LogFormat};
+pub use self::requests::{Requests, Traced};
+pub use self::traces::{Exporter, continued};
 use crate::config::Reader;
 
-/// How the log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One readable line for each event.
-    Text,
-    /// One JSON object for each event.
-    Json,
-}
-
-/// The settings of the log.
+/// The settings of log and traces. Numbers need none.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `LOG_FORMAT`: `text` (default) or `json`.
     pub format: LogFormat,
-    /// `RUST_LOG`: which events are written; default `info`.
+    /// `RUST_LOG`: which events are logged; default `info,sqlx=warn`. Spans are not touched by it.
     pub filter: Filter,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` and `OTEL_TRACES_SAMPLER_ARG`: where spans go; `None` (default) makes none.
+    pub exporter: Option<Exporter>,
 }
 
-/// A checked filter in the syntax of `RUST_LOG`.
-#[derive(Debug, Clone)]
-pub struct Filter(String);
-
-/// The log was started twice.
+/// Telemetry can't be started.
 #[derive(Debug, thiserror::Error)]
-#[error("the log of this process is already started")]
-pub struct AlreadyStarted;
+pub enum Error {
+    /// The process has a log already.
+    #[error("the log of this process is already started")]
+    AlreadyStarted,
+    /// The collector's address or the registry of numbers was refused.
+    #[error("telemetry can't be set up")]
+    Setup(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The numbers and spans of this process. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    meters: SdkMeterProvider,
+    numbers: prometheus::Registry,
+    tracers: Option<SdkTracerProvider>,
+}
 
 impl Settings {
-    /// Reads `LOG_FORMAT` and `RUST_LOG`.
+    /// Reads `LOG_FORMAT`, `RUST_LOG` and the two of the exporter.
     pub fn read(reader: &mut Reader) -> Self {
         Self {
             format: reader.optional("LOG_FORMAT", LogFormat::Text, "text or json"),
             filter: reader.optional(
                 "RUST_LOG",
-                Filter("info,sqlx=warn".into()),
+                Filter::preset(),
                 "a level or a filter such as info,sqlx=warn",
             ),
+            exporter: Exporter::read(reader),
         }
     }
 }
 
-/// Starts the log of this process. `service` stands on every line.
+/// Starts log, numbers and spans of this process; `service` stands on every line and span. Inside a runtime when spans are
+/// exported, whose connection needs one.
 ///
 /// # Errors
-/// [`AlreadyStarted`] when the process has a log.
-pub fn init(service: &'static str, settings: &Settings) -> Result<(), AlreadyStarted> {
-    let filter = EnvFilter::new(&settings.filter.0);
-    let builder = SubscriberBuilder::default().with_writer(std::io::stderr).with_env_filter(filter);
-    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    match settings.format {
-        LogFormat::Text => {
-            builder.with_ansi(colour).event_format(Text { service, inner: Format::default() }).try_init()
-        }
-        LogFormat::Json => builder
-            .with_ansi(false)
-            .fmt_fields(JsonFields::new())
-            .event_format(Json { service, inner: Format::default().json() })
-            .try_init(),
+/// [`Error::AlreadyStarted`] when the process has a log; [`Error::Setup`] for a collector's address that can't be used.
+pub fn init(service: &'static str, settings: &Settings) -> Result<Telemetry, Error> {
+    let tracers = settings.exporter.as_ref().map(|exporter| exporter.provider(service)).transpose()?;
+    let telemetry = Telemetry::new(service, tracers)?;
+    tracing_subscriber::registry()
+        .with(log::layer(service, settings.format, &settings.filter))
+        .with(telemetry.tracers.as_ref().map(traces::layer))
+        .try_init()
+        .map_err(|_| Error::AlreadyStarted)?;
+    Ok(telemetry)
+}
+
+impl Telemetry {
+    /// Numbers, and spans if there is where to send them; no log. For tests, which take a provider of their own.
+    ///
+    /// # Errors
+    /// [`Error::Setup`].
+    pub fn new(service: &'static str, tracers: Option<SdkTracerProvider>) -> Result<Self, Error> {
+        let numbers = prometheus::Registry::new();
+        let meters = metrics::provider(&numbers, resource(service))?;
+        Ok(Self { meters, numbers, tracers })
     }
-    .map_err(|_| AlreadyStarted)
-}
 
-/// `payments 2026-01-01T00:00:00Z INFO target: message`.
-struct Text {
-    service: &'static str,
-    inner: Format,
-}
-
-impl<S: Subscriber + for<'a> LookupSpan<'a>> FormatEvent<S, DefaultFields> for Text {
-    fn format_event(
-        &self,
-        ctx: &FmtContext<'_, S, DefaultFields>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        write!(writer, "{} ", self.service)?;
-        self.inner.format_event(ctx, writer, event)
+    /// Makes instruments; they show at [`Telemetry::routes`].
+    pub fn meter(&self) -> Meter {
+        self.meters.meter("banyan")
     }
-}
 
-/// The usual JSON line with `service` as its first member.
-struct Json {
-    service: &'static str,
-    inner: Format<tracing_subscriber::fmt::format::Json>,
-}
-
-impl<S, N> FormatEvent<S, N> for Json
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'writer> FormatFields<'writer> + 'static,
-{
-    fn format_event(
-        &self,
-        ctx: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut line = String::new();
-        self.inner.format_event(ctx, Writer::new(&mut line), event)?;
-        let members = line.strip_prefix('{').ok_or(fmt::Error)?;
-        write!(writer, "{{\"service\":\"{}\",{members}", self.service)
+    /// Where spans go; `None` when they are not exported.
+    pub fn tracers(&self) -> Option<&SdkTracerProvider> {
+        self.tracers.as_ref()
     }
-}
 
-impl FromStr for LogFormat {
-    type Err = ();
+    /// `GET /metrics` in Prometheus' text format, for the admin listener.
+    pub fn routes(&self) -> axum::Router {
+        metrics::routes(self.numbers.clone())
+    }
 
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(()),
+    /// A layer that times HTTP requests and continues their caller's trace.
+    pub fn http(&self) -> Requests {
+        Requests::http(&self.meter(), self.tracers())
+    }
+
+    /// The same for gRPC calls.
+    pub fn grpc(&self) -> Requests {
+        Requests::grpc(&self.meter(), self.tracers())
+    }
+
+    /// Sends the spans that are left, within a bound. Blocks; call it when the work is done, with the runtime still alive.
+    pub fn stop(self) {
+        if let Some(tracers) = &self.tracers {
+            traces::stop(tracers);
         }
     }
 }
 
-impl fmt::Display for LogFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        })
-    }
+fn resource(service: &'static str) -> Resource {
+    Resource::builder_empty().with_service_name(service).build()
 }
 
-impl FromStr for Filter {
-    type Err = tracing_subscriber::filter::ParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse::<EnvFilter>().map(|_| Self(text.to_owned()))
-    }
-}
-
-impl fmt::Display for Filter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io;
-    use std::sync::{Arc, Mutex};
-
-    use super::*;
-
-    #[derive(Clone, Default)]
-    struct Memory(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Memory {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_json_line_is_json_and_names_the_service() {
-        let memory = Memory::default();
-        let sink = memory.clone();
-        let subscriber = SubscriberBuilder::default()
-            .with_writer(move || sink.clone())
-            .fmt_fields(JsonFields::new())
-            .event_format(Json { service: "orders", inner: Format::default().json() })
-            .finish();
-        tracing::subscriber::with_default(subscriber, || tracing::info!(lag_ms = 7, "caught up"));
-        let line: serde_json::Value = serde_json::from_slice(&memory.0.lock().unwrap()).unwrap();
-        assert_eq!(line["service"], "orders");
-        assert_eq!(line["fields"]["lag_ms"], 7);
-    }
-
-    #[test]
-    fn a_wrong_filter_is_a_bad_setting() {
-        let mut reader = Reader::from_pairs([("RUST_LOG", "a=b=c"), ("LOG_FORMAT", "xml")]);
-        Settings::read(&mut reader);
-        let text = reader.finish().unwrap_err().to_string();
-        assert!(text.contains("RUST_LOG=a=b=c: not understood"), "{text}");
-        assert!(text.contains("LOG_FORMAT=xml: not understood; allowed: text or json"), "{text}");
-    }
+fn setup(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Setup(error.into())
 }

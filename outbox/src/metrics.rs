@@ -98,6 +98,10 @@ impl Metrics {
         self.0.handler_duration.record(took.as_secs_f64(), &[of_handler(handler)]);
     }
 
+    fn begin(&self) {
+        self.0.gauges.begin();
+    }
+
     fn observed(&self, observed: Observed) {
         self.0.gauges.show(observed);
     }

@@ -7,7 +7,7 @@
 
 mod parent;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use opentelemetry::{
     Context, KeyValue,
@@ -20,7 +20,7 @@ use opentelemetry::{
 
 pub(crate) use self::parent::inject;
 use self::parent::{context, span_context};
-use crate::{Headers, Record, Refusal, Sink, envelope::Envelope};
+use crate::{Headers, Record, envelope::Envelope};
 
 /// The name under which the spans are made.
 const SCOPE: &str = "outbox";
@@ -49,39 +49,30 @@ impl Tracer {
         Self(None)
     }
 
-    /// Sends a record, in a span that begins here and ends with the broker's report. An event without a trace gets none: there
-    /// is nothing that it could be joined to.
-    pub(crate) async fn send<S: Sink + ?Sized>(&self, sink: &S, record: Record) -> Result<(), Refusal> {
-        let (Some(tracer), Some(parent)) = (self.0.as_ref(), span_context(&record.headers)) else {
-            return sink.send(record).await;
+    /// A span for sending a record, under the span that published the event. An event without a trace gets none: there is
+    /// nothing that it could be joined to.
+    pub(crate) fn send(&self, record: &Record) -> Span {
+        let (Some(tracer), Some(parent)) = (&self.0, span_context(&record.headers)) else {
+            return Span::none();
         };
+        let parent = Context::new().with_remote_span_context(parent);
         let builder = builder("send", &record.topic, SpanKind::Client).with_attributes(attributes(
             "send",
             &record.topic,
             record.headers.get("ce_id"),
         ));
-        let parent = Context::new().with_remote_span_context(parent);
-        let span = parent.with_span(tracer.build_with_context(builder, &parent));
-        let result = sink.send(record).with_context(span.clone()).await;
-        if let Err(refusal) = &result {
-            span.span().set_status(Status::error(refusal.to_string()));
-        }
-        span.span().end();
-        result
+        Span(parent.with_span(tracer.build_with_context(builder, &parent)))
     }
 
     /// A span for one run of a handler, under the span that published the event; a trace of its own when there is none.
-    pub(crate) fn handle(&self, handler: &'static str, event: &Envelope, batch: &Span) -> Span {
+    pub(crate) fn handle(&self, handler: &'static str, event: &Envelope) -> Span {
         let parent = context(&event.headers);
         let Some(tracer) = &self.0 else { return Span(parent) };
-        let mut attributes = attributes("process", &event.topic, event.headers.get("ce_id"));
-        attributes.push(KeyValue::new("outbox.handler", handler));
-        let links = batch.link().into_iter().collect();
-        let builder = builder("handle", &event.topic, SpanKind::Consumer).with_attributes(attributes);
-        Span(parent.with_span(tracer.build_with_context(builder.with_links(links), &parent)))
+        let builder = handling("handle", handler, &event.topic, event.headers.get("ce_id"));
+        Span(parent.with_span(tracer.build_with_context(builder, &parent)))
     }
 
-    /// A span for a transaction that applies several events: a trace of its own, linked to the span that published each.
+    /// A span for a handler's run over several events: a trace of its own, linked to the span that published each.
     pub(crate) fn batch<'a>(
         &self,
         handler: &'static str,
@@ -90,13 +81,23 @@ impl Tracer {
     ) -> Span {
         let Some(tracer) = &self.0 else { return Span::none() };
         let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-        let mut attributes = attributes("process", topic, None);
-        attributes.push(KeyValue::new("outbox.handler", handler));
-        attributes.push(KeyValue::new("messaging.batch.message_count", count));
         let links = events.filter_map(span_context).take(LINKS_MAX).map(Link::with_context).collect();
-        let builder = builder("batch", topic, SpanKind::Consumer).with_attributes(attributes);
+        let builder = handling("batch", handler, topic, None).with_links(links);
         let none = Context::new();
-        Span(none.with_span(tracer.build_with_context(builder.with_links(links), &none)))
+        let span = none.with_span(tracer.build_with_context(builder, &none));
+        span.span().set_attribute(KeyValue::new("messaging.batch.message_count", count));
+        Span(span)
+    }
+
+    /// Shows a batch in the trace of one of its events too: a `handle` span with the batch's times, linked to it.
+    pub(crate) fn handled(&self, handler: &'static str, event: &Envelope, batch: &Span, began: SystemTime) {
+        let (Some(tracer), Some(parent)) = (&self.0, span_context(&event.headers)) else { return };
+        let parent = Context::new().with_remote_span_context(parent);
+        let builder = handling("handle", handler, &event.topic, event.headers.get("ce_id"))
+            .with_start_time(began)
+            .with_links(vec![Link::with_context(batch.0.span().span_context().clone())]);
+        // Dropped at once, which ends it.
+        drop(tracer.build_with_context(builder, &parent));
     }
 }
 
@@ -120,25 +121,24 @@ impl Span {
         work.with_context(self.0.clone()).await
     }
 
-    /// Says how the work ended: an error has a reason.
-    pub(crate) fn ended(self, verdict: &'static str, error: Option<&str>) {
+    /// Ends it with the reason why the work failed, if it did.
+    pub(crate) fn ended(self, error: Option<String>) {
         let span = self.0.span();
-        span.set_attribute(KeyValue::new("outbox.verdict", verdict));
         if let Some(error) = error {
-            span.set_status(Status::error(error.to_owned()));
+            span.set_status(Status::error(error));
         }
         span.end();
-    }
-
-    fn link(&self) -> Option<Link> {
-        let span = self.0.span();
-        let context = span.span_context();
-        context.is_valid().then(|| Link::with_context(context.clone()))
     }
 }
 
 fn builder(what: &'static str, topic: &str, kind: SpanKind) -> SpanBuilder {
     SpanBuilder::from_name(format!("{what} {topic}")).with_kind(kind)
+}
+
+fn handling(what: &'static str, handler: &'static str, topic: &str, id: Option<&str>) -> SpanBuilder {
+    let mut attributes = attributes("process", topic, id);
+    attributes.push(KeyValue::new("outbox.handler", handler));
+    builder(what, topic, SpanKind::Consumer).with_attributes(attributes)
 }
 
 /// By the semantic conventions for messaging.

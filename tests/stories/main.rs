@@ -11,3 +11,4 @@ mod orders;
 mod problems;
 mod rights;
 mod settings;
+mod telemetry;

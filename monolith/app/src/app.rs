@@ -10,10 +10,11 @@ use chassis::health::Readiness;
 use chassis::listening::Listening;
 use chassis::service_token::Bearer;
 use chassis::token::{Issuer, Verifier};
-use chassis::{Shutdown, Tasks, admin, never_fails, server};
+use chassis::{Shutdown, Tasks, Telemetry, admin, never_fails, server};
 use notifications::{QueueReceipt, QueueRefundReceipt};
 use orders::{FollowPayment, Orders};
-use outbox::{Inbox, Relay, Replica, kafka};
+use outbox::{Inbox, Metrics, Relay, Replica, kafka};
+use sqlx::PgPool;
 use strangler::{Controller, Owners, control};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
@@ -31,6 +32,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// .. and this wait; then the next call connects anew.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the outbox's gauges are read.
+const OBSERVE_EVERY: Duration = Duration::from_secs(5);
 
 /// What every part may need, made once.
 struct Parts {
@@ -42,34 +45,35 @@ struct Parts {
     channel: Channel,
     bearer: Bearer,
     verifier: Verifier,
+    telemetry: Telemetry,
+    metrics: Metrics,
 }
 
 /// Runs the parts of `roles` until a signal, or until one of them ends.
 ///
 /// # Errors
 /// The first part that failed, or what could not be started or did not end in time.
-pub async fn run(config: &Config, roles: Roles) -> anyhow::Result<()> {
+pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow::Result<()> {
     let shutdown = Shutdown::listen(config.grace)?;
-    let parts = Parts::make(config)?;
+    let parts = Parts::make(config, telemetry)?;
     let mut tasks = Tasks::new(shutdown.token());
     let readiness = Readiness::new();
     readiness::databases(&readiness, &parts.pools);
     let mut listening = Listening::default();
-    let mut admin_routes = axum::Router::new();
+    let mut admin_routes = parts.telemetry.routes();
     if roles.web {
         let listener = TcpListener::bind(config.http_listen).await.context("MONOLITH_HTTP_LISTEN")?;
         listening = listening.at("http", listener.local_addr()?);
         parts.web(listener, &mut tasks);
     }
     if roles.relay {
-        let relay = Relay::new(parts.pools.outbox.clone(), kafka::sink(&config.kafka)?);
-        tasks.spawn("relay", relay.run(shutdown.token()));
+        parts.relay(&config.kafka, &mut tasks)?;
     }
     if roles.inbox {
         parts.inbox(&config.kafka, &mut tasks)?;
     }
     if roles.controller {
-        admin_routes = parts.controller(&mut tasks);
+        admin_routes = admin_routes.merge(parts.controller(&mut tasks));
     }
     // A process with the API serves while Kafka is away; one without it has nothing else to do.
     if !roles.web && (roles.relay || roles.inbox) {
@@ -88,7 +92,7 @@ pub async fn run(config: &Config, roles: Roles) -> anyhow::Result<()> {
 }
 
 impl Parts {
-    fn make(config: &Config) -> anyhow::Result<Self> {
+    fn make(config: &Config, telemetry: Telemetry) -> anyhow::Result<Self> {
         let pools = Pools::open(&config.databases, config.pool_max)?;
         let work = TaskTracker::new();
         let requests = RequestPayments::new(Owners::new(MIGRATION, pools.orders.clone()));
@@ -113,7 +117,19 @@ impl Parts {
                 .connect_lazy(),
             bearer: Bearer::new(Issuer::new(ISSUER, &config.token_key), SERVICE, SERVICE_AUDIENCE),
             verifier: Verifier::new(ISSUER, AUDIENCE, &config.token_key),
+            metrics: Metrics::new(&telemetry.meter()),
+            telemetry,
         })
+    }
+
+    /// The gauges are read beside the relay: it has the right, and one reader is enough.
+    fn relay(&self, kafka: &kafka::Config, tasks: &mut Tasks) -> anyhow::Result<()> {
+        let (pool, shutdown) = (self.pools.outbox.clone(), tasks.shutdown());
+        let relay = Relay::new(pool.clone(), kafka::sink(kafka)?);
+        tasks.spawn("relay", relay.run(shutdown.clone()));
+        let observe = outbox::metrics::observe(pool, self.metrics.clone(), OBSERVE_EVERY, shutdown);
+        tasks.spawn("outbox gauges", never_fails(observe));
+        Ok(())
     }
 
     fn web(&self, listener: TcpListener, tasks: &mut Tasks) {
@@ -125,20 +141,22 @@ impl Parts {
             orders: self.orders.clone(),
             payments: Arc::new(MovingPayments::new(owners, local, remote, self.orders.clone())),
         };
-        let router = http::router(shop, self.verifier.clone());
+        let router = http::router(shop, self.verifier.clone()).layer(self.telemetry.http());
         tasks.spawn("web", server::serve(listener, router, tasks.shutdown()));
     }
 
     /// One consumer group per module, so that none waits for another.
     fn inbox(&self, kafka: &kafka::Config, tasks: &mut Tasks) -> anyhow::Result<()> {
         let shutdown = tasks.shutdown();
-        let orders = Inbox::new(self.pools.orders.clone(), kafka::source(kafka, "monolith.orders")?)
-            .register(FollowPayment);
+        let inbox = |pool: &PgPool, group: &str| -> anyhow::Result<_> {
+            let inbox = Inbox::new(pool.clone(), kafka::source(kafka, group)?);
+            Ok(inbox)
+        };
+        let orders = inbox(&self.pools.orders, "monolith.orders")?.register(FollowPayment);
         tasks.spawn("orders", orders.run(shutdown.clone()));
-        let receipts =
-            Inbox::new(self.pools.notifications.clone(), kafka::source(kafka, "monolith.notifications")?)
-                .register(QueueReceipt)
-                .register(QueueRefundReceipt);
+        let receipts = inbox(&self.pools.notifications, "monolith.notifications")?
+            .register(QueueReceipt)
+            .register(QueueRefundReceipt);
         tasks.spawn("notifications", receipts.run(shutdown.clone()));
         let replicate = Replicate::new(self.home.authority.clone(), Arc::new(NoBirths));
         let source = kafka::source(kafka, "monolith.payments")?;

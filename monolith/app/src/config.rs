@@ -7,6 +7,8 @@ use ::payments::StripeConfig;
 use chassis::{Reader, Secret, Url, telemetry};
 use outbox::kafka;
 
+use crate::token::SERVICE;
+
 const DATABASE: &str = "a URL with a user of its own, such as postgres://orders:password@host/shop";
 
 /// What a running process needs.
@@ -30,7 +32,7 @@ pub struct Config {
     pub provider: StripeConfig,
     /// The payments service.
     pub service: Service,
-    /// `LOG_FORMAT`, `RUST_LOG`.
+    /// `LOG_FORMAT`, `RUST_LOG`, `OTEL_*`.
     pub telemetry: telemetry::Settings,
 }
 
@@ -67,7 +69,7 @@ pub struct MigrateConfig {
     pub databases: Databases,
     /// Where the topics are made.
     pub kafka: kafka::Config,
-    /// `LOG_FORMAT`, `RUST_LOG`.
+    /// `LOG_FORMAT`, `RUST_LOG`, `OTEL_*`.
     pub telemetry: telemetry::Settings,
 }
 
@@ -84,7 +86,7 @@ impl Config {
         let grace = reader.duration("MONOLITH_SHUTDOWN_GRACE", 20 * second, second..=300 * second);
         let kafka = kafka(reader);
         let token_key = reader.signing_key("TOKEN_SECRET");
-        let provider = provider(reader);
+        let provider = StripeConfig::read(reader);
         let service = Service::read(reader);
         let telemetry = telemetry::Settings::read(reader);
         Some(Self {
@@ -185,28 +187,7 @@ impl Service {
 }
 
 fn kafka(reader: &mut Reader) -> Option<kafka::Config> {
-    let servers =
-        reader.required::<String>("KAFKA_BOOTSTRAP_SERVERS", "host:port, several separated by commas");
-    let prefix =
-        reader.optional("KAFKA_TOPIC_PREFIX", String::new(), "text before each topic and group name");
-    let instance_id = reader.maybe::<String>(
-        "KAFKA_INSTANCE_ID",
-        "a new member at each start",
-        "a name that is unique per process and survives its restart",
-    );
-    Some(kafka::Config {
-        bootstrap_servers: servers?,
-        topic_prefix: prefix,
-        instance_id,
-        client_id: "monolith".to_owned(),
-    })
-}
-
-fn provider(reader: &mut Reader) -> Option<StripeConfig> {
-    let url = reader.url("PROVIDER_URL", &["http", "https"], "a URL such as https://api.stripe.com");
-    let secret_key = reader.secret("PROVIDER_SECRET_KEY", "the provider's secret key (sk_..)");
-    let timeout = reader.duration("PROVIDER_TIMEOUT", Duration::from_secs(2), ::payments::PROVIDER_TIMEOUTS);
-    Some(StripeConfig { url: url?, secret_key: secret_key?, timeout })
+    kafka::Config::read(SERVICE, |name, absent, allowed| reader.text(name, absent, allowed))
 }
 
 #[cfg(test)]

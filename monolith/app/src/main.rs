@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use app::{Cli, Command, Config, MigrateConfig, migrate, run};
-use chassis::{config, telemetry};
+use chassis::{config, process};
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 /// Exit codes: 0 after an orderly end, 1 when something failed, 2 for a bad argument or setting.
@@ -13,30 +13,14 @@ fn main() -> ExitCode {
     let command = Cli::command().after_long_help(help);
     let command = command.mut_subcommand("migrate", |migrate| migrate.after_long_help(migrate_help));
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
-    let result = match cli.command {
+    match cli.command {
         Some(Command::Migrate(args)) => {
             let config = config::load(MigrateConfig::read);
-            start(&config.telemetry, migrate(&config, &args.seed))
+            process::run("monolith", &config.telemetry, |_| migrate(&config, &args.seed))
         }
         None => {
             let config = config::load(Config::read);
-            start(&config.telemetry, run(&config, cli.roles()))
-        }
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("monolith: {error:#}");
-            ExitCode::FAILURE
+            process::run("monolith", &config.telemetry, |telemetry| run(&config, cli.roles(), telemetry))
         }
     }
-}
-
-fn start(log: &telemetry::Settings, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    telemetry::init("monolith", log)?;
-    // Two TLS libraries may be linked one day; the choice is made here, once.
-    let chosen = rustls::crypto::ring::default_provider().install_default();
-    anyhow::ensure!(chosen.is_ok(), "a TLS library was chosen before");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(work)
 }

@@ -24,6 +24,27 @@ pub struct Config {
 }
 
 impl Config {
+    /// Reads `KAFKA_BOOTSTRAP_SERVERS` (required), `KAFKA_TOPIC_PREFIX` and `KAFKA_INSTANCE_ID`. `ask` gets each name, what
+    /// happens without it (`None`: it is required) and what is allowed, and answers with the value. `None` without servers.
+    pub fn read(
+        client_id: &str,
+        mut ask: impl FnMut(&'static str, Option<&'static str>, &'static str) -> Option<String>,
+    ) -> Option<Self> {
+        let servers = ask("KAFKA_BOOTSTRAP_SERVERS", None, "host:port, several separated by commas");
+        let prefix = ask("KAFKA_TOPIC_PREFIX", Some("none"), "text before each topic and group name");
+        let instance_id = ask(
+            "KAFKA_INSTANCE_ID",
+            Some("a new member at each start"),
+            "a name that is unique per process and survives its restart",
+        );
+        Some(Self {
+            bootstrap_servers: servers?,
+            topic_prefix: prefix.unwrap_or_default(),
+            instance_id,
+            client_id: client_id.to_owned(),
+        })
+    }
+
     pub(super) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
         client

@@ -27,6 +27,7 @@ use crate::{
 pub async fn observe(pool: PgPool, metrics: Metrics, every: Duration, shutdown: CancellationToken) {
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    metrics.begin();
     let mut failing = false;
     loop {
         tokio::select! {
@@ -73,23 +74,43 @@ impl Observed {
     }
 }
 
-type Shown = Arc<Mutex<Option<Observed>>>;
+/// What the gauges show.
+#[derive(Default)]
+struct Shown {
+    /// When the observer began; without one there is nothing to show.
+    begun: Option<Instant>,
+    last: Option<Observed>,
+}
+
+impl Shown {
+    /// Since the last reading, or since it was due.
+    fn unread_s(&self) -> Option<f64> {
+        let since = self.last.as_ref().map(|last| last.read_at).or(self.begun)?;
+        Some(since.elapsed().as_secs_f64())
+    }
+}
 
 /// The gauges, which report the last reading when they are asked, and nothing before the first.
 pub(super) struct Gauges {
-    shown: Shown,
+    shown: Arc<Mutex<Shown>>,
     _instruments: (Vec<ObservableGauge<f64>>, Vec<ObservableGauge<i64>>),
 }
 
 impl Gauges {
     pub(super) fn new(meter: &Meter) -> Self {
-        let shown = Shown::default();
+        let shown = Arc::default();
         let oldest = "Age of the oldest event that is not delivered; 0 when there is none. Quarantined ones are left out.";
         let seconds = vec![
-            gauge_s(meter, &shown, "outbox.oldest_undelivered_age", oldest, Observed::oldest_age_s),
-            gauge_s(meter, &shown, "outbox.observation_age", "Since the gauges were last read.", |o| {
-                o.read_at.elapsed().as_secs_f64()
+            gauge_s(meter, &shown, "outbox.oldest_undelivered_age", oldest, |shown| {
+                shown.last.as_ref().map(Observed::oldest_age_s)
             }),
+            gauge_s(
+                meter,
+                &shown,
+                "outbox.observation_age",
+                "Since the gauges were last read.",
+                Shown::unread_s,
+            ),
         ];
         let counts = vec![
             gauge(meter, &shown, "outbox.pending", "Events not delivered, at most 1,000,000.", |o| {
@@ -111,8 +132,12 @@ impl Gauges {
         Self { shown, _instruments: (seconds, counts) }
     }
 
+    pub(super) fn begin(&self) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).begun.get_or_insert_with(Instant::now);
+    }
+
     pub(super) fn show(&self, observed: Observed) {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(observed);
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).last = Some(observed);
     }
 }
 
@@ -122,16 +147,16 @@ fn of(handler: &str) -> Vec<KeyValue> {
 
 fn gauge_s(
     meter: &Meter,
-    shown: &Shown,
+    shown: &Arc<Mutex<Shown>>,
     name: &'static str,
     what: &'static str,
-    value: fn(&Observed) -> f64,
+    value: fn(&Shown) -> Option<f64>,
 ) -> ObservableGauge<f64> {
     let shown = shown.clone();
     let gauge = meter.f64_observable_gauge(name).with_description(what).with_unit("s");
     let gauge = gauge.with_callback(move |to| {
-        if let Some(observed) = &*shown.lock().unwrap_or_else(PoisonError::into_inner) {
-            to.observe(value(observed), &[]);
+        if let Some(value) = value(&shown.lock().unwrap_or_else(PoisonError::into_inner)) {
+            to.observe(value, &[]);
         }
     });
     gauge.build()
@@ -139,7 +164,7 @@ fn gauge_s(
 
 fn gauge(
     meter: &Meter,
-    shown: &Shown,
+    shown: &Arc<Mutex<Shown>>,
     name: &'static str,
     what: &'static str,
     values: fn(&Observed) -> Vec<(i64, Vec<KeyValue>)>,
@@ -147,7 +172,7 @@ fn gauge(
     let shown = shown.clone();
     let gauge = meter.i64_observable_gauge(name).with_description(what);
     let gauge = gauge.with_callback(move |to| {
-        if let Some(observed) = &*shown.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(observed) = &shown.lock().unwrap_or_else(PoisonError::into_inner).last {
             for (value, labels) in values(observed) {
                 to.observe(value, &labels);
             }

@@ -38,7 +38,7 @@ pub(crate) async fn held_back(pool: &PgPool) -> sqlx::Result<Vec<(String, i64, i
     sqlx::query_as(
         "select h.name,
                 (select count(*) from outbox.parked p where p.handler = h.name),
-                0::bigint
+                (select count(*) from outbox.dead_letter d where d.handler = h.name)
          from outbox.handler h order by h.name",
     )
     .fetch_all(pool)

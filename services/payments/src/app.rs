@@ -1,14 +1,16 @@
 //! Composition: which parts a process runs, what each gets, and how all end together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use chassis::database::{PoolOptions, pool};
 use chassis::health::Readiness;
 use chassis::listening::Listening;
+use chassis::telemetry::Requests;
 use chassis::token::Verifier;
-use chassis::{Shutdown, Tasks, admin, never_fails, server};
-use outbox::{Relay, Replica, kafka};
+use chassis::{Shutdown, Tasks, Telemetry, admin, never_fails, server};
+use outbox::{Metrics, Relay, Replica, kafka};
 use payments::{Engine, Home, Limits, Local, Replicate, Stripe};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -19,11 +21,14 @@ use crate::grpc::{self, AUDIENCE, ISSUER, Server};
 use crate::migrate::ORIGIN;
 use crate::{AtTarget, Config, MIGRATION, Roles, readiness};
 
+/// How often the outbox's gauges are read.
+const OBSERVE_EVERY: Duration = Duration::from_secs(5);
+
 /// Runs the parts of `roles` until a signal, or until one of them ends.
 ///
 /// # Errors
 /// The first part that failed, or what could not be started or did not end in time.
-pub async fn run(config: &Config, roles: Roles) -> anyhow::Result<()> {
+pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow::Result<()> {
     let shutdown = Shutdown::listen(config.grace)?;
     let open = |url, part: &str| pool(url, &PoolOptions::new(format!("{ORIGIN}.{part}"), config.pool_max));
     let module = open(&config.databases.payments, "payments")?;
@@ -33,6 +38,7 @@ pub async fn run(config: &Config, roles: Roles) -> anyhow::Result<()> {
     let authority = Arc::new(AtTarget(strangler::Authority::new(MIGRATION)));
     let provider = Arc::new(Stripe::new(config.provider.clone())?);
     let home = Home { pool: module.clone(), authority: authority.clone(), provider };
+    let metrics = Metrics::new(&telemetry.meter());
     let readiness = Readiness::new();
     readiness::databases(&readiness, &module, &relay);
     readiness::kafka(&readiness, Arc::new(kafka::sink(&config.kafka)?));
@@ -45,22 +51,27 @@ pub async fn run(config: &Config, roles: Roles) -> anyhow::Result<()> {
         listening = listening.at("grpc", listener.local_addr()?);
         let verifier = Verifier::new(ISSUER, AUDIENCE, &config.token_key);
         let desk = Server::new(Arc::new(Local::new(home.clone(), work.clone())));
-        serve(listener, desk, relay.clone(), verifier, readiness.clone(), &mut tasks).await?;
+        let services = Services { desk, cursors: relay.clone(), verifier, requests: telemetry.grpc() };
+        services.serve(listener, readiness.clone(), &mut tasks).await?;
     }
     if roles.relay {
+        let observe =
+            outbox::metrics::observe(relay.clone(), metrics.clone(), OBSERVE_EVERY, shutdown.token());
+        tasks.spawn("outbox gauges", never_fails(observe));
         let relay = Relay::new(relay.clone(), kafka::sink(&config.kafka)?);
         tasks.spawn("relay", relay.run(shutdown.token()));
     }
     if roles.inbox {
         let replicate = Replicate::new(authority.clone(), authority);
         let source = kafka::source(&config.kafka, ORIGIN)?;
-        tasks.spawn("replica", Replica::new(module.clone(), source, ORIGIN, replicate).run(shutdown.token()));
+        let replica = Replica::new(module.clone(), source, ORIGIN, replicate);
+        tasks.spawn("replica", replica.run(shutdown.token()));
         tasks.spawn("engine", never_fails(Engine::new(home, Limits::default()).run(shutdown.token())));
     }
     let listener = TcpListener::bind(config.admin_listen).await;
     let listener = listener.with_context(|| format!("PAYMENTS_ADMIN_LISTEN={}", config.admin_listen))?;
     listening = listening.at("admin", listener.local_addr()?);
-    let admin = admin::router(readiness, axum::Router::new());
+    let admin = admin::router(readiness, telemetry.routes());
     tasks.spawn("admin", server::serve(listener, admin, shutdown.token()));
     listening.announce()?;
     let ended = async {
@@ -74,19 +85,27 @@ pub async fn run(config: &Config, roles: Roles) -> anyhow::Result<()> {
     Ok(shutdown.run(ended).await??)
 }
 
-async fn serve(
-    listener: TcpListener,
+/// What is served over gRPC.
+struct Services {
     desk: Server,
     cursors: PgPool,
     verifier: Verifier,
-    readiness: Readiness,
-    tasks: &mut Tasks,
-) -> anyhow::Result<()> {
-    let (health, probes) = tonic_health::server::health_reporter();
-    // Nobody is told that it serves before the first report says so.
-    readiness::say(&health, tonic_health::ServingStatus::NotServing).await;
-    let services = grpc::services(desk, Arc::new(Cursors(cursors)), verifier, probes)?;
-    tasks.spawn("health", never_fails(readiness::report(readiness, health, tasks.shutdown())));
-    tasks.spawn("grpc", grpc::serve(listener, services, tasks.shutdown()));
-    Ok(())
+    requests: Requests,
+}
+
+impl Services {
+    async fn serve(
+        self,
+        listener: TcpListener,
+        readiness: Readiness,
+        tasks: &mut Tasks,
+    ) -> anyhow::Result<()> {
+        let (health, probes) = tonic_health::server::health_reporter();
+        // Nobody is told that it serves before the first report says so.
+        readiness::say(&health, tonic_health::ServingStatus::NotServing).await;
+        let services = grpc::services(self.desk, Arc::new(Cursors(self.cursors)), self.verifier, probes)?;
+        tasks.spawn("health", never_fails(readiness::report(readiness, health, tasks.shutdown())));
+        tasks.spawn("grpc", grpc::serve(listener, services, self.requests, tasks.shutdown()));
+        Ok(())
+    }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chassis::service_token::Gate;
+use chassis::telemetry::Requests;
 use chassis::token::Verifier;
 use payments::{Capture, Desk, Error, Page, Payment, Refund, Void};
 use proto::payments as v1;
@@ -84,9 +85,11 @@ pub(crate) fn services(
 pub(crate) async fn serve(
     listener: TcpListener,
     services: Routes,
+    requests: Requests,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     tonic::transport::Server::builder()
+        .layer(requests)
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(METADATA_BYTES_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_EVERY))

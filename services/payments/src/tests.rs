@@ -78,7 +78,8 @@ impl World {
             Verifier::new(ISSUER, AUDIENCE, &key()),
             probes,
         );
-        tasks.spawn(grpc::serve(listener, services.unwrap(), shutdown.clone()));
+        let requests = chassis::Telemetry::new("tests", None).unwrap().grpc();
+        tasks.spawn(grpc::serve(listener, services.unwrap(), requests, shutdown.clone()));
         tasks.spawn(Engine::new(home.clone(), Limits::default()).run(shutdown.clone()));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         World { database, home, authority, provider, channel, shutdown, tasks }

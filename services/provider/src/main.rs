@@ -16,10 +16,11 @@ async fn main() -> anyhow::Result<()> {
     let help = config::help(Config::read);
     Cli::from_arg_matches(&Cli::command().after_help(help).get_matches())?;
     let config = config::load(Config::read);
-    telemetry::init("provider", &config.log)?;
+    let telemetry = telemetry::init("provider", &config.log)?;
     let shutdown = Shutdown::listen(shutdown::GRACE).context("listening for signals")?;
     let running = provider::start(config, shutdown.token()).await?;
     Listening::default().at("http", running.http()).at("admin", running.admin()).announce()?;
-    shutdown.run(running.join()).await??;
-    Ok(())
+    let ended = shutdown.run(running.join()).await;
+    telemetry.stop();
+    Ok(ended??)
 }

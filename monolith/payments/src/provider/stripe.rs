@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chassis::{Secret, Url};
+use chassis::{Reader, Secret, Url};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::{Failure, Move, NewIntent, Object, ObjectStatus, Provider, RefundObject, Tag};
-use crate::{CaptureMethod, Error};
+use crate::{CaptureMethod, Error, PROVIDER_TIMEOUTS};
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -26,6 +26,16 @@ pub struct StripeConfig {
     pub secret_key: Secret,
     /// How long one request may take, connecting included; no answer by then is [`Failure::Unknown`].
     pub timeout: Duration,
+}
+
+impl StripeConfig {
+    /// Reads `PROVIDER_URL`, `PROVIDER_SECRET_KEY` and `PROVIDER_TIMEOUT` (default 2 s).
+    pub fn read(reader: &mut Reader) -> Option<Self> {
+        let url = reader.url("PROVIDER_URL", &["http", "https"], "a URL such as https://api.stripe.com");
+        let secret_key = reader.secret("PROVIDER_SECRET_KEY", "the provider's secret key (sk_..)");
+        let timeout = reader.duration("PROVIDER_TIMEOUT", Duration::from_secs(2), PROVIDER_TIMEOUTS);
+        Some(Self { url: url?, secret_key: secret_key?, timeout })
+    }
 }
 
 /// The client. Uses the process' rustls provider, which `main` installs.

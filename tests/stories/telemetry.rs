@@ -1,0 +1,125 @@
+//! What running processes say about themselves is true, and what the documentation and the alerts name is there.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use chassis::listening::Listening;
+use sqlx::PgPool;
+use tests::checker::Ended;
+use tests::{Binaries, Shop, story, until};
+
+use crate::orders::{order, place};
+
+const SOON: Duration = Duration::from_secs(30);
+/// What shows only once it has happened; nothing refuses a record of a healthy shop.
+const RARE: [&str; 3] = ["outbox_refused_total", "outbox_quarantines_total", "outbox_outages_total"];
+
+async fn scrape(listening: &Listening) -> Result<String> {
+    let admin = listening.get("admin").context("it names no admin address")?;
+    let answer = reqwest::get(format!("http://{admin}/metrics")).await?;
+    ensure!(answer.status() == 200, "{}", answer.status());
+    Ok(answer.text().await?)
+}
+
+/// The sum of all series of `name` whose labels contain `label`.
+fn sum(text: &str, name: &str, label: &str) -> Result<f64> {
+    let mut sum = 0.0;
+    for line in text.lines() {
+        let Some((series, value)) = line.rsplit_once(' ') else { continue };
+        if series.split('{').next() == Some(name) && series.contains(label) {
+            sum += value.parse::<f64>()?;
+        }
+    }
+    Ok(sum)
+}
+
+/// The families that are shown.
+fn families(text: &str) -> BTreeSet<String> {
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    types.map(str::to_owned).collect()
+}
+
+/// All words of a file that begin with `outbox_`, without the suffixes that Prometheus gives to parts of a histogram.
+fn named_in(file: &str) -> Result<BTreeSet<String>> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file))?;
+    let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+    let words = words.filter(|word| word.starts_with("outbox_"));
+    Ok(words.map(|word| word.trim_end_matches("_bucket").to_owned()).collect())
+}
+
+async fn count(pool: &PgPool, query: &'static str) -> Result<f64> {
+    let count: i64 = sqlx::query_scalar(query).fetch_one(pool).await?;
+    Ok(f64::from(u32::try_from(count)?))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_numbers_of_running_processes_are_true() {
+    story(async |world, stack| {
+        let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
+        shop.migrate(&["acme"]).await?;
+        shop.start_provider(&[]).await?;
+        let monolith = shop.start_monolith("monolith", "all").await?;
+        let service = shop.start_service("payments-service", "all").await?;
+        let client = shop.client("acme")?;
+        let body = order(&client, "pm_card_visa", "automatic").await?;
+        for key in ["one", "two", "three"] {
+            place(&client, key, &body, Ended::Paid).await?;
+        }
+        shop.settle(SOON).await?;
+        world.delivered(SOON).await?;
+
+        let handled = "select coalesce(sum(version), 0)::bigint from outbox.cursor where handler = 'orders.follow_payment'";
+        let handler = "handler=\"orders.follow_payment\"";
+        until("the monolith to tell what happened", SOON, async || {
+            let text = scrape(&monolith).await?;
+            let published = count(&shop.source, "select count(*) from outbox.event").await?;
+            let sent = sum(&text, "outbox_sent_total", "")?;
+            ensure!(sent >= published && published >= 6.0, "{sent} of {published} sent");
+            ensure!(sum(&text, "outbox_commit_to_broker_seconds_count", "")? >= published, "{text}");
+            let (applied, ignored) = (format!("{handler},verdict=\"applied\""), format!("{handler},verdict=\"ignored\""));
+            let dealt = sum(&text, "outbox_dealt_total", &applied)? + sum(&text, "outbox_dealt_total", &ignored)?;
+            let wanted = count(&shop.source, handled).await?;
+            ensure!(dealt == wanted && wanted > 0.0, "{dealt} dealt with, the cursors say {wanted}");
+            ensure!(sum(&text, "outbox_pending", "")? == 0.0, "the queue is empty");
+            Ok(Some(()))
+        })
+        .await?;
+        let text = scrape(&monolith).await?;
+        let created = "method=\"POST\",route=\"/v1/orders\",status=\"201\"";
+        assert!(sum(&text, "http_server_request_duration_seconds_count", created)? >= 3.0, "{text}");
+
+        let shown = families(&text).into_iter().filter(|name| name.starts_with("outbox_"));
+        let mut shown: BTreeSet<String> = shown.collect();
+        shown.extend(RARE.map(str::to_owned));
+        assert_eq!(named_in("docs/telemetry.md")?, shown, "the documentation names what is shown, and all of it");
+        let alerts = named_in("deploy/prometheus/outbox.rules.yaml")?;
+        assert!(alerts.len() > 5 && alerts.is_subset(&shown), "{alerts:?} {shown:?}");
+        assert!(scrape(&service).await?.contains("target_info{service_name=\"payments-service\"} 1"));
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_events_trace_is_its_requests() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    story(async |world, stack| {
+        let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
+        shop.start_all(&["acme"], &[]).await?;
+        let client = shop.client("acme")?;
+        let body = order(&client, "pm_card_visa", "automatic").await?;
+        let request = client.request(reqwest::Method::POST, "/v1/orders").header("idempotency-key", "traced");
+        let request = request.header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01")).json(&body);
+        assert_eq!(request.send().await?.status(), 201);
+        let traced =
+            "select count(*) from outbox.event where headers->>'traceparent' like '00-' || $1 || '-%'";
+        // The order's event, and the request for its payment, which was published in the same transaction.
+        let events: i64 = sqlx::query_scalar(traced).bind(TRACE).fetch_one(&shop.source).await?;
+        assert_eq!(events, 2);
+        shop.settle(SOON).await?;
+        Ok(())
+    })
+    .await;
+}
