@@ -107,11 +107,15 @@ impl Contender {
             Self::OutboxCore => ground.peers().join("release/peer-outbox-core"),
             Self::Debezium => {
                 let (jar, libraries) = ("debezium/peer-debezium-1.jar", "debezium/lib");
-                ensure!(ground.peers().join(jar).is_file(), "Debezium is not built: run with --peers by cargo xtask");
+                ensure!(
+                    ground.peers().join(jar).is_file(),
+                    "Debezium is not built: run with --peers by cargo xtask"
+                );
                 let mut path = ground.peers().join(jar).into_os_string();
                 path.push(":");
                 path.push(ground.peers().join(libraries).join("*"));
-                let flags = ["-Xmx512m", "-XX:-UsePerfData", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"];
+                let flags =
+                    ["-Xmx512m", "-XX:-UsePerfData", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"];
                 arguments.extend(flags.map(OsString::from));
                 arguments.extend([path, "peers.Peer".into(), "--slot".into(), scene.database().into()]);
                 let folder = ground.folder.path().join(scene.database());

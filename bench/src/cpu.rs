@@ -84,7 +84,9 @@ fn family(pid: u32) -> Result<f64> {
     let main = Stat::of(pid)?;
     let mut all = main.own + main.reaped;
     for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         // One that ends between the two looks is counted among the reaped the next time.
         if let Ok(stat) = Stat::of(child)
             && stat.parent == pid

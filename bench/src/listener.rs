@@ -39,8 +39,10 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub(crate) fn start(servers: &str, topic: &str) -> Result<Self> {
-        let consumer: BaseConsumer =
-            ground::client(servers).set("group.id", "listener").set("enable.auto.commit", "false").create()?;
+        let consumer: BaseConsumer = ground::client(servers)
+            .set("group.id", "listener")
+            .set("enable.auto.commit", "false")
+            .create()?;
         let (topic, stop) = (topic.to_owned(), Arc::new(AtomicBool::new(false)));
         // Bounded by the events of one round.
         let (found, arrivals) = unbounded_channel();

@@ -106,8 +106,7 @@ pub(crate) async fn kafka(ground: &Ground) -> Result<Facts> {
     let (admin, broker) = asked.await??;
     let mut facts = Facts::from([("brokers".to_owned(), "1".to_owned())]);
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
-    let names =
-        ["num.network.threads", "num.io.threads", "log.flush.interval.messages", "message.max.bytes"];
+    let names = ["num.network.threads", "num.io.threads", "log.flush.interval.messages", "message.max.bytes"];
     for resource in admin.describe_configs(&[ResourceSpecifier::Broker(broker)], &options).await? {
         let resource = resource.map_err(|code| anyhow::anyhow!("Kafka's settings: {code}"))?;
         for name in names {

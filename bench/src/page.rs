@@ -22,7 +22,11 @@ const PARTS: [(&str, &str, &str); 10] = [
          a producer with the relay's settings fed as fast as it takes records; and both, one after the other. With 8 hot keys \
          there is no target: one record of a key is in flight at a time.",
     ),
-    ("relay", "Memory and processor", "Of a process that is a relay and nothing else, draining the backlogs above."),
+    (
+        "relay",
+        "Memory and processor",
+        "Of a process that is a relay and nothing else, draining the backlogs above.",
+    ),
     (
         "latency",
         "Latency",
@@ -36,21 +40,30 @@ const PARTS: [(&str, &str, &str); 10] = [
         "One handler that counts events by key in a table. The limit does the same upserts on one connection, 500 a \
          transaction, without Kafka and without cursors.",
     ),
-    ("peer drain", "Beside the peers: drain", "The same backlog for each contender, written one event a transaction."),
+    (
+        "peer drain",
+        "Beside the peers: drain",
+        "The same backlog for each contender, written one event a transaction.",
+    ),
     ("peer latency", "Beside the peers: latency", "As above, at one rate for all."),
     (
         "peer writers",
         "Beside the peers: writers",
         "8 clients as fast as they can, alone and with the relay running beside them.",
     ),
-    ("peer kills", "Beside the peers: kills", "Seconds until the backlog was delivered, with `kill -9` four times in it."),
+    (
+        "peer kills",
+        "Beside the peers: kills",
+        "Seconds until the backlog was delivered, with `kill -9` four times in it.",
+    ),
     ("peer cpu", "Beside the peers: processor", "CPU of the relay's process."),
 ];
 
 /// Reads a report and writes its page.
 pub(crate) fn from_json(path: &Path) -> Result<String> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let report: Report = serde_json::from_str(&text).context("not the JSON of `cargo xtask bench outbox --json`")?;
+    let report: Report =
+        serde_json::from_str(&text).context("not the JSON of `cargo xtask bench outbox --json`")?;
     ensure!(report.schema == SCHEMA, "the JSON has schema {}, this program reads {SCHEMA}", report.schema);
     Ok(report.page())
 }
@@ -96,7 +109,9 @@ impl Report {
         if self.claims.is_empty() {
             return;
         }
-        page.push_str("## What was to be reached\n| figure | wanted | median | spread | |\n|---|---|---|---|---|\n");
+        page.push_str(
+            "## What was to be reached\n| figure | wanted | median | spread | |\n|---|---|---|---|---|\n",
+        );
         for claim in &self.claims {
             let Claim { row, name, unit, wanted, values } = claim;
             let (wanted, spread) = match wanted {
@@ -188,7 +203,10 @@ fn part(page: &mut String, title: &str, words: &str, figures: &[&Figure]) {
     if figures.is_empty() {
         return;
     }
-    let _ = write!(page, "## {title}\n{words}\n\n| figure | median | least | most | spread |\n|---|---|---|---|---|\n");
+    let _ = write!(
+        page,
+        "## {title}\n{words}\n\n| figure | median | least | most | spread |\n|---|---|---|---|---|\n"
+    );
     for figure in figures {
         let least = figure.values.iter().copied().fold(f64::INFINITY, f64::min);
         let most = figure.values.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -22,8 +22,13 @@ const FUNCTIONS_MAX: usize = 15;
 pub(crate) fn shares(scene: &str, drained: &Drained) -> Vec<Share> {
     let Used { relay, postgres, kafka, idle, seconds } = drained.used;
     let million = 1.0 / crate::limits::per_second(drained.events, 1e6);
-    let all =
-        [("relay", relay), ("PostgreSQL", postgres), ("Kafka", kafka), ("idle cores", idle), ("wall clock", seconds)];
+    let all = [
+        ("relay", relay),
+        ("PostgreSQL", postgres),
+        ("Kafka", kafka),
+        ("idle cores", idle),
+        ("wall clock", seconds),
+    ];
     let share = |(who, value): (&str, f64)| Share {
         scene: scene.into(),
         who: who.into(),
@@ -104,7 +109,9 @@ impl Perf {
     pub(crate) async fn stop(mut self, scene: &str) -> Result<Vec<Share>> {
         tokio::time::timeout(Duration::from_secs(30), self.child.wait()).await??;
         let mut report = Command::new("perf");
-        report.args(["report", "--stdio", "--no-children", "-g", "none", "--sort", "dso,symbol", "-i"]).arg(&self.data);
+        report
+            .args(["report", "--stdio", "--no-children", "-g", "none", "--sort", "dso,symbol", "-i"])
+            .arg(&self.data);
         let output = report.stdin(Stdio::null()).kill_on_drop(true).output().await?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         Ok(text.lines().filter_map(|line| function(scene, line)).take(FUNCTIONS_MAX).collect())
@@ -115,7 +122,12 @@ impl Perf {
 fn function(scene: &str, line: &str) -> Option<Share> {
     let (percent, who) = line.trim().split_once('%')?;
     let who = who.split_whitespace().collect::<Vec<_>>().join(" ");
-    Some(Share { scene: scene.into(), who, value: percent.parse().ok()?, unit: "% of the relay's samples".into() })
+    Some(Share {
+        scene: scene.into(),
+        who,
+        value: percent.parse().ok()?,
+        unit: "% of the relay's samples".into(),
+    })
 }
 
 #[cfg(test)]

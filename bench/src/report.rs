@@ -147,7 +147,8 @@ impl Figure {
 
 impl Claim {
     pub(crate) fn verdict(&self) -> Verdict {
-        let all = |holds: &dyn Fn(f64) -> bool| !self.values.is_empty() && self.values.iter().all(|v| holds(*v));
+        let all =
+            |holds: &dyn Fn(f64) -> bool| !self.values.is_empty() && self.values.iter().all(|v| holds(*v));
         let middle = median(&self.values);
         let holds = match self.wanted {
             // A count proves itself in any number of rounds.

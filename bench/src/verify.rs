@@ -58,7 +58,14 @@ struct Key {
 
 impl Verifier {
     /// Takes one record, in the order of its partition. `after` is the version of its key that the measurement started from.
-    pub(crate) fn take(&mut self, partition: i32, at_ms: i64, key: Option<&[u8]>, payload: &[u8], after: i64) {
+    pub(crate) fn take(
+        &mut self,
+        partition: i32,
+        at_ms: i64,
+        key: Option<&[u8]>,
+        payload: &[u8],
+        after: i64,
+    ) {
         self.counts.records += 1;
         let Ok(booked) = serde_json::from_slice::<Booked>(payload) else {
             return self.strange("a payload that nobody wrote".into());
@@ -105,10 +112,14 @@ impl Verifier {
                 self.example(format!("{lost} of the {last} versions of {key} are missing"));
             }
             let beyond = state.seen.iter().skip(last).filter(|seen| **seen).count();
-            (0..beyond).for_each(|_| self.strange(format!("{key} goes beyond its {last} committed versions")));
+            (0..beyond)
+                .for_each(|_| self.strange(format!("{key} goes beyond its {last} committed versions")));
         }
-        let others: Vec<(String, usize)> =
-            self.keys.drain().map(|(key, state)| (key, state.seen.iter().filter(|seen| **seen).count())).collect();
+        let others: Vec<(String, usize)> = self
+            .keys
+            .drain()
+            .map(|(key, state)| (key, state.seen.iter().filter(|seen| **seen).count()))
+            .collect();
         for (key, records) in others {
             (0..records).for_each(|_| self.strange(format!("{key} was never committed")));
         }

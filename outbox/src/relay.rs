@@ -32,7 +32,7 @@ use self::{
     window::Window,
 };
 pub use self::{options::RelayOptions, status::RelayStatus};
-use crate::{Error, Sink, Wake, retention::Housekeeping, store::Refusals};
+use crate::{Error, Sink, Tracer, Wake, retention::Housekeeping, store::Refusals};
 
 /// Sends the events of one database to a [`Sink`]. Any number may run; they share the work by leases.
 pub struct Relay<S> {
@@ -42,6 +42,7 @@ pub struct Relay<S> {
     name: Option<String>,
     wake: Wake,
     status: watch::Sender<RelayStatus>,
+    tracer: Tracer,
     housekeeping: Housekeeping,
 }
 
@@ -56,6 +57,7 @@ impl<S: Sink> Relay<S> {
             options: RelayOptions::default(),
             name: None,
             wake: Wake::default(),
+            tracer: Tracer::noop(),
             status: watch::Sender::default(),
         }
     }
@@ -83,6 +85,13 @@ impl<S: Sink> Relay<S> {
         self
     }
 
+    /// Makes a span for each send of an event whose publisher was traced.
+    #[must_use]
+    pub fn tracer(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
+        self
+    }
+
     /// Wakes this relay after a commit in the same process.
     pub fn wake(&self) -> Wake {
         self.wake.clone()
@@ -104,7 +113,7 @@ impl<S: Sink> Relay<S> {
         let options = self.options;
         let engine = Engine {
             pool: jobs::own_pool(&self.pool, options.connections_max),
-            flight: Flight::new(self.sink.clone(), &options),
+            flight: Flight::new(self.sink.clone(), self.tracer, &options),
             sink: self.sink,
             tenant: Tenant { id, name: self.name.unwrap_or_else(|| id.to_string()), ttl: options.lease_ttl },
             wake: self.wake,

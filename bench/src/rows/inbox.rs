@@ -28,7 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-const COUNTER: &str = "create table bench.counter (key text primary key, n bigint not null) with (fillfactor = 70)";
+const COUNTER: &str =
+    "create table bench.counter (key text primary key, n bigint not null) with (fillfactor = 70)";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Booked {
@@ -71,7 +72,8 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
     workload::fill(&scene, 0, events, ACCOUNTS).await?;
     drive::drain(&run.ground, &scene, HashMap::new(), Look::Away).await?;
     let mut inbox = Figure::new("inbox", "inbox applying to a counter table", "events/s");
-    let mut upsert = Figure::new("inbox", "limit: one prepared upsert an event, 500 a transaction", "events/s");
+    let mut upsert =
+        Figure::new("inbox", "limit: one prepared upsert an event, 500 a transaction", "events/s");
     for round in run.rounds() {
         reset(&scene).await?;
         run.settle().await?;

@@ -3,12 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    contender::Contender,
-    drive::Tail,
-    limits::per_second,
-    report::Figure,
-    run::Run,
-    workload::ACCOUNTS,
+    contender::Contender, drive::Tail, limits::per_second, report::Figure, run::Run, workload::ACCOUNTS,
     writers,
 };
 
@@ -16,7 +11,8 @@ use crate::{
 pub(crate) async fn run(run: &mut Run) -> Result<()> {
     let (clients, seconds) = (run.options.clients, run.options.seconds);
     let mut all = Contender::ALL.map(|contender| {
-        let figure = |what: &str, unit| Figure::new("peer writers", format!("{}, {what}", contender.name()), unit);
+        let figure =
+            |what: &str, unit| Figure::new("peer writers", format!("{}, {what}", contender.name()), unit);
         let alone = figure("writers without a relay", "commits/s");
         let beside = figure("writers beside the relay", "commits/s");
         (contender, [alone, beside, figure("delivered meanwhile", "events/s")])

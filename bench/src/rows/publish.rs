@@ -28,7 +28,8 @@ enum Variant {
     BareInsert,
 }
 
-const BARE: &str = "create table bench.bare (id uuid primary key default gen_random_uuid(), key text, kind text,
+const BARE: &str =
+    "create table bench.bare (id uuid primary key default gen_random_uuid(), key text, kind text,
     payload bytea)";
 
 /// Alternates the three variants.
@@ -133,12 +134,14 @@ async fn three_statements(tx: &mut PgTransaction<'_>, key: &str, payload: &[u8])
     .bind(payload)
     .fetch_one(&mut **tx)
     .await?;
-    sqlx::query("insert into outbox.pending (bucket, position, created_at, previous) values ($1, $2, $3, $4)")
-        .bind(bucket)
-        .bind(position)
-        .bind(at)
-        .bind(previous)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query(
+        "insert into outbox.pending (bucket, position, created_at, previous) values ($1, $2, $3, $4)",
+    )
+    .bind(bucket)
+    .bind(position)
+    .bind(at)
+    .bind(previous)
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::{RelayOptions, lanes::Lanes};
-use crate::{Refusal, Sink, envelope, store::Logged};
+use crate::{Refusal, Sink, Tracer, envelope, store::Logged};
 
 /// A row that was handed to the sink, or would have been.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ pub(super) struct Departure {
 /// The records in flight.
 pub(super) struct Flight<S> {
     sink: Arc<S>,
+    tracer: Tracer,
     pub(super) lanes: Lanes,
     sends: FuturesUnordered<BoxFuture<'static, Landing>>,
     rows_max: usize,
@@ -48,10 +49,11 @@ pub(super) struct Flight<S> {
 }
 
 impl<S: Sink> Flight<S> {
-    pub(super) fn new(sink: Arc<S>, options: &RelayOptions) -> Self {
+    pub(super) fn new(sink: Arc<S>, tracer: Tracer, options: &RelayOptions) -> Self {
         let delay = (options.outage_delay_min, options.outage_delay_max);
         Self {
             sink,
+            tracer,
             lanes: Lanes::new(options.stall_after, delay),
             sends: FuturesUnordered::new(),
             rows_max: options.in_flight_max,
@@ -92,14 +94,14 @@ impl<S: Sink> Flight<S> {
         let sent = Sent { bucket, position, created_at, attempts, refused_before, topic, lane, bytes };
         self.lanes.took_off(lane, bytes);
         let (sink, record) = (self.sink.clone(), envelope::record(event));
-        self.sends.push(
-            async move {
-                let result =
-                    if refused_before { sink.send_alone(record).await } else { sink.send(record).await };
-                (sent, result)
-            }
-            .boxed(),
-        );
+        let span = self.tracer.send(&record);
+        let sending = async move {
+            let send = if refused_before { sink.send_alone(record) } else { sink.send(record) };
+            let result = span.within(send).await;
+            span.ended(result.as_ref().err().map(ToString::to_string));
+            (sent, result)
+        };
+        self.sends.push(sending.boxed());
         Ok(())
     }
 
