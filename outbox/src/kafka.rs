@@ -1,6 +1,7 @@
 //! Apache Kafka as sink and source, by librdkafka.
 
 mod client;
+mod member;
 mod producer;
 mod reader;
 mod states;

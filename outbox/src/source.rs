@@ -22,7 +22,7 @@ pub struct Message {
 }
 
 /// A partition, as one consumer group sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The topic.
     pub topic: Topic,
@@ -32,7 +32,8 @@ pub struct Place {
     pub positioned: bool,
 }
 
-/// A log, as one consumer group sees it.
+/// A log, as one consumer group sees it. Partitions come and go while it is read: whatever is assigned to this member is
+/// read from the group's position; a partition in which the group has none is read from its beginning.
 #[async_trait]
 pub trait Source: Send + Sync + 'static {
     /// The group's name, with the transport's prefix.
@@ -41,8 +42,16 @@ pub trait Source: Send + Sync + 'static {
     /// All partitions of `topics`. The caller answers with [`Source::start`].
     async fn places(&self, topics: &[Topic]) -> Result<Vec<Place>, Error>;
 
-    /// Starts to read. Where the group has no position, from the beginning of the log.
-    async fn start(&self, topics: &[Topic], places: &[Place]) -> Result<(), Error>;
+    /// Makes the end of the log the group's position in `places`, before [`Source::start`]. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Broker`], also while other members of the group are reading.
+    async fn skip_to_end(&self, places: &[Place]) -> Result<(), Error>;
+
+    /// Starts to read. `started` are the places that the group is known to have read before: to find no position there is
+    /// [`Error::OffsetLost`], from [`Source::recv`]. Where it is not known to have read, and has no position, it starts at
+    /// the beginning of the log.
+    async fn start(&self, topics: &[Topic], started: &[Place]) -> Result<(), Error>;
 
     /// The next record; waits for one. Cancel safe.
     ///
@@ -51,6 +60,11 @@ pub trait Source: Send + Sync + 'static {
     /// read again; [`Error::Broker`] for a passing fault.
     async fn recv(&self) -> Result<Message, Error>;
 
-    /// Notes that a record is dealt with: the group's position may pass it.
-    fn done(&self, message: &Message) -> Result<(), Error>;
+    /// Notes that the records of a partition up to `offset` are dealt with: the group's position may pass it. For a
+    /// partition that has gone to another member it does nothing.
+    fn done(&self, topic: &str, partition: i32, offset: i64) -> Result<(), Error>;
+
+    /// The places whose position the log has stored since the last call, so that the caller can keep a note that the group
+    /// has read them.
+    fn noted(&self) -> Vec<Place>;
 }

@@ -52,9 +52,10 @@ impl<S: Source> Consumer<S> {
             store::register(&self.pool, gate.name()).await?;
         }
         let group = self.source.group();
-        let places = self.source.places(&topics).await?;
-        for place in places.iter().filter(|place| !place.positioned) {
-            if store::subscribed(&self.pool, group, place.topic.name(), place.partition).await? {
+        let mut started = Vec::new();
+        for place in self.source.places(&topics).await? {
+            let noted = store::subscribed(&self.pool, group, place.topic.name(), place.partition).await?;
+            if noted && !place.positioned {
                 return Err(Error::OffsetLost {
                     group: group.to_owned(),
                     topic: place.topic.name().to_owned(),
@@ -62,12 +63,14 @@ impl<S: Source> Consumer<S> {
                     reason: "the group has read it before, but its committed offset is gone".into(),
                 });
             }
+            if place.positioned {
+                if !noted {
+                    store::subscribe(&self.pool, group, place.topic.name(), place.partition).await?;
+                }
+                started.push(place);
+            }
         }
-        self.source.start(&topics, &places).await?;
-        // Only now, and for all: a crash in between leaves a position without a note, and the next start makes up for it.
-        for place in &places {
-            store::subscribe(&self.pool, group, place.topic.name(), place.partition).await?;
-        }
+        self.source.start(&topics, &started).await?;
         let handlers: Vec<&str> = self.gates.iter().map(Gate::name).collect();
         tracing::info!(group, ?handlers, "the inbox reads");
         Ok(())
@@ -78,7 +81,7 @@ impl<S: Source> Consumer<S> {
             Ok(message) => {
                 // Not noted as done when the shutdown came first: it is read again.
                 if self.patiently(shutdown, || self.deal(&message)).await?.is_some()
-                    && let Err(error) = self.source.done(&message)
+                    && let Err(error) = self.source.done(&message.topic, message.partition, message.offset)
                 {
                     tracing::warn!(error = chain(&error), "a position was not noted; the cursors decide");
                 }
@@ -117,6 +120,10 @@ impl<S: Source> Consumer<S> {
 
     /// Tries parked events again whose time is up.
     async fn sweep(&self) -> Result<(), Error> {
+        // Only now: a note without a position in the log would be a loss at the next start.
+        for place in self.source.noted() {
+            store::subscribe(&self.pool, self.source.group(), place.topic.name(), place.partition).await?;
+        }
         for gate in &self.gates {
             for (topic, key) in store::due(&self.pool, gate.name(), self.options.sweep_max).await? {
                 gate.drain(&topic, &key).await?;

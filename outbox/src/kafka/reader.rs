@@ -13,11 +13,15 @@ use rdkafka::{
 use super::{
     Config,
     client::{REQUEST_TIMEOUT, broker},
+    member::{Fault, Member},
 };
 use crate::{Error, Message, Place, Source, Topic};
 
 /// A process that is gone without a word loses its partitions after this time.
 const SESSION_TIMEOUT_MS: &str = "10000";
+
+/// How soon a partition that was added to a topic is noticed.
+const METADATA_REFRESH_MS: &str = "10000";
 
 /// Bytes fetched ahead, in KiB.
 const FETCH_KIB_MAX: &str = "16384";
@@ -26,7 +30,7 @@ const FETCH_KIB_MAX: &str = "16384";
 pub struct KafkaSource {
     config: Config,
     group: String,
-    consumer: StreamConsumer,
+    consumer: StreamConsumer<Member>,
 }
 
 /// A source for group `group`, which gets the topic prefix too. Offsets are committed only for records that were dealt
@@ -44,21 +48,23 @@ pub fn source(config: &Config, group: &str) -> Result<KafkaSource, Error> {
         .set("enable.auto.offset.store", "false")
         // A position that is gone is an error: starting elsewhere would skip events or hide that they are lost.
         .set("auto.offset.reset", "error")
+        // Eager: `Member` decides at each assignment where to start, for all partitions at once.
+        .set("partition.assignment.strategy", "range,roundrobin")
+        .set("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS)
         .set("session.timeout.ms", SESSION_TIMEOUT_MS)
         .set("queued.max.messages.kbytes", FETCH_KIB_MAX);
     if let Some(instance) = &config.instance_id {
         client.set("group.instance.id", instance);
     }
-    let consumer = client.create().map_err(broker)?;
+    let consumer = client.create_with_context(Member::default()).map_err(broker)?;
     Ok(KafkaSource { config: config.clone(), group, consumer })
 }
 
 impl KafkaSource {
     fn message(&self, record: &BorrowedMessage<'_>) -> Message {
-        let topic = record.topic();
         let headers = record.headers().into_iter().flat_map(|headers| headers.iter());
         Message {
-            topic: topic.strip_prefix(&self.config.topic_prefix).unwrap_or(topic).to_owned(),
+            topic: self.logical(record.topic()).to_owned(),
             partition: record.partition(),
             offset: record.offset(),
             key: record.key().map(<[u8]>::to_vec),
@@ -71,20 +77,56 @@ impl KafkaSource {
         }
     }
 
-    fn fault(&self, error: KafkaError) -> Error {
+    fn logical<'a>(&self, topic: &'a str) -> &'a str {
+        topic.strip_prefix(&self.config.topic_prefix).unwrap_or(topic)
+    }
+
+    fn member(&self) -> &Member {
+        self.consumer.context()
+    }
+
+    fn lost(&self, topic: &str, partition: i32, reason: impl Into<String>) -> Error {
+        let topic = self.logical(topic).to_owned();
+        Error::OffsetLost { group: self.group.clone(), topic, partition, reason: reason.into() }
+    }
+
+    async fn fault(&self, error: KafkaError) -> Error {
         if let KafkaError::MessageConsumptionFatal(_) = &error {
             return Error::Fenced { group: self.group.clone(), reason: error.to_string() };
         }
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                Error::OffsetLost {
-                    group: self.group.clone(),
-                    topic: "a topic".into(),
-                    partition: -1,
-                    reason: error.to_string(),
-                }
+                self.out_of_range(&error).await
             }
             _ => broker(error),
+        }
+    }
+
+    /// librdkafka does not say which partition it was: looks for the one whose position is outside of the log.
+    async fn out_of_range(&self, error: &KafkaError) -> Error {
+        let names: Vec<String> = self.member().topics().into_keys().collect();
+        let found =
+            blocking(&self.config, &self.group, move |consumer| first_out_of_range(consumer, &names)).await;
+        match found {
+            Ok(Some((topic, partition, reason))) => self.lost(&topic, partition, reason),
+            _ => self.lost("a topic", -1, error.to_string()),
+        }
+    }
+
+    /// What the last assignment came to, when it could not be read.
+    fn assigned_badly(&self) -> Option<Error> {
+        match self.member().take_fault()? {
+            Fault::Lost { topic, partition } => {
+                let reason = "the group has read it before, but its committed offset is gone";
+                Some(self.lost(&topic, partition, reason))
+            }
+            Fault::Unknown(error) => {
+                // Nothing was assigned: joins again, and asks again.
+                let names: Vec<String> = self.member().topics().into_keys().collect();
+                self.consumer.unsubscribe();
+                let again = self.consumer.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>());
+                Some(broker(again.err().unwrap_or(error)))
+            }
         }
     }
 }
@@ -100,10 +142,13 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || work(&consumer)).await.map_err(broker)?.map_err(broker)
 }
 
-/// The partitions of `topics`, and whether the group has committed an offset in each.
-fn places(consumer: &BaseConsumer, topics: &HashMap<String, Topic>) -> Result<Vec<Place>, KafkaError> {
+/// All partitions of `topics`, with the offset that the group has committed in each.
+fn committed<'a>(
+    consumer: &BaseConsumer,
+    topics: impl Iterator<Item = &'a String>,
+) -> Result<TopicPartitionList, KafkaError> {
     let mut all = TopicPartitionList::new();
-    for name in topics.keys() {
+    for name in topics {
         let metadata = consumer.fetch_metadata(Some(name), REQUEST_TIMEOUT)?;
         for topic in metadata.topics() {
             if topic.partitions().is_empty() {
@@ -114,8 +159,13 @@ fn places(consumer: &BaseConsumer, topics: &HashMap<String, Topic>) -> Result<Ve
             }
         }
     }
+    consumer.committed_offsets(all, REQUEST_TIMEOUT)
+}
+
+/// The partitions of `topics`, and whether the group has committed an offset in each.
+fn places(consumer: &BaseConsumer, topics: &HashMap<String, Topic>) -> Result<Vec<Place>, KafkaError> {
     let mut places = Vec::new();
-    for element in consumer.committed_offsets(all, REQUEST_TIMEOUT)?.elements() {
+    for element in committed(consumer, topics.keys())?.elements() {
         // Not answered is not the same as not there.
         element.error()?;
         if let Some(topic) = topics.get(element.topic()) {
@@ -126,14 +176,29 @@ fn places(consumer: &BaseConsumer, topics: &HashMap<String, Topic>) -> Result<Ve
     Ok(places)
 }
 
-/// Commits the beginning of the log for a group that has no position there.
-fn commit_first(consumer: &BaseConsumer, fresh: &[(String, i32)]) -> Result<(), KafkaError> {
-    let mut first = TopicPartitionList::new();
+/// Commits the end of the log. The broker refuses it while the group has members.
+fn commit_end(consumer: &BaseConsumer, fresh: &[(String, i32)]) -> Result<(), KafkaError> {
+    let mut end = TopicPartitionList::new();
     for (topic, partition) in fresh {
-        let (low, _) = consumer.fetch_watermarks(topic, *partition, REQUEST_TIMEOUT)?;
-        first.add_partition_offset(topic, *partition, Offset::Offset(low))?;
+        let (_, high) = consumer.fetch_watermarks(topic, *partition, REQUEST_TIMEOUT)?;
+        end.add_partition_offset(topic, *partition, Offset::Offset(high))?;
     }
-    consumer.commit(&first, CommitMode::Sync)
+    consumer.commit(&end, CommitMode::Sync)
+}
+
+fn first_out_of_range(
+    consumer: &BaseConsumer,
+    topics: &[String],
+) -> Result<Option<(String, i32, String)>, KafkaError> {
+    for element in committed(consumer, topics.iter())?.elements() {
+        let Offset::Offset(at) = element.offset() else { continue };
+        let (low, high) = consumer.fetch_watermarks(element.topic(), element.partition(), REQUEST_TIMEOUT)?;
+        if at < low || at > high {
+            let reason = format!("the group was at offset {at}, the log has {low} to {high}");
+            return Ok(Some((element.topic().to_owned(), element.partition(), reason)));
+        }
+    }
+    Ok(None)
 }
 
 #[async_trait]
@@ -148,30 +213,48 @@ impl Source for KafkaSource {
         blocking(&self.config, &self.group, move |consumer| places(consumer, &names)).await
     }
 
-    async fn start(&self, topics: &[Topic], places: &[Place]) -> Result<(), Error> {
-        let fresh = places.iter().filter(|place| !place.positioned);
-        let fresh: Vec<_> =
-            fresh.map(|place| (self.config.physical(place.topic.name()), place.partition)).collect();
-        if !fresh.is_empty() {
-            blocking(&self.config, &self.group, move |consumer| commit_first(consumer, &fresh)).await?;
+    async fn skip_to_end(&self, places: &[Place]) -> Result<(), Error> {
+        let places: Vec<_> =
+            places.iter().map(|place| (self.config.physical(place.topic.name()), place.partition)).collect();
+        if places.is_empty() {
+            return Ok(());
         }
-        let names: Vec<String> = topics.iter().map(|topic| self.config.physical(topic.name())).collect();
-        self.consumer.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>()).map_err(broker)
+        blocking(&self.config, &self.group, move |consumer| commit_end(consumer, &places)).await
+    }
+
+    async fn start(&self, topics: &[Topic], started: &[Place]) -> Result<(), Error> {
+        let names: HashMap<String, Topic> =
+            topics.iter().map(|topic| (self.config.physical(topic.name()), *topic)).collect();
+        let wanted: Vec<&str> = names.keys().map(String::as_str).collect();
+        let started = started.iter().map(|at| (self.config.physical(at.topic.name()), at.partition));
+        self.member().expect(names.clone(), started.collect());
+        self.consumer.subscribe(&wanted).map_err(broker)
     }
 
     async fn recv(&self) -> Result<Message, Error> {
-        match self.consumer.recv().await {
-            Ok(record) => Ok(self.message(&record)),
-            Err(error) => Err(self.fault(error)),
+        loop {
+            if let Some(error) = self.assigned_badly() {
+                return Err(error);
+            }
+            tokio::select! {
+                () = self.member().faulted() => {}
+                record = self.consumer.recv() => return match record {
+                    Ok(record) => Ok(self.message(&record)),
+                    Err(error) => Err(self.fault(error).await),
+                },
+            }
         }
     }
 
-    fn done(&self, message: &Message) -> Result<(), Error> {
-        let topic = self.config.physical(&message.topic);
-        match self.consumer.store_offset(&topic, message.partition, message.offset) {
+    fn done(&self, topic: &str, partition: i32, offset: i64) -> Result<(), Error> {
+        match self.consumer.store_offset(&self.config.physical(topic), partition, offset) {
             // The partition went to another member meanwhile; that one reads the record again and finds its cursor.
             Err(KafkaError::StoreOffset(RDKafkaErrorCode::State)) => Ok(()),
             other => other.map_err(broker),
         }
+    }
+
+    fn noted(&self) -> Vec<Place> {
+        self.member().take_noted()
     }
 }
