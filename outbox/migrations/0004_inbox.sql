@@ -16,6 +16,18 @@ create table outbox.subscription (
     primary key (consumer_group, topic, partition)
 );
 
+-- Where a handler began in a topic, the first time. It stays as it was said then.
+--   earliest  at the beginning of the topic       log  there too; what the topic no longer has comes from the home's log
+--   now       at the end: a key without a cursor begins with whichever event of it is met first, for good
+create table outbox.baseline (
+    handler text not null references outbox.handler (name),
+    topic text not null,
+    kind text not null check (kind in ('earliest', 'log', 'now')),
+    because text check (kind <> 'now' or because ~ '\S'),    -- why what came before may be left out
+    set_at timestamptz not null default clock_timestamp(),
+    primary key (handler, topic)
+);
+
 -- The last version each handler has applied of each key.
 create table outbox.cursor (
     handler text not null references outbox.handler (name),
@@ -74,7 +86,8 @@ create table outbox.parked (
     id uuid not null,
     reason text not null check (reason in ('early', 'refused', 'failed')),
     error text,
-    attempts integer not null default 0,
+    attempts integer not null default 0,        -- the handler's refusals
+    tries integer not null default 0,           -- those, and what the database could not run
     retry_at timestamptz not null default clock_timestamp(),
     parked_at timestamptz not null default clock_timestamp(),
     replaced boolean not null default false,    -- an operator edited or discarded it: what the log has is not to be applied
@@ -150,9 +163,16 @@ create table outbox.conflict (
 -- Claims a handler's name for the calling role. 42501 when it belongs to another.
 create function outbox.register(handler text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    role_ name;
 begin
     insert into outbox.handler (name, role) values ($1, session_user) on conflict (name) do nothing;
-    perform outbox.check_handler($1);
+    select h.role into role_ from outbox.handler h where h.name = $1;
+    if role_ <> session_user then
+        raise insufficient_privilege using
+            message = format('handler %s belongs to role %s, not to %s: run it there or give it another name',
+                             $1, role_, session_user);
+    end if;
 end $$;
 
 create function outbox.check_handler(handler text) returns void
@@ -164,12 +184,39 @@ begin
     end if;
 end $$;
 
+-- Where a handler has begun in a topic; null before its first start.
+create function outbox.begun(handler text, topic text) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select b.kind from outbox.baseline b where b.handler = $1 and b.topic = $2
+$$;
+
+-- Notes where a handler begins in a topic. What was said first stays.
+create function outbox.begin_at(handler text, topic text, kind text, because text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform outbox.check_handler($1);
+    insert into outbox.baseline (handler, topic, kind, because) values ($1, $2, $3, $4) on conflict do nothing;
+end $$;
+
+-- The cursor that a key has before its first event is met: 0, or under the baseline `now` the version before that event.
+create function outbox.opening(handler text, topic text, version bigint) returns bigint
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select case outbox.begun($1, $2) when 'now' then $3 - 1 else 0 end
+$$;
+
+-- The origins of this database: an event of one of them can't be newer than its head here.
+create function outbox.own_origins() returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select coalesce(array_agg(o.origin), '{}') from outbox.origin o
+$$;
+
 -- The gate: moves the cursor by exactly one, in the transaction of the effect, or says why not.
 --   apply      moved; the effect may run       duplicate  applied before
---   early      an earlier version is missing   conflict   applied before, with another id
--- `waiting` counts parked rows of the key, to be drained after the commit; `applied` is the cursor's version.
+--   early      an earlier version is missing   conflict   applied before, with another id (`applied_id`)
+-- `waiting` counts what is parked or dead of the key; `applied` is the cursor's version. A key that awaits a snapshot takes
+-- no other event.
 create function outbox.admit(handler text, topic text, key text, version bigint, id uuid,
-                             out verdict text, out waiting integer, out applied bigint)
+                             out verdict text, out waiting integer, out applied bigint, out applied_id uuid)
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     at_ outbox.cursor;
@@ -187,15 +234,25 @@ begin
         end if;
     end if;
     update outbox.cursor c set version = $4, last_id = $5, applied_at = clock_timestamp()
-    where c.handler = $1 and c.topic = $2 and c.key = $3 and c.version = $4 - 1
+    where c.handler = $1 and c.topic = $2 and c.key = $3 and c.version = $4 - 1 and not c.awaiting_snapshot
     returning c.waiting into waiting;
     if found then
         verdict := 'apply';
         return;
     end if;
     select c.* into at_ from outbox.cursor c where c.handler = $1 and c.topic = $2 and c.key = $3;
+    if at_.key is null and outbox.opening($1, $2, $4) = $4 - 1 then
+        insert into outbox.cursor (handler, topic, key, version, last_id) values ($1, $2, $3, $4, $5)
+        on conflict do nothing;
+        if found then
+            verdict := 'apply';
+            waiting := 0;
+            return;
+        end if;
+    end if;
     if at_.version >= $4 then
         verdict := 'duplicate';
+        applied_id := at_.last_id;
         if at_.version = $4 and at_.last_id <> $5 then
             verdict := 'conflict';
             insert into outbox.conflict (handler, topic, key, version, applied_id, other_id)
@@ -206,6 +263,43 @@ begin
     end if;
     waiting := coalesce(at_.waiting, 0);
     applied := coalesce(at_.version, 0);
+end $$;
+
+-- The gate for many keys of one topic: each run of versions moves its cursor from before its first to its last, or not at
+-- all; one of which something waits is left to outbox.admit. The cursors are locked in the order of their keys until the transaction ends, so a run that was not admitted may be
+-- cut to what is due and asked again. `version` and `last_id` are the cursor's before; null for a key without one. `behind`
+-- is this database's head where the run has an event of its own (`own_last`) that the head never reached.
+create function outbox.admit_runs(handler text, topic text, keys text[], firsts bigint[], lasts bigint[], last_ids uuid[],
+                                  own_lasts bigint[])
+    returns table (n integer, admitted boolean, version bigint, last_id uuid, behind bigint)
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+begin
+    perform outbox.check_handler($1);
+    perform from outbox.cursor c
+    where c.handler = $1 and c.topic = $2 and c.key = any ($3) order by c.key for update;
+    return query
+    with run as (
+        select r.* from unnest($3, $4, $5, $6, $7) with ordinality as r (key, first, last, last_id, own_last, n)
+    ), moved as (
+        update outbox.cursor c set version = run.last, last_id = run.last_id, applied_at = clock_timestamp()
+        from run
+        where c.handler = $1 and c.topic = $2 and c.key = run.key and c.version = run.first - 1
+          and c.waiting = 0 and not c.awaiting_snapshot
+        returning c.key
+    ), opened as (
+        insert into outbox.cursor as c (handler, topic, key, version, last_id)
+        select $1, $2, run.key, run.last, run.last_id from run where run.first = 1 order by run.key
+        on conflict do nothing
+        returning c.key
+    )
+    select run.n::integer, moved.key is not null or opened.key is not null, at_.version,
+           at_.last_id, case when run.own_last > coalesce(h.version, 0) then outbox.head_version($2, run.key) end
+    from run
+    left join moved on moved.key = run.key
+    left join opened on opened.key = run.key
+    left join outbox.cursor at_ on at_.handler = $1 and at_.topic = $2 and at_.key = run.key
+    left join outbox.head h on h.topic = $2 and h.key = run.key and run.own_last is not null;
 end $$;
 
 -- For replicas: a snapshot may pass over missing versions. Moves the cursor up to it; parked rows below are dropped by
@@ -230,23 +324,83 @@ end $$;
 
 -- For replicas: marks a key that was met in the middle and can't be started without a snapshot. From then on its events are
 -- not kept, the snapshot has their effect; so only a snapshot (outbox.jump) takes the mark away. False, and no mark, when the
--- key has been started, or an event of it waits.
+-- key has been started, or an event of it waits; true for a key that awaits one already.
 create function outbox.await_snapshot(handler text, topic text, key text) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     perform outbox.check_handler($1);
     insert into outbox.cursor as c (handler, topic, key, version, awaiting_snapshot) values ($1, $2, $3, 0, true)
     on conflict on constraint cursor_pkey do update set awaiting_snapshot = true
-    where c.version = 0 and c.waiting = 0
+    where c.awaiting_snapshot or c.version = 0 and c.waiting = 0
       and not exists (select from outbox.overflow o where o.handler = $1 and o.topic = $2 and o.key = $3);
     return found;
 end $$;
 
+-- For replicas: the event that moved the cursor to `version` was skipped at its home, so the state here is not known until
+-- a snapshot comes.
+create function outbox.skipped(handler text, topic text, key text, version bigint) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform outbox.check_handler($1);
+    update outbox.cursor c set awaiting_snapshot = true
+    where c.handler = $1 and c.topic = $2 and c.key = $3 and c.version = $4;
+end $$;
+
+-- What a replica applied, for a while: two owners may have written one version, and be found out later.
+create table outbox.applied_id (
+    handler text not null,
+    topic text not null,
+    key text not null,
+    version bigint not null,
+    id uuid not null,
+    applied_at timestamptz not null default clock_timestamp(),
+    primary key (handler, topic, key, version)
+);
+create index applied_id_age on outbox.applied_id (handler, applied_at);
+
+create function outbox.remember(handler text, topic text, key text, version bigint, id uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform outbox.check_handler($1);
+    insert into outbox.applied_id (handler, topic, key, version, id) values ($1, $2, $3, $4, $5) on conflict do nothing;
+end $$;
+
+-- The other id that was applied as this version, if it is remembered; kept in outbox.conflict then.
+create function outbox.applied_as(handler text, topic text, key text, version bigint, id uuid) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    other uuid;
+begin
+    perform outbox.check_handler($1);
+    select a.id into other from outbox.applied_id a
+    where a.handler = $1 and a.topic = $2 and a.key = $3 and a.version = $4 and a.id <> $5;
+    if other is not null then
+        insert into outbox.conflict (handler, topic, key, version, applied_id, other_id)
+        values ($1, $2, $3, $4, other, $5) on conflict do nothing;
+    end if;
+    return other;
+end $$;
+
+-- Forgets what was applied longer ago than `keep`, at most `batch_max` rows; how many.
+create function outbox.forget_applied(handler text, keep interval, batch_max integer) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    gone integer;
+begin
+    perform outbox.check_handler($1);
+    delete from outbox.applied_id a using (
+        select o.ctid from outbox.applied_id o
+        where o.handler = $1 and o.applied_at < clock_timestamp() - $2 order by o.applied_at limit $3
+    ) old where a.ctid = old.ctid;
+    get diagnostics gone = row_count;
+    return gone;
+end $$;
+
 -- Parks an event in front of its cursor. Locks the cursor (made at 0 when there is none) and looks again: the event that was
 -- missing may have been applied meanwhile.
---   parked  stored (or stored before)     ready  its turn has come: admit it again
+--   parked  stored     again  stored before     ready  its turn has come: admit it again
 --   passed  applied meanwhile             full   `parked_max` events of this handler wait already: not stored
---   conflict  another event with this version waits: two owners wrote; kept in outbox.conflict
+--   conflict ID  another event, ID, with this version waits: two owners wrote; kept in outbox.conflict
 --   overflow  no room, noted by its version: the log has it
 -- An event that its handler refused or could not take parks at its own turn: `reason` says so, and it is retried. One that
 -- was given up before (outbox.dead_letter) counts as parked. `per_key_max` bounds the events of one key where a log can be
@@ -259,7 +413,8 @@ declare
     kept_id uuid;
 begin
     perform outbox.check_handler($1);
-    insert into outbox.cursor (handler, topic, key, version) values ($1, $2, $3, 0) on conflict do nothing;
+    insert into outbox.cursor (handler, topic, key, version) values ($1, $2, $3, outbox.opening($1, $2, $4))
+    on conflict do nothing;
     select c.* into at_ from outbox.cursor c
     where c.handler = $1 and c.topic = $2 and c.key = $3 for update;
     if at_.version >= $4 then
@@ -273,9 +428,9 @@ begin
     if kept_id <> $5 then
         insert into outbox.conflict (handler, topic, key, version, applied_id, other_id)
         values ($1, $2, $3, $4, kept_id, $5) on conflict do nothing;
-        return 'conflict';
+        return 'conflict ' || kept_id;
     elsif kept_id is not null then
-        return 'parked';
+        return 'again';
     end if;
     if $8 = 'early' and at_.version = $4 - 1 then
         return 'ready';
@@ -294,8 +449,8 @@ begin
         set version = excluded.version, events = o.events + 1 where o.version < excluded.version;
         return 'overflow';
     end if;
-    insert into outbox.parked (handler, topic, key, version, id, reason, error, payload, headers)
-    values ($1, $2, $3, $4, $5, $8, left($9, 2000), $6, $7);
+    insert into outbox.parked (handler, topic, key, version, id, reason, error, payload, headers, attempts, tries)
+    values ($1, $2, $3, $4, $5, $8, left($9, 2000), $6, $7, ($8 = 'refused')::integer, ($8 <> 'early')::integer);
     update outbox.cursor c set waiting = c.waiting + 1 where c.handler = $1 and c.topic = $2 and c.key = $3;
     return 'parked';
 end $$;
@@ -354,7 +509,7 @@ begin
     perform outbox.check_handler($1);
     update outbox.parked p
     set reason = $5, error = $6, retry_at = clock_timestamp() + $7,
-        attempts = p.attempts + case when $5 = 'refused' then 1 else 0 end
+        attempts = p.attempts + ($5 = 'refused')::integer, tries = p.tries + 1
     where p.handler = $1 and p.topic = $2 and p.key = $3 and p.version = $4;
 end $$;
 
@@ -371,9 +526,9 @@ $$;
 
 -- Gives an event up: it becomes a dead letter and its key waits in front of it. What is parked of it moves, payload and all
 -- (an operator may have edited it); else the event is stored as given. Nothing to do when the cursor has passed it or it is
--- dead already.
+-- dead already; answers `dead`, or why not: `again`, `passed`, `conflict ID`.
 create function outbox.bury(handler text, topic text, key text, version bigint, id uuid, payload bytea, headers jsonb,
-                            error text, attempts integer) returns void
+                            error text, attempts integer) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     version_ bigint;
@@ -381,11 +536,12 @@ declare
     parked_ outbox.parked;
 begin
     perform outbox.check_handler($1);
-    insert into outbox.cursor (handler, topic, key, version) values ($1, $2, $3, 0) on conflict do nothing;
+    insert into outbox.cursor (handler, topic, key, version) values ($1, $2, $3, outbox.opening($1, $2, $4))
+    on conflict do nothing;
     select c.version into version_ from outbox.cursor c
     where c.handler = $1 and c.topic = $2 and c.key = $3 for update;
     if version_ >= $4 then
-        return;
+        return 'passed';
     end if;
     select p.id into kept_id from outbox.parked p
     where p.handler = $1 and p.topic = $2 and p.key = $3 and p.version = $4
@@ -395,7 +551,7 @@ begin
     if kept_id <> $5 then
         insert into outbox.conflict (handler, topic, key, version, applied_id, other_id)
         values ($1, $2, $3, $4, kept_id, $5) on conflict do nothing;
-        return;
+        return 'conflict ' || kept_id;
     end if;
     delete from outbox.parked p
     where p.handler = $1 and p.topic = $2 and p.key = $3 and p.version = $4
@@ -403,13 +559,14 @@ begin
     if kept_id is null then
         update outbox.cursor c set waiting = c.waiting + 1 where c.handler = $1 and c.topic = $2 and c.key = $3;
     elsif parked_.id is null then
-        return;
+        return 'again';
     end if;
     insert into outbox.dead_letter (id, handler, topic, key, version, event_id, kind, payload, headers, error, fingerprint,
                                     attempts)
     values (outbox.uuid_v7(clock_timestamp()), $1, $2, $3, $4, $5,
             coalesce(parked_.headers, $7) ->> 'ce_type', coalesce(parked_.payload, $6), coalesce(parked_.headers, $7),
             left(coalesce($8, ''), 2000), outbox.fingerprint(left(coalesce($8, ''), 2000)), $9);
+    return 'dead';
 end $$;
 
 -- What the log is to be asked for: keys of a handler whose next event is neither here nor dead, though later ones are known.
@@ -512,3 +669,33 @@ create function outbox.subscribe(consumer_group text, topic text, partition inte
 language sql security definer set search_path = pg_catalog, pg_temp as $$
     insert into outbox.subscription (consumer_group, topic, partition) values ($1, $2, $3) on conflict do nothing
 $$;
+
+-- One page of a topic's heads, and which of them a handler has not reached though their last event was published here more
+-- than `older_than` ago, is delivered, and nothing of the key waits: its tail was lost, or the handler is that far behind.
+-- `page_end` is the key to go on after; null when there are no more.
+create function outbox.compare(handler text, topic text, after text, older_than interval, page_max integer)
+    returns table (page_end text, key text, head bigint, applied bigint)
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+begin
+    perform outbox.check_handler($1);
+    return query
+    with page as (
+        select h.key, h.version, h.position from outbox.head h
+        where h.topic = $2 and h.key > $3 order by h.key limit $5
+    ), lost as (
+        select page.key, page.version, coalesce(c.version, 0) as applied
+        from page
+        left join outbox.cursor c on c.handler = $1 and c.topic = $2 and c.key = page.key
+        left join outbox.event e on e.position = page.position
+        where page.version > coalesce(c.version, 0) and page.position is not null
+          and coalesce(c.waiting, 0) = 0 and c.awaiting_snapshot is not true
+          and (c.key is not null or outbox.begun($1, $2) is distinct from 'now')
+          and (e.created_at is null or e.created_at < clock_timestamp() - $4)
+          and not exists (select from outbox.pending q
+                          where q.bucket = outbox.bucket(page.key) and q.position = page.position)
+          and not exists (select from outbox.overflow o where o.handler = $1 and o.topic = $2 and o.key = page.key)
+    )
+    select ends.page_end, lost.key, lost.version, lost.applied
+    from (select max(page.key) from page) as ends (page_end) left join lost on true;
+end $$;

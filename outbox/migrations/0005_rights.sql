@@ -18,6 +18,9 @@ begin
         outbox.gaps(text, interval, integer), outbox.note_gap(text, text, text, text, interval),
         outbox.note_conflict(text, text, text, bigint, uuid, uuid),
         outbox.is_replaced(text, text, text, bigint, bytea, jsonb),
+        outbox.begun(text, text), outbox.begin_at(text, text, text, text), outbox.own_origins(),
+        outbox.admit_runs(text, text, text[], bigint[], bigint[], uuid[], bigint[]),
+        outbox.compare(text, text, text, interval, integer),
         outbox.next_parked(text, text, text), outbox.unpark(text, text, text),
         outbox.retry_later(text, text, text, bigint, text, text, interval), outbox.due(text, integer),
         outbox.keep_unreadable(text, text, integer, bigint, text, bytea, bytea, jsonb),
@@ -29,7 +32,9 @@ create function outbox.grant_replica(role name) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
     execute format('grant execute on function outbox.follow(text, text, bigint, uuid),
-        outbox.jump(text, text, text, bigint, uuid), outbox.await_snapshot(text, text, text) to %I', $1);
+        outbox.jump(text, text, text, bigint, uuid), outbox.await_snapshot(text, text, text),
+        outbox.skipped(text, text, text, bigint), outbox.remember(text, text, text, bigint, uuid),
+        outbox.applied_as(text, text, text, bigint, uuid), outbox.forget_applied(text, interval, integer) to %I', $1);
 end $$;
 
 -- Lets a login role run a relay.

@@ -5,6 +5,9 @@ use uuid::Uuid;
 
 use crate::{Headers, Message, Meta, Record, store::Logged};
 
+/// The kind of a filler: an operator gave up the event that had its version, and its id.
+pub(crate) const SKIPPED: &str = "outbox.skipped.v1";
+
 /// A record whose headers were read. Keeps them all, so that a parked event can be read again later.
 #[derive(Debug, Clone)]
 pub(crate) struct Envelope {
@@ -49,6 +52,11 @@ impl Envelope {
         let kind = parse(&headers, "ce_type", |v| Some(v.to_owned()))?;
         let origin = parse(&headers, "banyan-origin", |v| Some(v.to_owned()))?;
         Ok(Self { topic, key, version, id, kind, origin, time, payload, headers })
+    }
+
+    /// Whether this is a filler in the place of an event that was given up.
+    pub(crate) fn is_skipped(&self) -> bool {
+        self.kind == SKIPPED
     }
 
     pub(crate) fn meta(&self) -> Meta {

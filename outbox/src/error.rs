@@ -67,6 +67,9 @@ pub enum Error {
         /// What was found.
         reason: String,
     },
+    /// The program put an inbox together in a way that would lose or share events; it says which.
+    #[error("the inbox can't run like this: {0}")]
+    Setup(String),
     /// Another process took this member's place for good: two with one `instance_id`. This one can't read again.
     #[error("group {group}: {reason}")]
     Fenced {

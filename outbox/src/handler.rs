@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin};
 
 use sqlx::postgres::PgTransaction;
 
-use crate::{BoxError, Incoming, Meta, Received, Topic};
+use crate::{BoxError, Incoming, Meta, Received, Topic, envelope::SKIPPED};
 
 /// Applies events of one topic, each once and per key in order.
 pub trait Handler: Send + Sync + 'static {
@@ -25,7 +25,33 @@ pub trait Handler: Send + Sync + 'static {
         tx: &mut PgTransaction<'_>,
         event: Received<Self::Event>,
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// Does the work of many events in `tx`, in the order given: by key, each key's versions ascending. The inbox calls it
+    /// with what is there, up to `batch_max`; a lone event goes to [`Handler::handle`]. Without this method each event of a
+    /// batch is handled by itself. With it, one statement may do the work of all.
+    ///
+    /// # Errors
+    /// All is rolled back, and smaller parts are tried, down to single events: only the one that is refused stops its key.
+    fn handle_batch(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        events: Vec<Received<Self::Event>>,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send {
+        async move {
+            for event in events {
+                self.handle(tx, event).await?;
+            }
+            Ok(())
+        }
+    }
 }
+
+/// A payload is not what the handler takes.
+#[derive(Debug, thiserror::Error)]
+#[error("the payload can't be decoded")]
+pub(crate) struct Undecodable(#[source] pub(crate) BoxError);
+
+pub(crate) type AppliedAll<'a> = Pin<Box<dyn Future<Output = Result<Vec<Effect>, BoxError>> + Send + 'a>>;
 
 pub(crate) type Applied<'a> = Pin<Box<dyn Future<Output = Result<Effect, BoxError>> + Send + 'a>>;
 
@@ -45,6 +71,12 @@ pub(crate) trait Erased: Send + Sync {
     /// For a replica: whether this kind carries the whole state. Always false for a plain handler.
     fn is_snapshot(&self, kind: &str) -> bool;
     fn apply<'a>(&'a self, tx: &'a mut PgTransaction<'_>, meta: Meta, payload: &'a [u8]) -> Applied<'a>;
+    /// Applies events in their order; the effects in the same order.
+    fn apply_batch<'a>(
+        &'a self,
+        tx: &'a mut PgTransaction<'_>,
+        events: Vec<(Meta, &'a [u8])>,
+    ) -> AppliedAll<'a>;
 }
 
 pub(crate) struct Plain<H>(pub(crate) H);
@@ -67,10 +99,33 @@ impl<H: Handler> Erased for Plain<H> {
             match H::Event::decode(&meta.kind, payload) {
                 None => Ok(Effect::Ignored),
                 Some(event) => {
-                    self.0.handle(tx, Received { event: event?, meta }).await?;
+                    let event = event.map_err(Undecodable)?;
+                    self.0.handle(tx, Received { event, meta }).await?;
                     Ok(Effect::Applied)
                 }
             }
+        })
+    }
+
+    fn apply_batch<'a>(
+        &'a self,
+        tx: &'a mut PgTransaction<'_>,
+        events: Vec<(Meta, &'a [u8])>,
+    ) -> AppliedAll<'a> {
+        Box::pin(async move {
+            let mut effects = Vec::with_capacity(events.len());
+            let mut mine = Vec::with_capacity(events.len());
+            for (meta, payload) in events {
+                let decoded = if meta.kind == SKIPPED { None } else { H::Event::decode(&meta.kind, payload) };
+                effects.push(if decoded.is_some() { Effect::Applied } else { Effect::Ignored });
+                if let Some(event) = decoded {
+                    mine.push(Received { event: event.map_err(Undecodable)?, meta });
+                }
+            }
+            if !mine.is_empty() {
+                self.0.handle_batch(tx, mine).await?;
+            }
+            Ok(effects)
         })
     }
 }

@@ -1,22 +1,40 @@
 //! The inbox: a consumer group with handlers, each applying an event once, in the transaction of its effect.
 
+mod baseline;
+mod batch;
+mod compare;
 mod consumer;
 mod gate;
+mod lane;
+mod marks;
 mod options;
+mod parking;
+mod patience;
+mod reading;
 mod refill;
+mod start;
+mod sweep;
+mod tally;
 mod verdict;
+mod work;
 
 use std::sync::Arc;
 
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use self::consumer::Consumer;
-pub(crate) use self::gate::{Attempt, Dealt, Gate, Kind};
-pub use self::options::{InboxOptions, RefillOptions};
-use self::refill::Refilling;
-pub(crate) use self::verdict::chain;
-use crate::{Error, Handler, Refill, Source, handler::Plain};
+pub(crate) use self::{
+    gate::{Attempt, Dealt, Gate, Kind},
+    verdict::chain,
+};
+pub use self::{
+    baseline::Baseline,
+    compare::{Behind, compare},
+    options::{InboxOptions, RefillOptions},
+    tally::Tally,
+};
+use self::{consumer::Consumer, refill::Refilling, tally::Counts};
+use crate::{Error, Handler, Metrics, Refill, Source, handler::Plain};
 
 /// A consumer group over one database role, with its handlers.
 pub struct Inbox<S> {
@@ -24,16 +42,27 @@ pub struct Inbox<S> {
     source: S,
     gates: Vec<Gate>,
     options: InboxOptions,
+    baseline: Baseline,
     refill: Option<Arc<dyn Refill>>,
+    counts: Counts,
 }
 
 impl<S: Source> Inbox<S> {
     /// An inbox over a pool whose role was granted `outbox.grant_module`.
     pub fn new(pool: PgPool, source: S) -> Self {
-        Self { pool, source, gates: Vec::new(), options: InboxOptions::default(), refill: None }
+        Self {
+            pool,
+            source,
+            gates: Vec::new(),
+            options: InboxOptions::default(),
+            baseline: Baseline::default(),
+            refill: None,
+            counts: Counts::default(),
+        }
     }
 
-    /// Adds a handler. Handlers of one inbox share its group, not their cursors.
+    /// Adds a handler. Handlers of one inbox share its group, not their cursors. A handler that is new in a group which has
+    /// read on would miss what the group has passed: it needs a group of its own, or [`Baseline::Now`].
     #[must_use]
     pub fn register<H: Handler>(self, handler: H) -> Self {
         self.gate(Kind::Handler, Arc::new(Plain(handler)))
@@ -46,6 +75,13 @@ impl<S: Source> Inbox<S> {
         self
     }
 
+    /// Where handlers begin that have not begun yet ([`Baseline::Earliest`] without this).
+    #[must_use]
+    pub fn baseline(mut self, baseline: Baseline) -> Self {
+        self.baseline = baseline;
+        self
+    }
+
     /// Where to ask for events that never came, or found no room to wait. Without it a key with a gap waits for the broker to
     /// bring what is missing, and full parking stops the consumer.
     #[must_use]
@@ -54,21 +90,30 @@ impl<S: Source> Inbox<S> {
         self
     }
 
+    /// Counts into these instruments.
+    #[must_use]
+    pub fn metrics(mut self, metrics: Metrics) -> Self {
+        self.counts.metrics = metrics;
+        self
+    }
+
+    /// What this inbox decides, counted from now on.
+    pub fn tally(&self) -> Tally {
+        self.counts.tally.clone()
+    }
+
     pub(crate) fn gate(mut self, kind: Kind, handler: Arc<dyn crate::handler::Erased>) -> Self {
         self.gates.push(Gate::new(self.pool.clone(), kind, handler));
         self
     }
 
-    /// Applies events until `shutdown`, finishing the one at hand. A database or broker that is down is waited for.
+    /// Applies events until `shutdown`, finishing the transactions at hand. A database or broker that is down is waited for.
     ///
     /// # Errors
-    /// What waiting can't mend: [`Error::Denied`], [`Error::OffsetLost`], [`Error::WentBack`].
+    /// What waiting can't mend: [`Error::Setup`], [`Error::Denied`], [`Error::OffsetLost`], [`Error::Fenced`],
+    /// [`Error::WentBack`].
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { pool, source, mut gates, options, refill } = self;
-        for gate in &mut gates {
-            let refilling = refill.clone().map(|log| Refilling::new(log, options.refill.clone()));
-            gate.bound(&options, refilling);
-        }
-        Consumer { pool, source, gates, options }.run(shutdown).await
+        let Self { pool, source, gates, options, baseline, refill, counts } = self;
+        Consumer { pool, source, gates, options, baseline, refill, counts }.run(shutdown).await
     }
 }

@@ -43,7 +43,7 @@ pub use event::{Event, Incoming, Meta, Received};
 pub use handler::Handler;
 pub use headers::Headers;
 pub use history::{Applied, HISTORY_MAX, History, Reached, Sent, Step, Waiting, history};
-pub use inbox::{Inbox, InboxOptions, RefillOptions};
+pub use inbox::{Baseline, Behind, Inbox, InboxOptions, RefillOptions, Tally, compare};
 pub use metrics::Metrics;
 pub use progress::{Progress, progress, recent_heads};
 pub use publish::{

@@ -163,6 +163,13 @@ impl State {
     }
 
     /// The record at a place, if it has come yet.
+    /// The offset that a partition's next record gets.
+    fn end(&self, topic: &str, partition: i32) -> i64 {
+        let log = self.logs.get(topic).zip(usize::try_from(partition).ok());
+        let records = log.and_then(|(log, n)| log.get(n)).map_or(0, Vec::len);
+        i64::try_from(records).unwrap_or(i64::MAX)
+    }
+
     fn at(&self, topic: &str, partition: i32, offset: i64) -> Option<&Message> {
         let log = self.logs.get(topic)?.get(usize::try_from(partition).ok()?)?;
         log.get(usize::try_from(offset).ok()?)

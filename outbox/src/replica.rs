@@ -6,11 +6,11 @@ use sqlx::{PgPool, postgres::PgTransaction};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    BoxError, Error, Inbox, Incoming, Meta, Received, Refill, Source, Topic,
+    BoxError, Error, Inbox, Incoming, Meta, Metrics, Received, Refill, Source, Tally, Topic,
     envelope::Envelope,
-    handler::{Effect, Erased},
+    handler::{Effect, Erased, Undecodable},
     inbox::{Attempt, Dealt, Gate, InboxOptions, Kind},
-    store,
+    store::{self, Admitted},
 };
 
 /// Follows the state of keys that another home may own. Its stream's first event is applied by every home, whoever
@@ -58,6 +58,17 @@ impl<S: Source> Replica<S> {
         Self(self.0.refill(log))
     }
 
+    /// Counts into these instruments.
+    #[must_use]
+    pub fn metrics(self, metrics: Metrics) -> Self {
+        Self(self.0.metrics(metrics))
+    }
+
+    /// What this replica decides, counted from now on.
+    pub fn tally(&self) -> Tally {
+        self.0.tally()
+    }
+
     /// As [`Inbox::run`].
     ///
     /// # Errors
@@ -77,6 +88,9 @@ pub(crate) async fn admit(
     if event.origin == module && event.version > 1 {
         return own(gate, tx, event).await;
     }
+    if event.is_skipped() {
+        return skipped(gate, tx, event).await;
+    }
     let jumped = gate.handler.is_snapshot(&event.kind) && store::jump(tx, gate.name(), event).await?;
     let attempt = if jumped {
         // What it passed over may be parked.
@@ -84,14 +98,37 @@ pub(crate) async fn admit(
     } else {
         gate.admit(tx, event).await?
     };
-    if matches!(attempt, Attempt::Dealt(Dealt::Applied, _)) {
-        let followed = store::follow(tx, &event.topic, &event.key, event.version, event.id).await?;
-        // The opening event may be this database's own, by another module, and the head beyond it.
-        if !followed && event.version > 1 {
-            return Ok(Attempt::Refused("this home wrote that version itself: two owners".into()));
+    match attempt {
+        Attempt::Dealt(Dealt::Applied, _) => {
+            let followed = store::follow(tx, &event.topic, &event.key, event.version, event.id).await?;
+            // The opening event may be this database's own, by another module, and the head beyond it.
+            if !followed && event.version > 1 {
+                return Ok(Attempt::Refused("this home wrote that version itself: two owners".into()));
+            }
+            store::remember(tx, gate.name(), event).await?;
+            Ok(attempt)
         }
+        Attempt::Dealt(Dealt::Duplicate, waiting) => {
+            Ok(match store::applied_as(tx, gate.name(), event).await? {
+                Some(other) => Attempt::Conflict(Some(other), waiting),
+                None => attempt,
+            })
+        }
+        other => Ok(other),
     }
-    Ok(attempt)
+}
+
+/// The home gave this event up, so its effect can't be known here: the key awaits a snapshot.
+async fn skipped(gate: &Gate, tx: &mut PgTransaction<'_>, event: &Envelope) -> Result<Attempt, Error> {
+    let at = store::admit(tx, gate.name(), event).await?;
+    Ok(match at.verdict.as_str() {
+        "apply" => {
+            store::skipped(tx, gate.name(), event).await?;
+            store::follow(tx, &event.topic, &event.key, event.version, event.id).await?;
+            Attempt::Dealt(Dealt::Awaiting, at.waiting > 0)
+        }
+        _ => unmoved(&at),
+    })
 }
 
 /// An event of this home: its effect is here already, only the cursor moves.
@@ -104,10 +141,17 @@ async fn own(gate: &Gate, tx: &mut PgTransaction<'_>, event: &Envelope) -> Resul
     let at = store::admit(tx, gate.name(), event).await?;
     Ok(match at.verdict.as_str() {
         "apply" => Attempt::Dealt(Dealt::Own, at.waiting > 0),
-        "duplicate" => Attempt::Dealt(Dealt::Duplicate, at.waiting > 0),
-        "conflict" => Attempt::Dealt(Dealt::Conflict, at.waiting > 0),
-        _ => Attempt::Early { applied: at.applied },
+        _ => unmoved(&at),
     })
+}
+
+/// What the gate says of an event that did not move the cursor.
+fn unmoved(at: &Admitted) -> Attempt {
+    match at.verdict.as_str() {
+        "duplicate" => Attempt::Dealt(Dealt::Duplicate, at.waiting > 0),
+        "conflict" => Attempt::Conflict(at.applied_id, at.waiting > 0),
+        _ => Attempt::Early { applied: at.applied },
+    }
 }
 
 struct Following<T>(T);
@@ -136,10 +180,25 @@ impl<T: StateTransfer> Erased for Following<T> {
                 // Passing over it would leave the replica's state behind under a newer version.
                 None => Err(format!("kind {} is unknown to {}", meta.kind, T::NAME).into()),
                 Some(event) => {
-                    self.0.apply(tx, Received { event: event?, meta }).await?;
+                    let event = event.map_err(Undecodable)?;
+                    self.0.apply(tx, Received { event, meta }).await?;
                     Ok(Effect::Applied)
                 }
             }
+        })
+    }
+
+    fn apply_batch<'a>(
+        &'a self,
+        tx: &'a mut PgTransaction<'_>,
+        events: Vec<(Meta, &'a [u8])>,
+    ) -> crate::handler::AppliedAll<'a> {
+        Box::pin(async move {
+            let mut effects = Vec::new();
+            for (meta, payload) in events {
+                effects.push(self.apply(tx, meta, payload).await?);
+            }
+            Ok(effects)
         })
     }
 }

@@ -13,6 +13,7 @@ mod queue;
 mod refill;
 mod replay;
 mod retention;
+mod start;
 mod waiting;
 
 pub(crate) use archive::*;
@@ -28,4 +29,5 @@ pub(crate) use queue::*;
 pub(crate) use refill::*;
 pub(crate) use replay::*;
 pub(crate) use retention::*;
+pub(crate) use start::*;
 pub(crate) use waiting::*;

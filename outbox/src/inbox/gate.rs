@@ -1,21 +1,23 @@
 //! The gate in front of one handler: per key, versions 1, 2, 3 ... once each.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use futures::FutureExt as _;
-use sqlx::{PgPool, postgres::PgTransaction};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction, postgres::PgTransaction};
+use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::{
     InboxOptions,
     refill::{Refilling, close_gaps},
+    tally::Counts,
     verdict::{chain, is_passing, is_passing_in},
 };
 use crate::{
     Error, Topic,
     envelope::Envelope,
-    handler::{Effect, Erased},
-    replica,
-    store::{self, Parking},
+    handler::{Effect, Erased, Undecodable},
+    replica, store,
 };
 
 /// What stands behind a gate.
@@ -38,8 +40,37 @@ pub(crate) enum Dealt {
     Conflict,
     /// It waits in the database, for an earlier version or for its handler.
     Parked,
+    /// It waits already: a repeat of an event that is parked or dead.
+    Again,
+    /// It was refused too often, or can't be read: it waits for an operator.
+    Dead,
     /// A replica met the key in the middle; a snapshot will carry this event's effect.
     Awaiting,
+}
+
+impl Dealt {
+    /// Its name in counts.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Ignored => "ignored",
+            Self::Own => "own",
+            Self::Duplicate | Self::Again => "duplicate",
+            Self::Conflict => "conflict",
+            Self::Parked => "parked",
+            Self::Dead => "dead",
+            Self::Awaiting => "awaiting",
+        }
+    }
+}
+
+impl From<Effect> for Dealt {
+    fn from(effect: Effect) -> Self {
+        match effect {
+            Effect::Applied => Self::Applied,
+            Effect::Ignored => Self::Ignored,
+        }
+    }
 }
 
 /// One attempt at an event.
@@ -51,37 +82,94 @@ pub(crate) enum Attempt {
     },
     /// The handler's verdict.
     Refused(String),
+    /// The payload is not what the handler takes; to try again would not help.
+    Hopeless(String),
+    /// The same version was applied with another id, which is given.
+    Conflict(Option<Uuid>, Waiting),
     /// The database could not run it.
     Passing(String),
+}
+
+impl Attempt {
+    /// The verdict on a record, when the gate has one.
+    fn verdict(&self) -> Dealt {
+        match self {
+            Self::Dealt(dealt, _) => *dealt,
+            Self::Conflict(..) => Dealt::Conflict,
+            Self::Early { .. } | Self::Refused(_) | Self::Hopeless(_) | Self::Passing(_) => Dealt::Parked,
+        }
+    }
 }
 
 /// Whether events of this key are parked.
 pub(crate) type Waiting = bool;
 
+/// Whether the event comes from `outbox.parked`.
+type Kept = bool;
+
 pub(crate) struct Gate {
     pub(crate) pool: PgPool,
     pub(crate) kind: Kind,
     pub(crate) handler: Arc<dyn Erased>,
-    options: InboxOptions,
-    refilling: Option<Refilling>,
+    pub(super) options: InboxOptions,
+    pub(super) counts: Counts,
+    /// The origins of this database.
+    own: Vec<String>,
+    begin: String,
+    pub(super) refilling: Option<Refilling>,
 }
 
 impl Gate {
     pub(crate) fn new(pool: PgPool, kind: Kind, handler: Arc<dyn Erased>) -> Self {
-        Self { pool, kind, handler, options: InboxOptions::default(), refilling: None }
+        let (options, counts) = (InboxOptions::default(), Counts::default());
+        Self { pool, kind, handler, options, counts, own: Vec::new(), begin: String::from("begin"), refilling: None }
     }
 
-    pub(crate) fn bound(&mut self, options: &InboxOptions, refilling: Option<Refilling>) {
+    /// What it needs to know before the first event.
+    pub(super) fn prepare(
+        &mut self,
+        options: &InboxOptions,
+        counts: &Counts,
+        own: &[String],
+        refilling: Option<Refilling>,
+    ) {
         self.options = options.clone();
+        self.counts = counts.clone();
+        self.own = own.to_vec();
         self.refilling = refilling;
+        // One round trip. Milliseconds; zero would mean no bound at all.
+        self.begin = format!(
+            "begin; set local lock_timeout = {}; set local statement_timeout = {}",
+            options.lock_timeout.as_millis().max(1),
+            options.statement_timeout.as_millis().max(1),
+        );
+    }
+
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, Error> {
+        Ok(self.pool.begin_with(AssertSqlSafe(self.begin.clone())).await?)
     }
 
     /// Asks the log, if there is one, for what keys miss.
-    pub(crate) async fn refill(&self) -> Result<(), Error> {
+    pub(super) async fn refill(&self) -> Result<(), Error> {
         match &self.refilling {
             Some(refilling) => close_gaps(self, refilling).await,
             None => Ok(()),
         }
+    }
+
+    /// Whether this database published the event, and so must have a head at least as new. A replica has its own rule.
+    pub(super) fn is_own(&self, event: &Envelope) -> bool {
+        matches!(self.kind, Kind::Handler) && self.own.contains(&event.origin)
+    }
+
+    /// Counts records that came to a verdict.
+    pub(super) fn count(&self, dealt: Dealt, records: u64) {
+        self.counts.dealt(self.name(), dealt, records);
+    }
+
+    /// Counts parked rows that were dropped because their key's cursor had passed them.
+    pub(super) fn superseded(&self, rows: i32) {
+        self.count(Dealt::Duplicate, u64::try_from(rows).unwrap_or(0));
     }
 
     pub(crate) fn topic(&self) -> Topic {
@@ -98,48 +186,36 @@ impl Gate {
     /// The record must be read again: the database is down or `parked_max` is reached. Or a fault that waiting can't mend.
     pub(crate) async fn deal(&self, event: &Envelope) -> Result<Dealt, Error> {
         loop {
-            let parking = match self.persist(event).await? {
-                Attempt::Dealt(dealt, waiting) => {
-                    if waiting {
-                        self.drain(&event.topic, &event.key).await?;
-                    }
-                    return Ok(dealt);
+            let (dealt, waiting) = match self.persist(event).await? {
+                Attempt::Dealt(dealt, waiting) => (Some(dealt), waiting),
+                Attempt::Conflict(applied, waiting) => {
+                    self.alarm(event, applied);
+                    (Some(Dealt::Conflict), waiting)
                 }
-                Attempt::Early { applied: 0 } if self.awaits_snapshot(event).await? => {
-                    return Ok(Dealt::Awaiting);
+                Attempt::Early { .. } if self.awaits_snapshot(event).await? => (Some(Dealt::Awaiting), false),
+                Attempt::Early { .. } => (self.park(event, ("early", None)).await?, false),
+                Attempt::Refused(error) if self.options.attempts_max <= 1 => {
+                    (self.bury(event, &error, 1).await?, false)
                 }
-                Attempt::Early { .. } => ("early", None),
-                Attempt::Refused(error) => ("refused", Some(error)),
-                Attempt::Passing(error) => ("failed", Some(error)),
+                Attempt::Refused(error) => (self.park(event, ("refused", Some(error))).await?, false),
+                Attempt::Hopeless(error) => (self.bury(event, &error, 1).await?, false),
+                Attempt::Passing(error) => (self.park(event, ("failed", Some(error))).await?, false),
             };
-            if let Some(dealt) = self.park(event, parking).await? {
+            if waiting {
+                self.drain(&event.topic, &event.key).await?;
+            }
+            // None: its turn has come meanwhile, and the gate tells.
+            if let Some(dealt) = dealt {
                 return Ok(dealt);
             }
         }
-    }
-
-    /// Marks a key that a replica met in the middle. Not when its beginning is only parked.
-    async fn awaits_snapshot(&self, event: &Envelope) -> Result<bool, Error> {
-        if matches!(self.kind, Kind::Handler) {
-            return Ok(false);
-        }
-        let marked = store::await_snapshot(&self.pool, self.name(), event).await?;
-        if marked {
-            tracing::error!(
-                handler = self.name(),
-                key = event.key,
-                version = event.version,
-                "the replica met a key in the middle; it waits for a snapshot"
-            );
-        }
-        Ok(marked)
     }
 
     /// Tries an event, and again a bounded number of times while only the database is in the way.
     async fn persist(&self, event: &Envelope) -> Result<Attempt, Error> {
         let mut delay = self.options.passing_delay;
         for _ in 1..self.options.passing_max {
-            match self.attempt(event).await? {
+            match self.attempt(event, false).await? {
                 Attempt::Passing(error) => {
                     tracing::warn!(handler = self.name(), key = event.key, error, "trying an event again");
                     tokio::time::sleep(delay).await;
@@ -148,36 +224,43 @@ impl Gate {
                 other => return Ok(other),
             }
         }
-        self.attempt(event).await
+        self.attempt(event, false).await
     }
 
-    async fn attempt(&self, event: &Envelope) -> Result<Attempt, Error> {
-        match self.transact(event).await {
+    pub(super) async fn attempt(&self, event: &Envelope, kept: Kept) -> Result<Attempt, Error> {
+        match self.transact(event, kept).await {
             Err(Error::Database(error)) if is_passing(&error) => Ok(Attempt::Passing(chain(&error))),
             other => other,
         }
     }
 
-    /// The gate, the effect and the commit.
-    async fn transact(&self, event: &Envelope) -> Result<Attempt, Error> {
-        let mut tx = self.pool.begin().await?;
+    /// The gate, the effect and the commit. An event that was kept has a row of its own among those which the cursor passes.
+    async fn transact(&self, event: &Envelope, kept: Kept) -> Result<Attempt, Error> {
+        let mut tx = self.begin().await?;
         let attempt = match &self.kind {
             Kind::Handler => self.admit(&mut tx, event).await?,
             Kind::Replica { module } => replica::admit(self, &mut tx, event, module).await?,
         };
-        if let Attempt::Dealt(dealt, waiting) = attempt {
-            if waiting {
-                store::unpark(&mut tx, self.name(), &event.topic, &event.key).await?;
+        let waiting = match &attempt {
+            Attempt::Dealt(_, waiting) | Attempt::Conflict(_, waiting) => *waiting,
+            Attempt::Early { .. } | Attempt::Refused(_) | Attempt::Hopeless(_) | Attempt::Passing(_) => {
+                tx.rollback().await?;
+                return Ok(attempt);
             }
-            if let Err(error) = tx.commit().await {
-                return uncommitted(error);
-            }
-            if dealt == Dealt::Conflict {
-                self.alarm(event);
-            }
-            return Ok(Attempt::Dealt(dealt, waiting));
+        };
+        let mut removed = 0;
+        if waiting {
+            removed = store::unpark(&mut tx, self.name(), &event.topic, &event.key).await?;
         }
-        tx.rollback().await?;
+        if let Err(error) = tx.commit().await {
+            return uncommitted(error);
+        }
+        if kept && removed > 0 {
+            self.superseded(removed - 1);
+            self.count(attempt.verdict(), 1);
+        } else {
+            self.superseded(removed);
+        }
         Ok(attempt)
     }
 
@@ -187,14 +270,28 @@ impl Gate {
         let waiting = gate.waiting > 0;
         Ok(match gate.verdict.as_str() {
             // It waits for what an operator put in its place; parking it finds that there.
-            "apply" if waiting && store::is_replaced(tx, self.name(), event).await? => {
-                Attempt::Early { applied: event.version - 1 }
+            "apply" if waiting && store::is_replaced(tx, self.name(), event).await? => Attempt::Early,
+            "apply" => {
+                self.check_own(tx, event).await?;
+                self.apply(tx, event, waiting).await?
             }
-            "apply" => self.apply(tx, event, waiting).await?,
             "duplicate" => Attempt::Dealt(Dealt::Duplicate, waiting),
-            "conflict" => Attempt::Dealt(Dealt::Conflict, waiting),
+            "conflict" => Attempt::Conflict(gate.applied_id, waiting),
             _ => Attempt::Early { applied: gate.applied },
         })
+    }
+
+    /// An event of this database that is newer than its head: the database was restored to an earlier time.
+    async fn check_own(&self, tx: &mut PgTransaction<'_>, event: &Envelope) -> Result<(), Error> {
+        if !self.is_own(event) {
+            return Ok(());
+        }
+        let head = store::head_version(tx, &event.topic, &event.key).await?;
+        if event.version > head {
+            let (topic, key) = (event.topic.clone(), event.key.clone());
+            return Err(Error::WentBack { topic, key, head, version: event.version });
+        }
+        Ok(())
     }
 
     /// Runs the effect. A panic is the handler's verdict too: the event would bring it back at each restart.
@@ -204,103 +301,27 @@ impl Gate {
         event: &Envelope,
         waiting: Waiting,
     ) -> Result<Attempt, Error> {
-        let effect =
-            AssertUnwindSafe(self.handler.apply(tx, event.meta(), &event.payload)).catch_unwind().await;
+        if event.is_skipped() && matches!(self.kind, Kind::Handler) {
+            return Ok(Attempt::Dealt(Dealt::Ignored, waiting));
+        }
+        let began = Instant::now();
+        let effect = AssertUnwindSafe(self.handler.apply(tx, event.meta(), &event.payload)).catch_unwind();
+        let effect = timeout(self.options.effect_timeout, effect).await;
+        self.counts.metrics.handled(self.name(), began.elapsed());
         match effect {
-            Ok(Ok(Effect::Applied)) => {}
-            Ok(Ok(Effect::Ignored)) => return Ok(Attempt::Dealt(Dealt::Ignored, waiting)),
-            Ok(Err(error)) if is_passing_in(&error) => return Ok(Attempt::Passing(chain(&*error))),
-            Ok(Err(error)) => return Ok(Attempt::Refused(chain(&*error))),
-            Err(_) => return Ok(Attempt::Refused("the handler panicked".into())),
+            Ok(Ok(Ok(Effect::Applied))) => {}
+            Ok(Ok(Ok(Effect::Ignored))) => return Ok(Attempt::Dealt(Dealt::Ignored, waiting)),
+            Ok(Ok(Err(error))) if error.is::<Undecodable>() => return Ok(Attempt::Hopeless(chain(&*error))),
+            Ok(Ok(Err(error))) if is_passing_in(&error) => return Ok(Attempt::Passing(chain(&*error))),
+            Ok(Ok(Err(error))) => return Ok(Attempt::Refused(chain(&*error))),
+            Ok(Err(_)) => return Ok(Attempt::Refused("the handler panicked".into())),
+            Err(_) => return Ok(Attempt::Refused("the handler took longer than effect_timeout".into())),
         }
         // A handler that swallowed a database error leaves an aborted transaction, and its commit would roll back in silence.
         if store::is_aborted(tx).await? {
             return Ok(Attempt::Refused("the handler left its transaction aborted".into()));
         }
         Ok(Attempt::Dealt(Dealt::Applied, waiting))
-    }
-
-    /// Stores an event in front of its cursor. `None`: its turn has come meanwhile.
-    async fn park(
-        &self,
-        event: &Envelope,
-        (reason, error): (&'static str, Option<String>),
-    ) -> Result<Option<Dealt>, Error> {
-        if let Some(error) = &error {
-            tracing::error!(
-                handler = self.name(),
-                key = event.key,
-                version = event.version,
-                reason,
-                error,
-                "an event was not applied; its key waits, others go on"
-            );
-        }
-        let parked_max = self.options.parked_max;
-        let per_key_max = self.refilling.as_ref().map(|refilling| refilling.options.parked_per_key_max);
-        let parking = Parking { reason, error: error.as_deref(), parked_max, per_key_max };
-        match store::park(&self.pool, self.name(), event, parking).await?.as_str() {
-            "parked" | "overflow" => Ok(Some(Dealt::Parked)),
-            "conflict" => {
-                self.alarm(event);
-                Ok(Some(Dealt::Conflict))
-            }
-            "full" => Err(Error::ParkedFull { handler: self.name().to_owned(), parked_max }),
-            // `ready` or `passed`: the gate tells.
-            _ => Ok(None),
-        }
-    }
-
-    /// Applies parked events of a key whose turn has come, at most `drain_max`.
-    pub(crate) async fn drain(&self, topic: &str, key: &str) -> Result<(), Error> {
-        for _ in 0..self.options.drain_max {
-            let Some(row) = store::next_parked(&self.pool, self.name(), topic, key).await? else {
-                return Ok(());
-            };
-            let attempts = row.attempts;
-            let event = Envelope::read(row.topic, row.key, row.payload, row.headers.0).map_err(unreadable)?;
-            let (reason, error) = match self.attempt(&event).await? {
-                Attempt::Dealt(..) => continue,
-                Attempt::Early { .. } => ("early", String::new()),
-                Attempt::Refused(error) => ("refused", error),
-                Attempt::Passing(error) => ("failed", error),
-            };
-            // The refusal that parked it was the first, this is the one after the retries.
-            let refusals = attempts + 2;
-            if reason == "refused" && refusals >= self.options.attempts_max {
-                tracing::error!(
-                    handler = self.name(),
-                    key,
-                    version = event.version,
-                    error,
-                    refusals,
-                    "DEAD LETTER: an event was given up; its key waits for an operator"
-                );
-                return Ok(store::bury(&self.pool, self.name(), &event, (&error, refusals)).await?);
-            }
-            let delay = self.retry_delay(attempts);
-            tracing::error!(
-                handler = self.name(),
-                key,
-                version = event.version,
-                reason,
-                error,
-                attempts = attempts + 1,
-                "a parked event was not applied; its key waits, others go on"
-            );
-            return Ok(store::retry_later(&self.pool, self.name(), &event, (reason, &error), delay).await?);
-        }
-        Ok(())
-    }
-
-    fn alarm(&self, event: &Envelope) {
-        let (handler, key, version, id) = (self.name(), &event.key, event.version, event.id);
-        tracing::error!(handler, key, version, %id, "CONFLICT: two events with one version (see outbox.conflict)");
-    }
-
-    fn retry_delay(&self, attempts: i32) -> Duration {
-        let doublings = u32::try_from(attempts.clamp(0, 16)).unwrap_or(0);
-        (self.options.retry_delay_min * 2u32.pow(doublings)).min(self.options.retry_delay_max)
     }
 }
 
@@ -310,9 +331,4 @@ fn uncommitted(error: sqlx::Error) -> Result<Attempt, Error> {
         sqlx::Error::Database(_) if !is_passing(&error) => Ok(Attempt::Refused(chain(&error))),
         _ => Err(error.into()),
     }
-}
-
-/// A parked row was readable when it was stored; someone has edited it.
-fn unreadable(reason: String) -> Error {
-    Error::Invalid { kind: "(parked)".into(), key: String::new(), reason }
 }

@@ -185,7 +185,7 @@ async fn take(gate: &Gate, gap: &Gap, events: impl Iterator<Item = Envelope>) ->
         }
         match gate.deal(&event).await? {
             Dealt::Applied | Dealt::Ignored | Dealt::Own | Dealt::Duplicate => next += 1,
-            stopped @ (Dealt::Parked | Dealt::Conflict | Dealt::Awaiting) => {
+            stopped @ (Dealt::Parked | Dealt::Again | Dealt::Dead | Dealt::Conflict | Dealt::Awaiting) => {
                 if next > gap.after + 1 {
                     break;
                 }

@@ -38,6 +38,12 @@ impl Group {
         self.share();
     }
 
+    /// Begins a partition that is new to the group at an offset.
+    pub(super) fn begin_at(&mut self, topic: Topic, partition: i32, offset: i64) {
+        let begin = Position { holder: None, next: offset, done: offset };
+        self.positions.entry((topic, partition)).or_insert(begin);
+    }
+
     pub(super) fn leave(&mut self, member: u64) {
         self.members.remove(&member);
         self.share();

@@ -67,6 +67,17 @@ impl Source for MemorySource {
         Ok(topics.iter().flat_map(|topic| (0..partitions).map(move |n| place(*topic, n))).collect())
     }
 
+    async fn skip_to_end(&self, places: &[Place]) -> Result<(), Error> {
+        let mut state = self.memory.state();
+        for place in places {
+            let end = state.end(place.topic.name(), place.partition);
+            if let Some(group) = state.groups.get_mut(&self.group) {
+                group.begin_at(place.topic, place.partition, end);
+            }
+        }
+        Ok(())
+    }
+
     async fn start(&self, topics: &[Topic], _: &[Place]) -> Result<(), Error> {
         let partitions = self.memory.0.partitions;
         if let Some(group) = self.memory.state().groups.get_mut(&self.group) {
@@ -88,10 +99,15 @@ impl Source for MemorySource {
         }
     }
 
-    fn done(&self, message: &Message) -> Result<(), Error> {
+    fn done(&self, topic: &str, partition: i32, offset: i64) -> Result<(), Error> {
         if let Some(group) = self.memory.state().groups.get_mut(&self.group) {
-            group.done(self.member, &message.topic, message.partition, message.offset);
+            group.done(self.member, topic, partition, offset);
         }
         Ok(())
+    }
+
+    /// None: a position is here for as long as the broker is, so there is nothing to remember of it.
+    fn noted(&self) -> Vec<Place> {
+        Vec::new()
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{FromRow, PgPool, postgres::PgTransaction, types::Json};
+use uuid::Uuid;
 
 use super::lease::interval;
 use crate::{Headers, envelope::Envelope};
@@ -15,6 +16,32 @@ pub(crate) struct Admitted {
     pub(crate) waiting: i32,
     /// The cursor's version now; 0 for a key it has not met.
     pub(crate) applied: i64,
+    /// What was applied as this version, for a duplicate or a conflict with the last one.
+    pub(crate) applied_id: Option<Uuid>,
+}
+
+/// Versions of one key that follow each other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+    pub(crate) last_id: Uuid,
+    /// The last one that this database published itself.
+    pub(crate) own_last: Option<i64>,
+}
+
+/// The gate's answer to a run.
+#[derive(Debug, FromRow)]
+pub(crate) struct AdmittedRun {
+    /// Which run, from 1.
+    pub(crate) n: i32,
+    pub(crate) admitted: bool,
+    /// The cursor before; none for a key without one.
+    pub(crate) version: Option<i64>,
+    pub(crate) last_id: Option<Uuid>,
+    /// This database's head, where the run has an own event that is newer.
+    pub(crate) behind: Option<i64>,
 }
 
 /// A parked event whose turn it is.
@@ -22,38 +49,14 @@ pub(crate) struct Admitted {
 pub(crate) struct ParkedRow {
     pub(crate) topic: String,
     pub(crate) key: String,
+    pub(crate) version: i64,
+    pub(crate) id: Uuid,
+    /// Refusals.
     pub(crate) attempts: i32,
+    /// Those, and what the database could not run.
+    pub(crate) tries: i32,
     pub(crate) payload: Vec<u8>,
     pub(crate) headers: Json<Headers>,
-}
-
-pub(crate) async fn register(pool: &PgPool, handler: &str) -> sqlx::Result<()> {
-    sqlx::query("select outbox.register($1)").bind(handler).execute(pool).await?;
-    Ok(())
-}
-
-pub(crate) async fn subscribed(
-    pool: &PgPool,
-    group: &str,
-    topic: &str,
-    partition: i32,
-) -> sqlx::Result<bool> {
-    sqlx::query_scalar("select outbox.subscribed($1, $2, $3)")
-        .bind(group)
-        .bind(topic)
-        .bind(partition)
-        .fetch_one(pool)
-        .await
-}
-
-pub(crate) async fn subscribe(pool: &PgPool, group: &str, topic: &str, partition: i32) -> sqlx::Result<()> {
-    sqlx::query("select outbox.subscribe($1, $2, $3)")
-        .bind(group)
-        .bind(topic)
-        .bind(partition)
-        .execute(pool)
-        .await?;
-    Ok(())
 }
 
 pub(crate) async fn admit(
@@ -61,7 +64,7 @@ pub(crate) async fn admit(
     handler: &str,
     event: &Envelope,
 ) -> sqlx::Result<Admitted> {
-    sqlx::query_as("select verdict, waiting, applied from outbox.admit($1, $2, $3, $4, $5)")
+    sqlx::query_as("select verdict, waiting, applied, applied_id from outbox.admit($1, $2, $3, $4, $5)")
         .bind(handler)
         .bind(&event.topic)
         .bind(&event.key)
@@ -69,6 +72,26 @@ pub(crate) async fn admit(
         .bind(event.id)
         .fetch_one(&mut **tx)
         .await
+}
+
+pub(crate) async fn admit_runs(
+    tx: &mut PgTransaction<'_>,
+    handler: &str,
+    topic: &str,
+    runs: &[&Run<'_>],
+) -> sqlx::Result<Vec<AdmittedRun>> {
+    sqlx::query_as(
+        "select n, admitted, version, last_id, behind from outbox.admit_runs($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(handler)
+    .bind(topic)
+    .bind(runs.iter().map(|run| run.key).collect::<Vec<_>>())
+    .bind(runs.iter().map(|run| run.first).collect::<Vec<_>>())
+    .bind(runs.iter().map(|run| run.last).collect::<Vec<_>>())
+    .bind(runs.iter().map(|run| run.last_id).collect::<Vec<_>>())
+    .bind(runs.iter().map(|run| run.own_last).collect::<Vec<_>>())
+    .fetch_all(&mut **tx)
+    .await
 }
 
 pub(crate) async fn jump(tx: &mut PgTransaction<'_>, handler: &str, event: &Envelope) -> sqlx::Result<bool> {
@@ -87,6 +110,64 @@ pub(crate) async fn await_snapshot(pool: &PgPool, handler: &str, event: &Envelop
         .bind(handler)
         .bind(&event.topic)
         .bind(&event.key)
+        .fetch_one(pool)
+        .await
+}
+
+pub(crate) async fn skipped(tx: &mut PgTransaction<'_>, handler: &str, event: &Envelope) -> sqlx::Result<()> {
+    sqlx::query("select outbox.skipped($1, $2, $3, $4)")
+        .bind(handler)
+        .bind(&event.topic)
+        .bind(&event.key)
+        .bind(event.version)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn remember(
+    tx: &mut PgTransaction<'_>,
+    handler: &str,
+    event: &Envelope,
+) -> sqlx::Result<()> {
+    sqlx::query("select outbox.remember($1, $2, $3, $4, $5)")
+        .bind(handler)
+        .bind(&event.topic)
+        .bind(&event.key)
+        .bind(event.version)
+        .bind(event.id)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// The other id that was applied as this version, if it is remembered.
+pub(crate) async fn applied_as(
+    tx: &mut PgTransaction<'_>,
+    handler: &str,
+    event: &Envelope,
+) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar("select outbox.applied_as($1, $2, $3, $4, $5)")
+        .bind(handler)
+        .bind(&event.topic)
+        .bind(&event.key)
+        .bind(event.version)
+        .bind(event.id)
+        .fetch_one(&mut **tx)
+        .await
+}
+
+/// How many notes of a replica were forgotten.
+pub(crate) async fn forget_applied(
+    pool: &PgPool,
+    handler: &str,
+    keep: Duration,
+    batch_max: i32,
+) -> sqlx::Result<i32> {
+    sqlx::query_scalar("select outbox.forget_applied($1, $2, $3)")
+        .bind(handler)
+        .bind(interval(keep))
+        .bind(batch_max)
         .fetch_one(pool)
         .await
 }
@@ -132,13 +213,55 @@ pub(crate) async fn park(
         .await
 }
 
+/// Gives a readable event up.
+pub(crate) async fn bury(
+    pool: &PgPool,
+    handler: &str,
+    event: &Envelope,
+    (error, attempts): (&str, i32),
+) -> sqlx::Result<String> {
+    sqlx::query_scalar("select outbox.bury($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+        .bind(handler)
+        .bind(&event.topic)
+        .bind(&event.key)
+        .bind(event.version)
+        .bind(event.id)
+        .bind(&event.payload)
+        .bind(Json(&event.headers))
+        .bind(error)
+        .bind(attempts)
+        .fetch_one(pool)
+        .await
+}
+
+/// Gives a parked row up that can't be read any more.
+pub(crate) async fn bury_parked(
+    pool: &PgPool,
+    handler: &str,
+    row: &ParkedRow,
+    error: &str,
+) -> sqlx::Result<String> {
+    sqlx::query_scalar("select outbox.bury($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+        .bind(handler)
+        .bind(&row.topic)
+        .bind(&row.key)
+        .bind(row.version)
+        .bind(row.id)
+        .bind(&row.payload)
+        .bind(&row.headers)
+        .bind(error)
+        .bind(row.attempts)
+        .fetch_one(pool)
+        .await
+}
+
 pub(crate) async fn next_parked(
     pool: &PgPool,
     handler: &str,
     topic: &str,
     key: &str,
 ) -> sqlx::Result<Option<ParkedRow>> {
-    sqlx::query_as("select topic, key, attempts, payload, headers from outbox.next_parked($1, $2, $3)")
+    sqlx::query_as("select topic, key, version, id, attempts, tries, payload, headers from outbox.next_parked($1, $2, $3)")
         .bind(handler)
         .bind(topic)
         .bind(key)
@@ -192,28 +315,6 @@ pub(crate) async fn retry_later(
         .bind(reason)
         .bind(error)
         .bind(interval(delay))
-        .execute(pool)
-        .await?;
-    Ok(())
-}
-
-/// Makes an event a dead letter after so many refusals.
-pub(crate) async fn bury(
-    pool: &PgPool,
-    handler: &str,
-    event: &Envelope,
-    (error, attempts): (&str, i32),
-) -> sqlx::Result<()> {
-    sqlx::query("select outbox.bury($1, $2, $3, $4, $5, $6, $7, $8, $9)")
-        .bind(handler)
-        .bind(&event.topic)
-        .bind(&event.key)
-        .bind(event.version)
-        .bind(event.id)
-        .bind(&event.payload)
-        .bind(Json(&event.headers))
-        .bind(error)
-        .bind(attempts)
         .execute(pool)
         .await?;
     Ok(())

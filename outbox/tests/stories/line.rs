@@ -47,7 +47,7 @@ impl Source for LineSource {
     }
 
     async fn places(&self, _: &[Topic]) -> Result<Vec<Place>, Error> {
-        Ok(vec![Place { topic: NOTES, partition: 0, positioned: true }])
+        Ok(vec![Place { topic: NOTES, partition: 0, positioned: false }])
     }
 
     async fn start(&self, _: &[Topic], _: &[Place]) -> Result<(), Error> {
@@ -61,8 +61,16 @@ impl Source for LineSource {
         }
     }
 
-    fn done(&self, _: &Message) -> Result<(), Error> {
+    async fn skip_to_end(&self, _: &[Place]) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn done(&self, _: &str, _: i32, _: i64) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn noted(&self) -> Vec<Place> {
+        Vec::new()
     }
 }
 

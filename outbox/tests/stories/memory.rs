@@ -106,14 +106,14 @@ async fn members_of_a_group_share_partitions_and_hand_them_over() -> Result<(), 
     let first = member(&memory, "group").await?;
     let begun = read(&first, 40).await?;
     let done: Vec<_> = begun.iter().filter(|message| message.offset < 3).cloned().collect();
-    done.iter().try_for_each(|message| first.done(message))?;
+    done.iter().try_for_each(|message| first.done(&message.topic, message.partition, message.offset))?;
     // The second takes half of the partitions, and reads what the first has not noted as done: a repeat.
     let second = member(&memory, "group").await?;
     let taken: Vec<_> = begun.iter().filter(|m| m.partition % 2 == 1 && m.offset >= 3).collect();
     let repeated = read(&second, taken.len()).await?;
     assert!(repeated.iter().all(|message| message.partition % 2 == 1 && message.offset >= 3));
     // What the first notes of a partition it has lost is too late.
-    taken.iter().try_for_each(|message| first.done(message))?;
+    taken.iter().try_for_each(|message| first.done(&message.topic, message.partition, message.offset))?;
     drop(second);
     let again = read(&first, taken.len()).await?;
     assert!(again.iter().all(|message| message.partition % 2 == 1 && message.offset >= 3));

@@ -1,0 +1,118 @@
+//! What an inbox does beside reading: parked events whose time is up, notes, and the comparison with the heads.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::PgPool;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::{Gate, InboxOptions, Kind, compare::compare_page, patience::Patience, verdict::chain};
+use crate::{Error, Source, store};
+
+/// Rows of old notes deleted in one statement.
+const FORGET_MAX: i32 = 1_000;
+
+/// Tries parked events again whose time is up, every `sweep_every`.
+pub(super) async fn sweep<S: Source>(
+    pool: &PgPool,
+    source: &S,
+    gates: &[Arc<Gate>],
+    options: &InboxOptions,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let patience = Patience::new(options, stop.clone());
+    while ticked(options.sweep_every, &stop).await {
+        // Only now: a note without a position in the log would be a loss at the next start.
+        for place in source.noted() {
+            let (topic, partition) = (place.topic.name(), place.partition);
+            let note = async || Ok(store::subscribe(pool, source.group(), topic, partition).await?);
+            patience.until(note).await?;
+        }
+        for gate in gates {
+            let due = async || Ok(store::due(pool, gate.name(), options.sweep_max).await?);
+            for (topic, key) in patience.until(due).await?.unwrap_or_default() {
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
+                let drain = async || gate.drain(&topic, &key).await;
+                patience.until(drain).await?;
+            }
+            let refill = async || gate.refill().await;
+            patience.until(refill).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Compares cursors with the heads of this database, a page at a time, and forgets old notes, every `compare_every`.
+pub(super) async fn compare<S: Source>(
+    pool: &PgPool,
+    source: &S,
+    gates: &[Arc<Gate>],
+    options: &InboxOptions,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    while ticked(options.compare_every, &stop).await {
+        for gate in gates {
+            if let Err(error) = compare_all(pool, gate, options, &stop).await {
+                tracing::warn!(handler = gate.name(), error = chain(&error), "cursors were not compared");
+            }
+            if matches!(gate.kind, Kind::Replica { .. })
+                && let Err(error) = forget(pool, gate, options, &stop).await
+            {
+                tracing::warn!(handler = gate.name(), error = chain(&error), "old notes were not forgotten");
+            }
+        }
+        tracing::debug!(group = source.group(), "cursors were compared with heads");
+    }
+    Ok(())
+}
+
+async fn compare_all(
+    pool: &PgPool,
+    gate: &Gate,
+    options: &InboxOptions,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let mut after = Some(String::new());
+    let mut behind = Vec::new();
+    while let Some(from) = after.take().filter(|_| !stop.is_cancelled()) {
+        let at = (gate.name(), gate.topic().name());
+        after = compare_page(pool, at, &from, (options.tail_after, options.compare_max), &mut behind).await?;
+    }
+    if let Some(first) = behind.first() {
+        tracing::error!(
+            handler = gate.name(),
+            topic = gate.topic().name(),
+            keys = behind.len(),
+            key = first.key,
+            head = first.head,
+            applied = first.applied,
+            "events that were delivered long ago have not arrived: the log lost its tail, or the handler is that far behind"
+        );
+    }
+    Ok(())
+}
+
+async fn forget(
+    pool: &PgPool,
+    gate: &Gate,
+    options: &InboxOptions,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    while !stop.is_cancelled()
+        && store::forget_applied(pool, gate.name(), options.remember_for, FORGET_MAX).await? == FORGET_MAX
+    {
+    }
+    Ok(())
+}
+
+/// Waits for the next time; false when the stop came first.
+async fn ticked(every: Duration, stop: &CancellationToken) -> bool {
+    let mut clock = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tokio::select! {
+        () = stop.cancelled() => false,
+        _ = clock.tick() => true,
+    }
+}
