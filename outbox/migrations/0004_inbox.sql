@@ -242,7 +242,8 @@ begin
     end if;
     select c.* into at_ from outbox.cursor c where c.handler = $1 and c.topic = $2 and c.key = $3;
     if at_.key is null and outbox.opening($1, $2, $4) = $4 - 1 then
-        insert into outbox.cursor (handler, topic, key, version, last_id) values ($1, $2, $3, $4, $5)
+        insert into outbox.cursor (handler, topic, key, version, last_id, applied_at)
+        values ($1, $2, $3, $4, $5, clock_timestamp())
         on conflict do nothing;
         if found then
             verdict := 'apply';
@@ -266,8 +267,8 @@ begin
 end $$;
 
 -- The gate for many keys of one topic: each run of versions moves its cursor from before its first to its last, or not at
--- all; one of which something waits is left to outbox.admit. The cursors are locked in the order of their keys until the transaction ends, so a run that was not admitted may be
--- cut to what is due and asked again. `version` and `last_id` are the cursor's before; null for a key without one. `behind`
+-- all; a key of which something waits is left to outbox.admit. The cursors are locked in the order of their keys until the
+-- transaction ends, so a run that was not admitted may be cut to what is due and asked again. `version` and `last_id` are the cursor's before; null for a key without one. `behind`
 -- is this database's head where the run has an event of its own (`own_last`) that the head never reached.
 create function outbox.admit_runs(handler text, topic text, keys text[], firsts bigint[], lasts bigint[], last_ids uuid[],
                                   own_lasts bigint[])
@@ -288,8 +289,8 @@ begin
           and c.waiting = 0 and not c.awaiting_snapshot
         returning c.key
     ), opened as (
-        insert into outbox.cursor as c (handler, topic, key, version, last_id)
-        select $1, $2, run.key, run.last, run.last_id from run where run.first = 1 order by run.key
+        insert into outbox.cursor as c (handler, topic, key, version, last_id, applied_at)
+        select $1, $2, run.key, run.last, run.last_id, clock_timestamp() from run where run.first = 1 order by run.key
         on conflict do nothing
         returning c.key
     )

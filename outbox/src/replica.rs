@@ -150,7 +150,7 @@ fn unmoved(at: &Admitted) -> Attempt {
     match at.verdict.as_str() {
         "duplicate" => Attempt::Dealt(Dealt::Duplicate, at.waiting > 0),
         "conflict" => Attempt::Conflict(at.applied_id, at.waiting > 0),
-        _ => Attempt::Early { applied: at.applied },
+        _ => Attempt::Early,
     }
 }
 

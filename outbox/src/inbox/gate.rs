@@ -77,9 +77,7 @@ impl From<Effect> for Dealt {
 pub(crate) enum Attempt {
     Dealt(Dealt, Waiting),
     /// An earlier version is missing.
-    Early {
-        applied: i64,
-    },
+    Early,
     /// The handler's verdict.
     Refused(String),
     /// The payload is not what the handler takes; to try again would not help.
@@ -96,7 +94,7 @@ impl Attempt {
         match self {
             Self::Dealt(dealt, _) => *dealt,
             Self::Conflict(..) => Dealt::Conflict,
-            Self::Early { .. } | Self::Refused(_) | Self::Hopeless(_) | Self::Passing(_) => Dealt::Parked,
+            Self::Early | Self::Refused(_) | Self::Hopeless(_) | Self::Passing(_) => Dealt::Parked,
         }
     }
 }
@@ -192,8 +190,8 @@ impl Gate {
                     self.alarm(event, applied);
                     (Some(Dealt::Conflict), waiting)
                 }
-                Attempt::Early { .. } if self.awaits_snapshot(event).await? => (Some(Dealt::Awaiting), false),
-                Attempt::Early { .. } => (self.park(event, ("early", None)).await?, false),
+                Attempt::Early if self.awaits_snapshot(event).await? => (Some(Dealt::Awaiting), false),
+                Attempt::Early => (self.park(event, ("early", None)).await?, false),
                 Attempt::Refused(error) if self.options.attempts_max <= 1 => {
                     (self.bury(event, &error, 1).await?, false)
                 }
@@ -243,7 +241,7 @@ impl Gate {
         };
         let waiting = match &attempt {
             Attempt::Dealt(_, waiting) | Attempt::Conflict(_, waiting) => *waiting,
-            Attempt::Early { .. } | Attempt::Refused(_) | Attempt::Hopeless(_) | Attempt::Passing(_) => {
+            Attempt::Early | Attempt::Refused(_) | Attempt::Hopeless(_) | Attempt::Passing(_) => {
                 tx.rollback().await?;
                 return Ok(attempt);
             }
@@ -277,7 +275,7 @@ impl Gate {
             }
             "duplicate" => Attempt::Dealt(Dealt::Duplicate, waiting),
             "conflict" => Attempt::Conflict(gate.applied_id, waiting),
-            _ => Attempt::Early { applied: gate.applied },
+            _ => Attempt::Early,
         })
     }
 

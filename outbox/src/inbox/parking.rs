@@ -121,7 +121,7 @@ impl Gate {
                 self.alarm(&event, applied);
                 return Ok(true);
             }
-            Attempt::Early { .. } => ("early", String::new()),
+            Attempt::Early => ("early", String::new()),
             Attempt::Hopeless(error) => {
                 self.bury(&event, &error, attempts + 1).await?;
                 return Ok(false);

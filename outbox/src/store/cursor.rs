@@ -14,8 +14,6 @@ pub(crate) struct Admitted {
     pub(crate) verdict: String,
     /// Parked events of this key.
     pub(crate) waiting: i32,
-    /// The cursor's version now; 0 for a key it has not met.
-    pub(crate) applied: i64,
     /// What was applied as this version, for a duplicate or a conflict with the last one.
     pub(crate) applied_id: Option<Uuid>,
 }
@@ -64,7 +62,7 @@ pub(crate) async fn admit(
     handler: &str,
     event: &Envelope,
 ) -> sqlx::Result<Admitted> {
-    sqlx::query_as("select verdict, waiting, applied, applied_id from outbox.admit($1, $2, $3, $4, $5)")
+    sqlx::query_as("select verdict, waiting, applied_id from outbox.admit($1, $2, $3, $4, $5)")
         .bind(handler)
         .bind(&event.topic)
         .bind(&event.key)

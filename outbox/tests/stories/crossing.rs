@@ -12,7 +12,7 @@ use crate::world::{Home, NOTES, Noted, Snapped, World, effect, noted, until};
 
 /// Writes each note down; refuses texts that start with `!` while `strict`.
 #[derive(Clone, Default)]
-struct WriteDown {
+pub(crate) struct WriteDown {
     strict: Arc<AtomicBool>,
 }
 

@@ -2,11 +2,15 @@
 
 mod audit;
 mod crossing;
+mod group;
 mod letters;
 mod line;
 mod memory;
 mod publishing;
 mod refill;
 mod replica;
+mod scripted;
 mod sinks;
+mod verdicts;
+mod working;
 mod world;
