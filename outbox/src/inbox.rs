@@ -23,10 +23,6 @@ use std::sync::Arc;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{
-    gate::{Attempt, Dealt, Gate, Kind},
-    verdict::chain,
-};
 pub use self::{
     baseline::Baseline,
     compare::{Behind, compare},
@@ -34,6 +30,10 @@ pub use self::{
     tally::Tally,
 };
 use self::{consumer::Consumer, refill::Refilling, tally::Counts};
+pub(crate) use self::{
+    gate::{Attempt, Dealt, Gate, Kind},
+    verdict::chain,
+};
 use crate::{Error, Handler, Metrics, Refill, Source, handler::Plain};
 
 /// A consumer group over one database role, with its handlers.

@@ -48,10 +48,9 @@ pub trait Source: Send + Sync + 'static {
     /// [`Error::Broker`], also while other members of the group are reading.
     async fn skip_to_end(&self, places: &[Place]) -> Result<(), Error>;
 
-    /// Starts to read. `started` are the places that the group is known to have read before: to find no position there is
-    /// [`Error::OffsetLost`], from [`Source::recv`]. Where it is not known to have read, and has no position, it starts at
-    /// the beginning of the log.
-    async fn start(&self, topics: &[Topic], started: &[Place]) -> Result<(), Error>;
+    /// Starts to read. Where the group is known to have had a position (`places` with `positioned`), to find none is
+    /// [`Error::OffsetLost`], from [`Source::recv`]; elsewhere it starts at the beginning of the log then.
+    async fn start(&self, topics: &[Topic], places: &[Place]) -> Result<(), Error>;
 
     /// The next record; waits for one. Cancel safe.
     ///

@@ -6,7 +6,8 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Baseline, Gate, InboxOptions, Refilling, patience::Patience, reading::Reading, start::start, sweep, tally::Counts,
+    Baseline, Gate, InboxOptions, Refilling, patience::Patience, reading::Reading, start::start, sweep,
+    tally::Counts,
 };
 use crate::{Error, Refill, Source, store};
 

@@ -120,7 +120,16 @@ pub(crate) struct Gate {
 impl Gate {
     pub(crate) fn new(pool: PgPool, kind: Kind, handler: Arc<dyn Erased>) -> Self {
         let (options, counts) = (InboxOptions::default(), Counts::default());
-        Self { pool, kind, handler, options, counts, own: Vec::new(), begin: String::from("begin"), refilling: None }
+        Self {
+            pool,
+            kind,
+            handler,
+            options,
+            counts,
+            own: Vec::new(),
+            begin: String::from("begin"),
+            refilling: None,
+        }
     }
 
     /// What it needs to know before the first event.

@@ -222,11 +222,12 @@ impl Source for KafkaSource {
         blocking(&self.config, &self.group, move |consumer| commit_end(consumer, &places)).await
     }
 
-    async fn start(&self, topics: &[Topic], started: &[Place]) -> Result<(), Error> {
+    async fn start(&self, topics: &[Topic], places: &[Place]) -> Result<(), Error> {
         let names: HashMap<String, Topic> =
             topics.iter().map(|topic| (self.config.physical(topic.name()), *topic)).collect();
         let wanted: Vec<&str> = names.keys().map(String::as_str).collect();
-        let started = started.iter().map(|at| (self.config.physical(at.topic.name()), at.partition));
+        let started = places.iter().filter(|at| at.positioned);
+        let started = started.map(|at| (self.config.physical(at.topic.name()), at.partition));
         self.member().expect(names.clone(), started.collect());
         self.consumer.subscribe(&wanted).map_err(broker)
     }

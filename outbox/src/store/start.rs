@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{FromRow, PgPool};
 
-use super::queue::interval;
+use super::lease::interval;
 
 pub(crate) async fn register(pool: &PgPool, handler: &str) -> sqlx::Result<()> {
     sqlx::query("select outbox.register($1)").bind(handler).execute(pool).await?;

@@ -23,12 +23,13 @@ use crate::{
 #[derive(Clone)]
 struct Work {
     go_on: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
     largest: Arc<AtomicUsize>,
 }
 
 impl Work {
     fn new() -> Self {
-        Self { go_on: Arc::new(Semaphore::new(0)), largest: Arc::default() }
+        Self { go_on: Arc::new(Semaphore::new(0)), waiting: Arc::default(), largest: Arc::default() }
     }
 }
 
@@ -39,7 +40,10 @@ impl Handler for Work {
     async fn handle(&self, tx: &mut PgTransaction<'_>, event: Received<Noted>) -> Result<(), BoxError> {
         match event.event.text.as_str() {
             "!" => return Err("the note shouts".into()),
-            "wait" => drop(self.go_on.acquire().await?),
+            "wait" => {
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                drop(self.go_on.acquire().await?);
+            }
             "lock" => {
                 sqlx::query("update public.effect set text = 'mine' where key = 'row'")
                     .execute(&mut **tx)
@@ -134,6 +138,8 @@ async fn a_slow_event_holds_its_key_and_its_position_only() -> Result<(), BoxErr
     log.write(&line("before", 1, "fine"));
     until(1, fine).await?;
     let slow = log.write(&line("slow", 1, "wait"));
+    // What is read together is committed together; this one is at work alone.
+    until(1, async || Ok(work.waiting.load(Ordering::SeqCst))).await?;
     let behind = log.write(&line("slow", 2, "fine"));
     for key in 0..50 {
         log.write(&line(&format!("k{key}"), 1, "fine"));
