@@ -30,19 +30,62 @@ begin
     return case when at_.version > 0 then at_ end;
 end $$;
 
+-- Refuses what a broker, or a reader, could not take: 23514, and the constraint's name says the limit. A record stays below
+-- what a broker takes by default (1 MiB with headers). In a pattern a bound of repeats, `{1,200}`, costs 30 times a length
+-- beside it.
+create function outbox.check_key(key text) returns void
+language plpgsql immutable as $$
+begin
+    if $1 is null or octet_length($1) not between 1 and 255 then
+        raise check_violation using constraint = 'key_of_1_to_255_bytes',
+            message = format('the key has %s bytes; 1 to 255 are allowed', coalesce(octet_length($1), 0));
+    end if;
+end $$;
+
+create function outbox.check_event(kind text, payload bytea, headers jsonb) returns void
+language plpgsql immutable as $$
+begin
+    if $1 is null or $1 !~ '^[A-Za-z0-9._-]+$' or octet_length($1) > 200 then
+        raise check_violation using constraint = 'kind_of_1_to_200_letters_digits_dot_underscore_dash',
+            message = 'the kind must have 1 to 200 characters of A-Z a-z 0-9 . _ -';
+    elsif $2 is null then
+        raise check_violation using constraint = 'payload_of_at_most_900_000_bytes',
+            message = 'the payload is missing; an empty one is allowed';
+    elsif octet_length($2) > 900000 then
+        raise check_violation using constraint = 'payload_of_at_most_900_000_bytes',
+            message = format('the payload has %s bytes; 900000 are allowed', octet_length($2));
+    elsif $3 <> '{}' and octet_length($3::text) > 32768 then
+        raise check_violation using constraint = 'headers_of_at_most_32_768_bytes',
+            message = format('the headers have %s bytes as JSON; 32768 are allowed', octet_length($3::text));
+    elsif jsonb_typeof($3) <> 'object' or jsonb_path_exists($3, '$.* ? (@.type() != "string")') then
+        raise check_violation using constraint = 'headers_an_object_of_texts',
+            message = 'the headers must be an object of texts';
+    end if;
+end $$;
+
 -- Publishes one event and returns its version: 1, 2, 3 ... per (topic, key).
--- Errors: 42501 for a role that was not granted as a module, or not for this topic; 23514 for a bad topic, key, kind, size or
--- headers (an object of texts).
+-- Errors: 42501 for a role that was not granted as a module, or not for this topic; 23514 for a bad key, kind, size or headers
+-- (an object of texts).
 create function outbox.publish(topic text, key text, kind text, payload bytea, headers jsonb default '{}') returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    origin_ text := outbox.check_topic($1);
+    origin_ text;
     at_ timestamptz;
     id_ uuid;
-    bucket_ smallint := outbox.bucket($2);
-    head_ outbox.head;
+    bucket_ smallint;
+    version_ bigint;
+    position_ bigint;
+    previous_ bigint;
     archived outbox.archived_head;
 begin
+    -- As outbox.check_topic, which says what is wrong; a call of it would set and reset the search path once more.
+    select o.origin into origin_ from outbox.origin o where o.role = session_user and $1 = any (o.topics);
+    if origin_ is null then
+        perform outbox.check_topic($1);
+    end if;
+    perform outbox.check_key($2);
+    perform outbox.check_event($3, $4, coalesce($5, '{}'));
+    bucket_ := outbox.bucket($2);
     id_ := outbox.uuid_v7(clock_timestamp());
     -- 1. The head. In the update branch the position is drawn under the row lock; a first insert that loses the race for a
     --    new key ends in that branch too.
@@ -50,25 +93,24 @@ begin
     values ($1, $2, 1, id_, nextval('outbox.position'))
     on conflict on constraint head_pkey do update
     set version = h.version + 1, last_id = excluded.last_id, previous = h.position, position = nextval('outbox.position')
-    returning h.* into head_;
-    if head_.version = 1 then
+    returning h.version, h.position, h.previous into version_, position_, previous_;
+    if version_ = 1 then
         archived := outbox.thaw_head($1, $2);
         if archived.version is not null then
             -- It goes on where it ended. Drawn again: the first may have been drawn before the archived one.
             update outbox.head h
             set version = archived.version + 1, previous = archived.position, position = nextval('outbox.position')
             where h.topic = $1 and h.key = $2
-            returning h.* into head_;
+            returning h.version, h.position, h.previous into version_, position_, previous_;
         end if;
     end if;
     -- 2. The event, with a time drawn under the lock.
     at_ := clock_timestamp();
     insert into outbox.event (position, created_at, id, bucket, topic, key, version, kind, origin, payload, headers, previous)
-    values (head_.position, at_, id_, bucket_, $1, $2, head_.version, $3, origin_, $4, coalesce($5, '{}'), head_.previous);
+    values (position_, at_, id_, bucket_, $1, $2, version_, $3, origin_, $4, coalesce($5, '{}'), previous_);
     -- 3. The queue.
-    insert into outbox.pending (bucket, position, created_at, previous)
-    values (bucket_, head_.position, at_, head_.previous);
-    return head_.version;
+    insert into outbox.pending (bucket, position, created_at, previous) values (bucket_, position_, at_, previous_);
+    return version_;
 end $$;
 
 -- Publishes many events in one call and returns their versions in the order given. Heads are locked in (topic, key) order, byte
@@ -130,6 +172,7 @@ declare
     archived outbox.archived_head;
 begin
     perform outbox.check_topic($1);
+    perform outbox.check_key($2);
     insert into outbox.head (topic, key, version) values ($1, $2, 0) on conflict on constraint head_pkey do nothing;
     if found then
         archived := outbox.thaw_head($1, $2);
@@ -149,6 +192,11 @@ declare
     archived outbox.archived_head;
 begin
     perform outbox.check_topic($1);
+    perform outbox.check_key($2);
+    if $3 < 1 then
+        raise check_violation using constraint = 'version_of_at_least_1',
+            message = format('version %s; they are counted from 1', $3);
+    end if;
     -- A row that was inserted, and not updated, has no xmax.
     insert into outbox.head as h (topic, key, version, last_id) values ($1, $2, $3, $4)
     on conflict on constraint head_pkey do update set version = excluded.version, last_id = excluded.last_id
