@@ -18,15 +18,12 @@ const IDLE: f64 = 0.10;
 /// How long each look at the cores takes.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How long an idle machine is waited for.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Facts = BTreeMap<String, String>;
 
-/// Waits until two looks in a row find the machine idle, and notes how it went.
-pub(crate) async fn settle(starts: &mut Starts) -> Result<()> {
+/// Waits until two looks in a row find the machine idle, at most `timeout`, and notes how it went.
+pub(crate) async fn settle(starts: &mut Starts, timeout: Duration) -> Result<()> {
     let began = Instant::now();
     let mut quiet = 0;
     loop {
@@ -36,7 +33,7 @@ pub(crate) async fn settle(starts: &mut Starts) -> Result<()> {
         let (busy, idle) = (after.0 - before.0, after.1 - before.1);
         let share = busy / (busy + idle).max(f64::MIN_POSITIVE);
         quiet = if share < IDLE { quiet + 1 } else { 0 };
-        let over = began.elapsed() > IDLE_TIMEOUT;
+        let over = began.elapsed() > timeout;
         if quiet >= 2 || over {
             starts.count += 1;
             starts.not_idle += u32::from(quiet < 2);

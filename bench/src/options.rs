@@ -47,6 +47,9 @@ pub(crate) struct Options {
     /// Look into the drains: sessions of PostgreSQL by what they do, and with `perf` the relay by function.
     #[arg(long)]
     pub(crate) profile: bool,
+    /// Seconds that a round waits at most for an idle machine before it starts.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3_600))]
+    pub(crate) idle_seconds: u64,
     /// A try of every row within minutes; nothing may be concluded from it.
     #[arg(long)]
     pub(crate) short: bool,
@@ -99,6 +102,7 @@ impl Options {
     pub(crate) fn settled(mut self) -> Self {
         if self.short {
             self.rounds = 1;
+            self.idle_seconds = 0;
             self.seconds = self.seconds.min(3);
             self.backlog = self.backlog.min(20_000);
             self.inbox_events = self.inbox_events.min(5_000);
@@ -121,6 +125,7 @@ impl Options {
         let all = [
             ("rounds", self.rounds.to_string()),
             ("seconds of a round", self.seconds.to_string()),
+            ("seconds waited for an idle machine", self.idle_seconds.to_string()),
             ("clients", self.clients.to_string()),
             ("backlog", self.backlog.to_string()),
             ("inbox events", self.inbox_events.to_string()),

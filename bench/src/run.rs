@@ -1,6 +1,6 @@
 //! One run: the rows in their order, and the report that grows with each.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -86,7 +86,8 @@ impl Run {
 
     /// Waits for an idle machine.
     pub(crate) async fn settle(&mut self) -> Result<()> {
-        machine::settle(&mut self.report.circumstances.starts).await
+        let timeout = Duration::from_secs(self.options.idle_seconds);
+        machine::settle(&mut self.report.circumstances.starts, timeout).await
     }
 
     pub(crate) fn figures(&mut self, figures: impl IntoIterator<Item = Figure>) {
