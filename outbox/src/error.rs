@@ -103,6 +103,9 @@ pub enum Error {
     /// A [`crate::Refill`] could not reach the log it asks.
     #[error("the log could not be asked: {0}")]
     Log(String),
+    /// This can't be done with this event; nothing was changed.
+    #[error("{0}")]
+    Unfit(String),
     /// What an operator does needs a name and a reason.
     #[error("the {what} of an operator's action is empty or longer than {max} bytes")]
     Unexplained {

@@ -2,6 +2,7 @@
 
 mod client;
 mod member;
+mod murmur2;
 mod producer;
 mod reader;
 mod states;

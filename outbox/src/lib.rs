@@ -22,6 +22,7 @@ pub mod memory;
 pub mod metrics;
 mod progress;
 mod publish;
+pub mod quarantine;
 mod refill;
 mod relay;
 pub mod replay;

@@ -32,7 +32,7 @@ use self::{
     window::Window,
 };
 pub use self::{options::RelayOptions, status::RelayStatus};
-use crate::{Error, Sink, Tracer, Wake, retention::Housekeeping, store::Refusals};
+use crate::{Error, Metrics, Sink, Tracer, Wake, retention::Housekeeping, store::Refusals};
 
 /// Sends the events of one database to a [`Sink`]. Any number may run; they share the work by leases.
 pub struct Relay<S> {
@@ -44,6 +44,7 @@ pub struct Relay<S> {
     status: watch::Sender<RelayStatus>,
     tracer: Tracer,
     housekeeping: Housekeeping,
+    metrics: Metrics,
 }
 
 impl<S: Sink> Relay<S> {
@@ -59,6 +60,7 @@ impl<S: Sink> Relay<S> {
             wake: Wake::default(),
             tracer: Tracer::noop(),
             status: watch::Sender::default(),
+            metrics: Metrics::noop(),
         }
     }
 
@@ -92,6 +94,13 @@ impl<S: Sink> Relay<S> {
         self
     }
 
+    /// Counts what it sends. Without, nothing is counted.
+    #[must_use]
+    pub fn metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
     /// Wakes this relay after a commit in the same process.
     pub fn wake(&self) -> Wake {
         self.wake.clone()
@@ -118,6 +127,7 @@ impl<S: Sink> Relay<S> {
             tenant: Tenant { id, name: self.name.unwrap_or_else(|| id.to_string()), ttl: options.lease_ttl },
             wake: self.wake,
             status: self.status,
+            metrics: self.metrics,
             window: Window::new(options.window_max, options.pipelined),
             reader: Reader::new(&options),
             jobs: FuturesUnordered::new(),

@@ -15,7 +15,7 @@ use super::{
     window::Window,
 };
 use crate::{
-    Error, Sink, Wake,
+    Error, Metrics, Sink, Wake,
     store::{self, Refusals},
 };
 
@@ -55,6 +55,7 @@ pub(super) struct Engine<S> {
     pub(super) tenant: Tenant,
     pub(super) wake: Wake,
     pub(super) status: watch::Sender<RelayStatus>,
+    pub(super) metrics: Metrics,
     pub(super) window: Window,
     pub(super) reader: Reader,
     pub(super) flight: Flight<S>,
@@ -186,7 +187,7 @@ impl<S: Sink> Engine<S> {
     }
 
     fn room_in_window(&self) -> usize {
-        self.window.room(self.options.in_flight_max)
+        self.window.room(self.options.in_flight_max + self.flight.lanes.stalled())
     }
 
     fn start_fetches(&mut self) {
@@ -358,6 +359,7 @@ impl<S: Sink> Engine<S> {
     fn hold(&mut self, buckets: &[i16]) {
         let buckets: HashSet<i16> = buckets.iter().copied().collect();
         self.window.keep(&buckets);
+        self.flight.lanes.keep(|position| self.window.contains(position));
         self.reader.keep(&buckets);
     }
 

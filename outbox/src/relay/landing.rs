@@ -1,7 +1,8 @@
 //! From the log to the sink, and what becomes of each record.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::{
@@ -69,10 +70,10 @@ impl<S: Sink> Engine<S> {
             self.retry_later();
         } else if !self.window.contains(position) {
             // Its bucket went to another relay.
-        } else if self.flight.lanes.hold(lane, position, self.options.window_max / 2) {
-            self.window.hold(position);
+        } else if self.window.hold(position) {
+            self.flight.lanes.hold(lane, position);
         } else {
-            self.window.evict(position);
+            self.flight.lanes.drop(lane);
         }
     }
 
@@ -87,9 +88,23 @@ impl<S: Sink> Engine<S> {
         }
         let (sent, result) = landing;
         match result {
-            Ok(()) => self.delivered.push((sent.bucket, sent.position)),
-            Err(Refusal::Record(why)) => self.note_refusal(departure(&sent), &why),
+            Ok(()) => {
+                self.metrics.sent(&sent.topic);
+                // The clocks of two machines may differ by more than that.
+                let took =
+                    Duration::try_from(OffsetDateTime::now_utc() - sent.created_at).unwrap_or_default();
+                self.metrics.commit_to_broker(&sent.topic, took);
+                self.delivered.push((sent.bucket, sent.position));
+            }
+            Err(Refusal::Record(why)) => {
+                self.metrics.refused(&sent.topic);
+                if sent.attempts.saturating_add(1) >= self.options.attempts_max {
+                    self.metrics.quarantined(&sent.topic);
+                }
+                self.note_refusal(departure(&sent), &why);
+            }
             Err(outage) => {
+                self.metrics.outage();
                 let (topic, in_flight) = (&sent.topic, self.flight.len());
                 tracing::warn!(error = %outage, topic, in_flight, "the broker is down; the relay waits");
                 self.hold_back(sent.refused_before, sent.position, Flight::<S>::lane_of(&sent));

@@ -92,19 +92,25 @@ impl Lanes {
         Released { positions: std::mem::take(&mut lane.held), dropped: std::mem::take(&mut lane.dropped) }
     }
 
-    /// Keeps a position back until the lane is heard of, or may be tried. False when `max` are kept back already: then it must be
-    /// dropped.
-    pub(super) fn hold(&mut self, lane: u64, position: i64, max: usize) -> bool {
-        let held: usize = self.lanes.values().map(|lane| lane.held.len()).sum();
+    /// A position is kept back until the lane is heard of, or may be tried.
+    pub(super) fn hold(&mut self, lane: u64, position: i64) {
         let lane = self.lane(lane);
         lane.tried = None;
-        // One each may stay: it is what the lane is tried with.
-        if held >= max && !lane.held.is_empty() {
-            lane.dropped = true;
-            return false;
-        }
         lane.held.push(position);
-        true
+    }
+
+    /// A position could not be kept back.
+    pub(super) fn drop(&mut self, lane: u64) {
+        let lane = self.lane(lane);
+        lane.tried = None;
+        lane.dropped = true;
+    }
+
+    /// Keeps only what is still in memory.
+    pub(super) fn keep(&mut self, is_kept: impl Fn(i64) -> bool) {
+        for lane in self.lanes.values_mut() {
+            lane.held.retain(|position| is_kept(*position));
+        }
     }
 
     /// For each lane that may be tried now, one position.
@@ -130,6 +136,13 @@ impl Lanes {
     pub(super) fn next_trial(&self) -> Option<Instant> {
         let waiting = self.lanes.values().filter(|lane| lane.flying == 0 && !lane.held.is_empty());
         waiting.filter_map(|lane| lane.down.map(|(resume, _)| resume)).min()
+    }
+
+    /// Records in flight on lanes that do not answer.
+    pub(super) fn stalled(&self) -> usize {
+        let now = Instant::now();
+        let stalled = self.lanes.values().filter(|lane| lane.is_stalled(now, self.stall_after));
+        stalled.map(|lane| lane.flying).sum()
     }
 
     /// Records and bytes in flight on lanes that answer.

@@ -75,6 +75,8 @@ pub(super) struct Window {
     refills: VecDeque<Rest>,
     ready: VecDeque<u64>,
     dropped: HashMap<i16, u64>,
+    /// Chains that are held, and their rows.
+    held: (usize, usize),
     serial: u64,
     pub(super) gone: Gone,
 }
@@ -92,6 +94,7 @@ impl Window {
             refills: VecDeque::new(),
             ready: VecDeque::new(),
             dropped: HashMap::new(),
+            held: (0, 0),
             serial: 0,
             gone: Gone::default(),
         }
@@ -100,7 +103,7 @@ impl Window {
     /// How many more rows are wanted, when `keys` keys are enough to keep all slots busy. Above half, more rows help only if
     /// too few keys are here.
     pub(super) fn room(&self, keys: usize) -> usize {
-        if self.rows.len() < self.max / 2 || self.chains.len() < keys {
+        if self.rows.len() < self.max / 2 || self.chains.len() - self.held.0 < keys {
             self.max.saturating_sub(self.rows.len())
         } else {
             0
@@ -192,7 +195,7 @@ impl Window {
         let bound = self.bound();
         let Some(id) = self.tails.get(&previous).copied() else { return false };
         let Some(chain) = self.chains.get_mut(&id) else { return false };
-        if chain.len >= bound {
+        if chain.len >= bound || chain.held {
             self.rest(previous, row);
             return false;
         }
@@ -272,18 +275,32 @@ impl Window {
         }
     }
 
-    /// Not sent because its lane is down: the key waits for `unhold`. False when it is no longer here.
+    /// Not sent because its lane is down: the key waits for `unhold`. False when it is not kept: a quarter of the window is
+    /// held already, and the rest is for keys that can be sent.
     pub(super) fn hold(&mut self, position: i64) -> bool {
-        let Some(chain) = self.untake(position).and_then(|id| self.chains.get_mut(&id)) else { return false };
-        chain.held = true;
+        let Some(id) = self.untake(position) else { return false };
+        let Some(chain) = self.chains.get_mut(&id) else { return false };
+        if !chain.held && self.held.1 + chain.len > self.max.div_ceil(4) {
+            self.forget(id);
+            return false;
+        }
+        if !chain.held {
+            chain.held = true;
+            self.held = (self.held.0 + 1, self.held.1 + chain.len);
+        }
         chain.queued = false;
         true
     }
 
     pub(super) fn unhold(&mut self, position: i64) {
         let Some(id) = self.rows.get(&position).map(|row| row.chain) else { return };
-        if let Some(chain) = self.chains.get_mut(&id) {
+        if let Some(chain) = self.chains.get_mut(&id).filter(|chain| chain.held) {
             chain.held = false;
+            self.held = (self.held.0 - 1, self.held.1 - chain.len);
+            if chain.len <= 1 {
+                let tail = chain.tail;
+                self.want(tail);
+            }
         }
         self.queue(id);
     }
@@ -319,8 +336,14 @@ impl Window {
             let next = row.next;
             self.rows.remove(&chain.head);
             chain.len -= 1;
+            if chain.held {
+                self.held.1 -= 1;
+            }
             let Some(next) = next else {
                 let tail = chain.tail;
+                if chain.held {
+                    self.held.0 -= 1;
+                }
                 self.tails.remove(&tail);
                 self.chains.remove(&id);
                 self.want(tail);
@@ -354,15 +377,11 @@ impl Window {
         }
     }
 
-    /// Drops a chain from memory; a pass finds it again.
-    pub(super) fn evict(&mut self, position: i64) {
-        if let Some(id) = self.rows.get(&position).map(|row| row.chain) {
-            self.forget(id);
-        }
-    }
-
     fn forget(&mut self, id: u64) {
         let Some(chain) = self.chains.remove(&id) else { return };
+        if chain.held {
+            self.held = (self.held.0 - 1, self.held.1 - chain.len);
+        }
         self.tails.remove(&chain.tail);
         self.rests.remove(&chain.tail);
         let mut at = Some(chain.head);

@@ -3,11 +3,14 @@
 mod audit;
 mod crossing;
 mod group;
+mod fickle;
 mod letters;
 mod line;
 mod memory;
 mod publishing;
+mod quarantine;
 mod refill;
+mod relay;
 mod replica;
 mod scripted;
 mod sinks;
