@@ -2,8 +2,8 @@
 
 mod audit;
 mod crossing;
-mod group;
 mod fickle;
+mod group;
 mod letters;
 mod line;
 mod memory;
