@@ -15,7 +15,7 @@ pub enum Error {
         kind: String,
         /// The event's key.
         key: String,
-        /// The rule with its limit, such as `key of 1 to 255 bytes`.
+        /// The rule with its limit, such as `the key has 300 bytes; 1 to 255 are allowed`.
         reason: String,
     },
     /// A call of [`crate::publish_all`] was over its bounds; nothing was written, the transaction can go on.

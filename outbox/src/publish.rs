@@ -153,8 +153,7 @@ fn invalid(events: &[Encoded], error: sqlx::Error) -> Error {
     Error::Invalid {
         kind: event.map_or("(one of a batch)", |event| event.kind).to_owned(),
         key: event.map(|event| event.key.clone()).unwrap_or_default(),
-        // The constraints of schema outbox are named by their limits.
-        reason: fault.constraint().map_or_else(|| fault.message().to_owned(), |name| name.replace('_', " ")),
+        reason: fault.message().to_owned(),
     }
 }
 

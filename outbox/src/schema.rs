@@ -21,7 +21,13 @@ const AHEAD_DAYS: i32 = 14;
 /// # Errors
 /// [`Error::Migrate`] when a migration fails or the database has one that this version does not know.
 pub async fn migrate(admin: &PgPool) -> Result<(), Error> {
-    MIGRATOR.run(admin).await?;
+    let mut connection = admin.acquire().await?;
+    let done = MIGRATOR.run_direct(None, &mut *connection, false).await;
+    if done.is_err() {
+        // A failed run leaves its advisory lock with the session; back in the pool, it would block the next run for ever.
+        connection.close().await?;
+    }
+    done?;
     // Nobody may have kept house for longer than the days made ahead: then today's is missing.
     store::make_partitions(admin, AHEAD_DAYS).await?;
     Ok(())

@@ -126,8 +126,10 @@ pub(crate) async fn delivery(pool: &PgPool) -> sqlx::Result<Delivery> {
              coalesce((array_agg(held.error order by held.position desc))[1], '') as error,
              count(*) filter (where held.quarantined) as quarantined
          from (
-             select p.position, p.error, p.quarantined_at is not null as quarantined
-             from outbox.pending p where p.retry_at is not null limit 1000000
+             (select p.position, p.error, false as quarantined from outbox.pending p
+              where p.retry_at is not null and p.quarantined_at is null limit 1000000)
+             union all
+             (select p.position, p.error, true from outbox.pending p where p.quarantined_at is not null limit 1000000)
          ) held",
     )
     .fetch_one(pool)

@@ -139,10 +139,10 @@ async fn a_group_that_lost_its_place_stops_and_says_so() -> Result<(), BoxError>
 async fn what_the_contract_forbids_is_refused_at_publish() -> Result<(), BoxError> {
     let world = World::new("invalid").await?;
     let home = Home::new(world.stack, "invalid", "test.notes").await?;
-    const KEY: &str = "key of 1 to 255 bytes";
+    const KEY: &str = "bytes; 1 to 255 are allowed";
     let large = noted("a", "x".repeat(900_000));
     for (bad, rule) in
-        [(noted("", 1), KEY), (noted(&"k".repeat(256), 1), KEY), (large, "payload of at most 900 000 bytes")]
+        [(noted("", 1), KEY), (noted(&"k".repeat(256), 1), KEY), (large, "bytes; 900000 are allowed")]
     {
         let mut tx = home.module.begin().await?;
         let refused = outbox::publish(&mut tx, &bad).await;

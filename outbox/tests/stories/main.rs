@@ -2,11 +2,15 @@
 
 mod audit;
 mod crossing;
+mod doctor;
+mod examples;
 mod fickle;
 mod group;
 mod letters;
 mod line;
 mod memory;
+mod migrations;
+mod producers;
 mod publishing;
 mod quarantine;
 mod refill;

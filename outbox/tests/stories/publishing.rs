@@ -67,8 +67,8 @@ async fn a_bad_event_in_a_batch_is_named_and_nothing_is_written() -> Result<(), 
     let home = Home::new(world.stack, "badbatch", "test.notes").await?;
     let good = noted("a", 1);
     for (bad, rule) in [
-        (noted("", "x"), "key of 1 to 255 bytes"),
-        (noted("z", "x".repeat(900_000)), "payload of at most 900 000 bytes"),
+        (noted("", "x"), "the key has 0 bytes; 1 to 255 are allowed"),
+        (noted("z", "x".repeat(900_000)), "bytes; 900000 are allowed"),
         (noted("n\0l", "x"), "invalid byte sequence"),
     ] {
         let mut tx = home.module.begin().await?;

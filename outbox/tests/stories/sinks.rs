@@ -131,7 +131,7 @@ impl Sink for Flawed {
     async fn send(&self, mut record: Record) -> Result<(), Refusal> {
         let n = self.sent.fetch_add(1, Ordering::SeqCst);
         match self.flaw {
-            Flaw::LosesSome if n % 7 == 0 => return Ok(()),
+            Flaw::LosesSome if n.is_multiple_of(7) => return Ok(()),
             Flaw::ChangesBytes => record.payload.retain(|byte| *byte != 0),
             Flaw::DropsHeaders => {
                 let kept = record.headers.iter().filter(|(name, _)| *name != "tenant");

@@ -69,6 +69,13 @@ impl Home {
         let database = stack.database(name).await?;
         let admin = PgPool::connect(database.url()).await?;
         outbox::migrate(&admin).await?;
+        admin.close().await;
+        Self::open(database, origin).await
+    }
+
+    /// A home in a database that has the schema.
+    pub(crate) async fn open(database: Database, origin: &str) -> Result<Self, BoxError> {
+        let admin = PgPool::connect(database.url()).await?;
         let mut pools = Vec::new();
         for role in ["module", "relay"] {
             let role = format!("{}_{role}", database.name());
@@ -90,6 +97,17 @@ impl Home {
         let relay = pools.pop().ok_or("two pools")?;
         let module = pools.pop().ok_or("two pools")?;
         Ok(Self { database, admin, module, relay })
+    }
+
+    /// The database's name; its roles are `<name>_module` and `<name>_relay`.
+    pub(crate) fn name(&self) -> &str {
+        self.database.name()
+    }
+
+    /// The address of the database for its module's role.
+    pub(crate) fn module_url(&self) -> String {
+        let (_, server) = self.database.url().rsplit_once('@').unwrap_or_default();
+        format!("postgres://{}_module:story@{server}", self.database.name())
     }
 
     pub(crate) async fn publish<E: Event>(&self, event: &E) -> Result<i64, BoxError> {
