@@ -1,11 +1,13 @@
 //! The outbox alone, against a real PostgreSQL and a real Kafka.
 
+mod archiving;
 mod audit;
 mod crossing;
 mod doctor;
 mod examples;
 mod fickle;
 mod group;
+mod history;
 mod letters;
 mod line;
 mod memory;
@@ -15,8 +17,11 @@ mod publishing;
 mod quarantine;
 mod refill;
 mod relay;
+mod replaying;
 mod replica;
+mod retention;
 mod scripted;
+mod shelf;
 mod sinks;
 mod verdicts;
 mod working;
