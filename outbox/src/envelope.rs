@@ -5,8 +5,7 @@ use uuid::Uuid;
 
 use crate::{Headers, Message, Meta, Record, store::Logged};
 
-/// The kind of a filler: an operator gave up the event that had its version, and its id.
-pub(crate) const SKIPPED: &str = "outbox.skipped.v1";
+pub(crate) use crate::quarantine::SKIPPED;
 
 /// A record whose headers were read. Keeps them all, so that a parked event can be read again later.
 #[derive(Debug, Clone)]

@@ -142,3 +142,6 @@ pub(super) fn look<S: Sink>(pool: PgPool, sink: Arc<S>) -> Job {
     }
     .boxed()
 }
+
+#[cfg(test)]
+mod tests;

@@ -128,6 +128,19 @@ pub(crate) enum Fetched {
     NoRoom,
 }
 
+/// See [`fetch`].
+pub(crate) const FETCH: &str = "
+    select w.position, w.ahead >= $3 as no_room, w.id, w.created_at, w.topic, w.key, w.version, w.kind, w.origin,
+            case when w.ahead < $3 then w.payload end as payload, w.headers
+     from (
+         select u.position, e.id, e.created_at, e.topic, e.key, e.version, e.kind, e.origin, e.payload, e.headers,
+                coalesce(sum(octet_length(e.payload)) over (order by u.n rows between unbounded preceding
+                                                            and 1 preceding), 0) as ahead
+         from unnest($1::bigint[], $2::timestamptz[]) with ordinality as u (position, created_at, n)
+         left join outbox.event e on e.position = u.position and e.created_at = u.created_at
+                                 and e.created_at between $4 and $5
+     ) w";
+
 /// The events at these places, each with its position, until their payloads reach `bytes`; the one that reaches it is the
 /// last. The times bound the partitions that are looked at.
 pub(crate) async fn fetch(
@@ -136,25 +149,14 @@ pub(crate) async fn fetch(
     times: &[OffsetDateTime],
     bytes: i64,
 ) -> sqlx::Result<Vec<(i64, Fetched)>> {
-    let found = sqlx::query(
-        "select w.position, w.ahead >= $3 as no_room, w.id, w.created_at, w.topic, w.key, w.version, w.kind, w.origin,
-                case when w.ahead < $3 then w.payload end as payload, w.headers
-         from (
-             select u.position, e.id, e.created_at, e.topic, e.key, e.version, e.kind, e.origin, e.payload, e.headers,
-                    coalesce(sum(octet_length(e.payload)) over (order by u.n rows between unbounded preceding
-                                                                and 1 preceding), 0) as ahead
-             from unnest($1::bigint[], $2::timestamptz[]) with ordinality as u (position, created_at, n)
-             left join outbox.event e on e.position = u.position and e.created_at = u.created_at
-                                     and e.created_at between $4 and $5
-         ) w",
-    )
-    .bind(positions)
-    .bind(times)
-    .bind(bytes)
-    .bind(times.iter().min())
-    .bind(times.iter().max())
-    .fetch_all(pool)
-    .await?;
+    let found = sqlx::query(FETCH)
+        .bind(positions)
+        .bind(times)
+        .bind(bytes)
+        .bind(times.iter().min())
+        .bind(times.iter().max())
+        .fetch_all(pool)
+        .await?;
     let mut fetched = Vec::with_capacity(found.len());
     for row in found {
         let event = if row.try_get("no_room")? {
@@ -197,23 +199,21 @@ pub(crate) async fn refused_due(pool: &PgPool, buckets: &[i16]) -> sqlx::Result<
     Ok(found.map(|(bucket, position, created_at, attempts)| Due { bucket, position, created_at, attempts }))
 }
 
+/// See [`remove`].
+pub(crate) const REMOVE: &str = "
+    with gone as (
+         delete from outbox.pending p
+         using unnest($1::smallint[], $2::bigint[]) as delivered (bucket, position)
+         where p.bucket = delivered.bucket and p.position = delivered.position
+         returning p.position
+     )
+     insert into outbox.sent (at, positions)
+     select clock_timestamp(), array_agg(gone.position) from gone having count(*) > 0";
+
 /// Forgets delivered rows, and notes when. Give them sorted: two relays that forget the same rows then wait for each other,
 /// and not in a ring.
 pub(crate) async fn remove(pool: &PgPool, buckets: &[i16], positions: &[i64]) -> sqlx::Result<()> {
-    sqlx::query(
-        "with gone as (
-             delete from outbox.pending p
-             using unnest($1::smallint[], $2::bigint[]) as delivered (bucket, position)
-             where p.bucket = delivered.bucket and p.position = delivered.position
-             returning p.position
-         )
-         insert into outbox.sent (at, positions)
-         select clock_timestamp(), array_agg(gone.position) from gone having count(*) > 0",
-    )
-    .bind(buckets)
-    .bind(positions)
-    .execute(pool)
-    .await?;
+    sqlx::query(REMOVE).bind(buckets).bind(positions).execute(pool).await?;
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod letters;
 mod line;
 mod memory;
 mod migrations;
+mod producer;
 mod producers;
 mod publishing;
 mod quarantine;
