@@ -63,6 +63,10 @@ pub trait Source: Send + Sync + 'static {
     /// partition that has gone to another member it does nothing.
     fn done(&self, topic: &str, partition: i32, offset: i64) -> Result<(), Error>;
 
+    /// Brings no further records, or brings them again, while [`Source::recv`] is still asked: the caller has no room, and must
+    /// not look dead. Without this method records come as before, and the caller takes them.
+    fn hold(&self, _held: bool) {}
+
     /// The places whose position the log has stored since the last call, so that the caller can keep a note that the group
     /// has read them.
     fn noted(&self) -> Vec<Place>;

@@ -15,6 +15,9 @@ pub struct InboxOptions {
     pub buffer_max: usize,
     /// Their payloads' bytes (32 MiB), and one record more.
     pub buffer_bytes_max: usize,
+    /// How long the inbox may be full before it tells the source to bring nothing more (10 s), and asks it on: a member that
+    /// does not ask is thrown out of its group, and until then keeps the others from sharing.
+    pub hold_after: Duration,
     /// How long an event's transaction waits for a row lock (5 s); longer, and it is tried again like after a deadlock.
     pub lock_timeout: Duration,
     /// How long one of its statements may take (30 s).
@@ -62,6 +65,7 @@ impl Default for InboxOptions {
             batch_max: 500,
             buffer_max: 8_000,
             buffer_bytes_max: 32 << 20,
+            hold_after: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
             effect_timeout: Duration::from_secs(60),

@@ -20,6 +20,11 @@ impl Patience {
         Self { stop, first: options.passing_delay, longest: options.outage_delay_max }
     }
 
+    /// Whether it was told to stop.
+    pub(super) fn is_over(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// The work's result; `None` when the stop came first.
     ///
     /// # Errors

@@ -39,6 +39,8 @@ pub(super) struct Reading<'a, S> {
     stop: CancellationToken,
     read_again_at: Instant,
     next_lane: usize,
+    full_since: Instant,
+    held_back: bool,
 }
 
 impl<'a, S: Source> Reading<'a, S> {
@@ -65,31 +67,72 @@ impl<'a, S: Source> Reading<'a, S> {
             stop,
             read_again_at: Instant::now(),
             next_lane: 0,
+            full_since: Instant::now(),
+            held_back: false,
         }
     }
 
     /// Reads until it is told to stop, then finishes the transactions at work. What was read and not begun is read again at
     /// the next start.
     pub(super) async fn run(mut self) -> Result<(), Error> {
-        while !self.stop.is_cancelled() {
-            self.hand_out();
-            tokio::select! {
-                () = self.stop.cancelled() => break,
-                Some(done) = self.running.join_next() => self.settle(done)?,
-                message = Self::next(self.source, self.read_again_at), if self.has_room() => self.take(message)?,
-            }
-            for _ in 0..TURN_MAX {
-                if !self.has_room() || Instant::now() < self.read_again_at {
-                    break;
-                }
-                let Some(message) = self.source.recv().now_or_never() else { break };
-                self.take(message)?;
-            }
+        let mut ended = Ok(());
+        while ended.is_ok() && !self.stop.is_cancelled() {
+            ended = self.turn().await;
         }
+        self.stop.cancel();
         while let Some(done) = self.running.join_next().await {
-            self.settle(done)?;
+            ended = ended.and(self.settle(done));
+        }
+        ended
+    }
+
+    /// Hands out work, waits for something to happen, and takes what has come meanwhile.
+    async fn turn(&mut self) -> Result<(), Error> {
+        self.hand_out();
+        self.hold_if_full();
+        let reads = self.has_room() || self.held_back;
+        tokio::select! {
+            () = self.stop.cancelled() => return Ok(()),
+            Some(done) = self.running.join_next() => self.settle(done)?,
+            message = Self::next(self.source, self.read_again_at), if reads => self.take(message)?,
+            () = tokio::time::sleep_until(self.full_since + self.options.hold_after), if !reads => {}
+        }
+        for _ in 0..TURN_MAX {
+            if !self.has_room() || Instant::now() < self.read_again_at {
+                break;
+            }
+            let Some(message) = self.source.recv().now_or_never() else { break };
+            self.take(message)?;
         }
         Ok(())
+    }
+
+    /// A member that does not poll is thrown out of its group, and keeps the others from sharing until then. So what is full
+    /// for long is polled on, while the source brings nothing.
+    fn hold_if_full(&mut self) {
+        let now = Instant::now();
+        if self.held * 2 <= self.options.buffer_max && self.held_bytes * 2 <= self.options.buffer_bytes_max {
+            self.full_since = now;
+            if self.held_back {
+                tracing::info!(group = self.source.group(), "the inbox reads on");
+                self.held_back = false;
+                self.source.hold(false);
+            }
+        } else if self.has_room() && !self.held_back {
+            self.full_since = now;
+        } else if now >= self.full_since + self.options.hold_after {
+            if !self.held_back {
+                tracing::warn!(
+                    group = self.source.group(),
+                    held = self.held,
+                    "the inbox holds its source back"
+                );
+            }
+            self.held_back = true;
+            self.full_since = now;
+            // Again each time: partitions may have come since.
+            self.source.hold(true);
+        }
     }
 
     async fn next(source: &S, not_before: Instant) -> Result<Message, Error> {
@@ -164,7 +207,8 @@ impl<'a, S: Source> Reading<'a, S> {
     fn settle(&mut self, done: Result<Result<Done, Error>, tokio::task::JoinError>) -> Result<(), Error> {
         let done = match done {
             Ok(done) => done?,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            // Nothing aborts these tasks, and a handler's panic ends in the gate: this is a fault of ours.
+            Err(fault) => return Err(Error::Setup(format!("a task of the inbox failed: {fault}"))),
         };
         self.held -= done.records;
         self.held_bytes -= done.bytes;

@@ -34,6 +34,9 @@ pub(super) async fn work(
     let mut done = Done { lane: Some(lane), keys, records: items.len(), bytes, dealt: Vec::new() };
     let mut todo = vec![items];
     while let Some(mut part) = todo.pop() {
+        if patience.is_over() {
+            break;
+        }
         let outcomes = if part.len() > 1 && gate.takes_batches() {
             let events: Vec<_> = part.iter().map(|item| item.event.clone()).collect();
             gate.deal_batch(&events).await?
@@ -49,11 +52,13 @@ pub(super) async fn work(
         for (item, outcome) in part.into_iter().zip(outcomes) {
             let dealt = match outcome {
                 Outcome::Dealt(dealt) => Some(dealt),
+                Outcome::OneByOne if patience.is_over() => None,
                 Outcome::OneByOne => patience.until(|| gate.deal(&item.event)).await?,
             };
-            // A stop came first. What follows of this batch is not begun: a later version must not overtake.
-            let Some(dealt) = dealt else { return Ok(done) };
-            done.dealt.push((item.ticket, Some(dealt)));
+            // None: a stop came first.
+            if let Some(dealt) = dealt {
+                done.dealt.push((item.ticket, Some(dealt)));
+            }
         }
     }
     Ok(done)

@@ -81,6 +81,9 @@ impl Member {
         consumer: &BaseConsumer<Self>,
         assigned: &TopicPartitionList,
     ) -> Result<TopicPartitionList, Fault> {
+        if assigned.count() == 0 {
+            return Ok(assigned.clone());
+        }
         // Blocks the reader, not longer than a request takes: nothing can be read before it is answered.
         let committed =
             consumer.committed_offsets(assigned.clone(), REQUEST_TIMEOUT).map_err(Fault::Unknown)?;

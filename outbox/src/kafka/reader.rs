@@ -255,6 +255,15 @@ impl Source for KafkaSource {
         }
     }
 
+    fn hold(&self, held: bool) {
+        let done = self.consumer.assignment().and_then(|assigned| {
+            if held { self.consumer.pause(&assigned) } else { self.consumer.resume(&assigned) }
+        });
+        if let Err(error) = done {
+            tracing::warn!(%error, group = self.group, held, "the partitions were not paused or resumed");
+        }
+    }
+
     fn noted(&self) -> Vec<Place> {
         self.member().take_noted()
     }

@@ -22,6 +22,7 @@ struct Script {
     arrived: Notify,
     written: Mutex<i64>,
     done: Mutex<BTreeMap<i32, i64>>,
+    held: Mutex<bool>,
 }
 
 /// What a record says.
@@ -78,6 +79,15 @@ impl Scripted {
         offset
     }
 
+    pub(crate) fn unread(&self) -> usize {
+        self.0.unread.lock().unwrap().len()
+    }
+
+    /// Whether it was told to bring nothing.
+    pub(crate) fn is_held(&self) -> bool {
+        *self.0.held.lock().unwrap()
+    }
+
     /// The offset up to which all is dealt with.
     pub(crate) fn done_up_to(&self) -> Option<i64> {
         self.0.done.lock().unwrap().get(&0).copied()
@@ -105,7 +115,9 @@ impl Source for Scripted {
 
     async fn recv(&self) -> Result<Message, Error> {
         loop {
-            if let Some(record) = self.0.unread.lock().unwrap().pop_front() {
+            if !self.is_held()
+                && let Some(record) = self.0.unread.lock().unwrap().pop_front()
+            {
                 return Ok(record);
             }
             self.0.arrived.notified().await;
@@ -115,6 +127,11 @@ impl Source for Scripted {
     fn done(&self, _: &str, partition: i32, offset: i64) -> Result<(), Error> {
         self.0.done.lock().unwrap().insert(partition, offset);
         Ok(())
+    }
+
+    fn hold(&self, held: bool) {
+        *self.0.held.lock().unwrap() = held;
+        self.0.arrived.notify_one();
     }
 
     fn noted(&self) -> Vec<Place> {

@@ -154,6 +154,34 @@ async fn a_slow_event_holds_its_key_and_its_position_only() -> Result<(), BoxErr
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_inbox_holds_its_source_back_and_reads_on() -> Result<(), BoxError> {
+    let mut world = World::new("full").await?;
+    let home = Home::new(world.stack, "full", "test.notes").await?;
+    let log = Scripted::default();
+    log.write(&line("slow", 1, "wait"));
+    for version in 2..=20 {
+        log.write(&line("slow", version, "fine"));
+    }
+    let work = Work::new();
+    let options = InboxOptions {
+        batch_max: 1,
+        buffer_max: 4,
+        hold_after: Duration::from_millis(100),
+        ..InboxOptions::default()
+    };
+    let inbox = Inbox::new(home.module.clone(), log.clone()).register(work.clone()).with(options);
+    world.spawn(|shutdown| inbox.run(shutdown));
+    until(true, async || Ok(log.is_held())).await?;
+    assert_eq!(log.unread(), 16, "no more than buffer_max is in hand");
+    work.go_on.add_permits(1);
+    until(Some(19), async || Ok(log.done_up_to())).await?;
+    assert!(!log.is_held());
+    assert_eq!(home.effects().await?.len(), 20);
+    world.stop().await?;
+    home.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_stays_locked_fails_its_key_only() -> Result<(), BoxError> {
     let mut world = World::new("locked").await?;
     let home = Home::new(world.stack, "locked", "test.notes").await?;
