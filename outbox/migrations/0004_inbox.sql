@@ -685,13 +685,14 @@ begin
         select h.key, h.version, h.position from outbox.head h
         where h.topic = $2 and h.key > $3 order by h.key limit $5
     ), lost as (
-        select page.key, page.version, coalesce(c.version, 0) as applied
+        select page.key, page.version, coalesce(c.version, a.version, 0) as applied
         from page
         left join outbox.cursor c on c.handler = $1 and c.topic = $2 and c.key = page.key
+        left join outbox.archived_cursor a on a.handler = $1 and a.topic = $2 and a.key = page.key
         left join outbox.event e on e.position = page.position
-        where page.version > coalesce(c.version, 0) and page.position is not null
+        where page.version > coalesce(c.version, a.version, 0) and page.position is not null
           and coalesce(c.waiting, 0) = 0 and c.awaiting_snapshot is not true
-          and (c.key is not null or outbox.begun($1, $2) is distinct from 'now')
+          and (c.key is not null or a.key is not null or outbox.begun($1, $2) is distinct from 'now')
           and (e.created_at is null or e.created_at < clock_timestamp() - $4)
           and not exists (select from outbox.pending q
                           where q.bucket = outbox.bucket(page.key) and q.position = page.position)

@@ -10,7 +10,10 @@ pub(crate) async fn cursors(
 ) -> sqlx::Result<Vec<(String, i64)>> {
     sqlx::query_as(
         "select c.key, c.version from outbox.cursor c
-         where c.handler = $1 and c.topic = $2 and c.key = any($3) and c.version > 0",
+         where c.handler = $1 and c.topic = $2 and c.key = any($3) and c.version > 0
+         union all
+         select a.key, a.version from outbox.archived_cursor a
+         where a.handler = $1 and a.topic = $2 and a.key = any($3)",
     )
     .bind(handler)
     .bind(topic)

@@ -59,6 +59,8 @@ async fn an_archived_key_goes_on_with_its_next_version() -> Result<(), BoxError>
     assert_eq!(outbox::lock(&mut tx, NOTES, "a").await?, 2);
     tx.rollback().await?;
     assert_eq!(shelf.count("outbox.archived_head").await?, 1);
+    let progress = outbox::progress(&shelf.home.relay, "test.keep", NOTES, &["a".into()]).await?;
+    assert_eq!(progress.versions.get("a"), Some(&2));
     assert_eq!(shelf.home.publish(&crate::world::noted("a", 3)).await?, 3);
     until(["a:1:1", "a:2:2", "a:3:3"].map(String::from).to_vec(), || shelf.home.effects()).await?;
     assert_eq!(shelf.count("outbox.archived_head").await?, 0);
