@@ -13,6 +13,9 @@ use crate::{BoxError, Error, Headers, Incoming, audit::explained, store};
 /// Dead letters moved in one transaction.
 const BATCH_MAX: usize = 100;
 
+/// Says whether a payload of a kind can be read, or why not.
+pub type Decoder = dyn Fn(&str, &[u8]) -> Result<(), BoxError> + Sync;
+
 /// An event that was given up.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 #[non_exhaustive]
@@ -207,7 +210,7 @@ pub async fn edit_and_replay(
     pool: &PgPool,
     letter: Uuid,
     payload: &[u8],
-    decode: &(dyn Fn(&str, &[u8]) -> Result<(), BoxError> + Sync),
+    decode: &Decoder,
     actor: &str,
     reason: &str,
 ) -> Result<bool, Error> {

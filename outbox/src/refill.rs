@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -51,10 +51,13 @@ impl Refill for DatabaseRefill {
     }
 }
 
+/// By topic, key and version.
+type Events = BTreeMap<(String, Vec<u8>, i64), Message>;
+
 /// A log in memory, for tests. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryRefill {
-    events: Arc<Mutex<BTreeMap<(String, Vec<u8>, i64), Message>>>,
+    events: Arc<Mutex<Events>>,
 }
 
 impl MemoryRefill {
@@ -68,7 +71,7 @@ impl MemoryRefill {
         }
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, Vec<u8>, i64), Message>> {
+    fn locked(&self) -> MutexGuard<'_, Events> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
