@@ -207,3 +207,79 @@ async fn an_unreadable_record_is_discarded_once_and_does_not_come_back() -> Resu
     assert_eq!(actions(&scene).await?.len(), 1);
     scene.end().await
 }
+
+/// Runs `work` for each of two operators while somebody holds the key's cursor; `release` lets it go when both wait for it.
+async fn both_wait<'a, T: Send + 'static, F>(
+    pool: &sqlx::PgPool,
+    holder: sqlx::Transaction<'a, sqlx::Postgres>,
+    work: impl Fn(sqlx::PgPool, &'static str) -> F,
+) -> Result<Vec<T>, BoxError>
+where
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    let tasks = [ME, "bob"].map(|actor| tokio::spawn(work(pool.clone(), actor)));
+    let waiting = "select count(*) from pg_stat_activity where datname = current_database()
+        and wait_event_type = 'Lock' and query like 'select outbox.%_dead_letters%'";
+    until(2, async || Ok(sqlx::query_scalar::<_, i64>(waiting).fetch_one(pool).await?)).await?;
+    holder.commit().await?;
+    let mut done = Vec::new();
+    for task in tasks {
+        done.push(task.await??);
+    }
+    Ok(done)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_operators_at_once_do_one_thing() -> Result<(), BoxError> {
+    let (scene, _) = buried("two-operators", &["a", "b"]).await?;
+    let pool = scene.home.admin.clone();
+    let letters = ids(&scene).await?;
+    for (letter, key) in letters.into_iter().zip(["a", "b"]) {
+        let mut holder = pool.begin().await?;
+        sqlx::query("select from outbox.cursor where key = $1 for update").bind(key).execute(&mut *holder).await?;
+        let done = both_wait(&pool, holder, move |pool, actor| async move {
+            match key {
+                "a" => dead_letter::discard(&pool, &[letter], actor, WHY).await,
+                _ => dead_letter::replay(&pool, &[letter], actor, WHY).await,
+            }
+        })
+        .await?;
+        assert_eq!(done.iter().sum::<u64>(), 1, "{key}: {done:?}");
+    }
+    scene.mend();
+    // The replayed letter may have died again before the handler was mended.
+    dead_letter::replay_all(&pool, &Filter::default(), "eve", WHY).await?;
+    scene.effects(&["a:2:2", "b:1:!1", "b:2:2"]).await?;
+    scene.at_rest().await?;
+    let noted = actions(&scene).await?;
+    assert_eq!(noted.iter().filter(|action| !action.starts_with("eve")).count(), 2, "{noted:?}");
+    scene.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_waits_for_the_handler_that_runs_and_finds_nothing_to_do() -> Result<(), BoxError> {
+    let (scene, _) = buried("running", &["a"]).await?;
+    let pool = scene.home.admin.clone();
+    let letters = dead_letter::list(&pool, &Filter::default(), None, 10).await?;
+    let (letter, event) = (letters[0].id, letters[0].event_id);
+    // What a gate does with a redelivery, up to its commit.
+    let mut gate = scene.home.module.begin().await?;
+    let admitted: String = sqlx::query_scalar("select verdict from outbox.admit('test.judge', 'notes.v1', 'a', 1, $1)")
+        .bind(event)
+        .fetch_one(&mut *gate)
+        .await?;
+    assert_eq!(admitted, "apply");
+    sqlx::query("select outbox.unpark('test.judge', 'notes.v1', 'a')").execute(&mut *gate).await?;
+    let done = both_wait(&pool, gate, move |pool, actor| async move {
+        match actor {
+            ME => dead_letter::discard(&pool, &[letter], actor, WHY).await,
+            _ => dead_letter::replay(&pool, &[letter], actor, WHY).await,
+        }
+    })
+    .await?;
+    assert_eq!(done, [0, 0]);
+    scene.effects(&["a:2:2"]).await?;
+    scene.at_rest().await?;
+    assert!(actions(&scene).await?.is_empty());
+    scene.end().await
+}
