@@ -397,12 +397,19 @@ begin
     return gone;
 end $$;
 
+-- An event that was known by its version only is kept now: it is counted once, in one place.
+create function outbox.found_room(handler text, topic text, key text, version bigint) returns void
+language sql security definer set search_path = pg_catalog, pg_temp as $$
+    update outbox.overflow o set events = o.events - 1
+    where o.handler = $1 and o.topic = $2 and o.key = $3 and o.version >= $4 and o.events > 0
+$$;
+
 -- Parks an event in front of its cursor. Locks the cursor (made at 0 when there is none) and looks again: the event that was
 -- missing may have been applied meanwhile.
 --   parked  stored     again  stored before     ready  its turn has come: admit it again
 --   passed  applied meanwhile             full   `parked_max` events of this handler wait already: not stored
 --   conflict ID  another event, ID, with this version waits: two owners wrote; kept in outbox.conflict
---   overflow  no room, noted by its version: the log has it
+--   overflow  no room, noted by its version: the log has it (`again` when that is known)
 -- An event that its handler refused or could not take parks at its own turn: `reason` says so, and it is retried. One that
 -- was given up before (outbox.dead_letter) counts as parked. `per_key_max` bounds the events of one key where a log can be
 -- asked for them later; null where there is none, and then only `parked_max` stops the consumer.
@@ -448,11 +455,12 @@ begin
         insert into outbox.overflow as o (handler, topic, key, version, events) values ($1, $2, $3, $4, 1)
         on conflict on constraint overflow_pkey do update
         set version = excluded.version, events = o.events + 1 where o.version < excluded.version;
-        return 'overflow';
+        return case when found then 'overflow' else 'again' end;
     end if;
     insert into outbox.parked (handler, topic, key, version, id, reason, error, payload, headers, attempts, tries)
     values ($1, $2, $3, $4, $5, $8, left($9, 2000), $6, $7, ($8 = 'refused')::integer, ($8 <> 'early')::integer);
     update outbox.cursor c set waiting = c.waiting + 1 where c.handler = $1 and c.topic = $2 and c.key = $3;
+    perform outbox.found_room($1, $2, $3, $4);
     return 'parked';
 end $$;
 
@@ -559,6 +567,7 @@ begin
     returning p.* into parked_;
     if kept_id is null then
         update outbox.cursor c set waiting = c.waiting + 1 where c.handler = $1 and c.topic = $2 and c.key = $3;
+        perform outbox.found_room($1, $2, $3, $4);
     elsif parked_.id is null then
         return 'again';
     end if;
@@ -574,7 +583,8 @@ end $$;
 -- After `after` (and the id applied there), until `until`; `next_id` is the event kept behind the gap, if any. A key whose
 -- later events were parked less than `gap_after` ago is left alone: what it misses may just be late.
 create function outbox.gaps(handler text, gap_after interval, batch_max integer)
-    returns table (topic text, key text, after bigint, last_id uuid, until bigint, next_id uuid, attempts integer)
+    returns table (topic text, key text, after bigint, last_id uuid, until bigint, next_id uuid, attempts integer,
+                   events bigint)
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 begin
@@ -583,8 +593,6 @@ begin
     if not pg_try_advisory_xact_lock(hashtext('outbox.gaps'), hashtext($1)) then
         return;
     end if;
-    delete from outbox.overflow o using outbox.cursor c
-    where c.handler = o.handler and c.topic = o.topic and c.key = o.key and o.version <= c.version and o.handler = $1;
     insert into outbox.overflow (handler, topic, key, version, events)
     select p.handler, p.topic, p.key, min(p.version) - 1, 0
     from outbox.parked p
@@ -601,7 +609,7 @@ begin
     order by min(p.parked_at) limit $3
     on conflict do nothing;
     return query
-    select o.topic, o.key, c.version, c.last_id, coalesce(n.version - 1, o.version), n.id, o.attempts
+    select o.topic, o.key, c.version, c.last_id, coalesce(n.version - 1, o.version), n.id, o.attempts, o.events
     from outbox.overflow o
     join outbox.cursor c on c.handler = o.handler and c.topic = o.topic and c.key = o.key and c.version < o.version
     left join lateral (
@@ -618,15 +626,41 @@ begin
     order by o.retry_at limit $3;
 end $$;
 
+-- Forgets what handlers have passed, and returns how many events of it came and were never asked for: they were read again.
+create function outbox.forget_gaps(handler text) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    events_ bigint;
+begin
+    perform outbox.check_handler($1);
+    if not pg_try_advisory_xact_lock(hashtext('outbox.gaps'), hashtext($1)) then
+        return 0;
+    end if;
+    with gone as (
+        delete from outbox.overflow o using outbox.cursor c
+        where c.handler = o.handler and c.topic = o.topic and c.key = o.key and o.version <= c.version and o.handler = $1
+        returning o.events
+    )
+    select coalesce(sum(gone.events), 0) into events_ from gone;
+    return events_;
+end $$;
+
+-- Keys of a handler of which events are missing or found no room.
+create function outbox.incomplete(handler text) returns bigint
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select count(*) from outbox.overflow o
+    join outbox.handler h on h.name = o.handler and h.role = session_user where o.handler = $1
+$$;
+
 -- Notes what came of asking the log for a key's missing events: an error, and not to be asked again before `delay`; or, with
--- no error, that it gave some.
-create function outbox.note_gap(handler text, topic text, key text, error text, delay interval) returns void
+-- no error, that it gave some. `dealt` of those that had come and found no room are dealt with.
+create function outbox.note_gap(handler text, topic text, key text, error text, delay interval, dealt bigint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     perform outbox.check_handler($1);
     update outbox.overflow o
     set attempts = case when $4 is null then 0 else o.attempts + 1 end, error = left($4, 2000),
-        retry_at = clock_timestamp() + $5
+        retry_at = clock_timestamp() + $5, events = greatest(o.events - $6, 0)
     where o.handler = $1 and o.topic = $2 and o.key = $3;
 end $$;
 

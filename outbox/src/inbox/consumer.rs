@@ -40,10 +40,15 @@ impl<S: Source> Consumer<S> {
         let stop = shutdown.child_token();
         let reading = Reading::new(&source, &pool, &gates, &options, stop.clone()).run();
         let sweeping = sweep::sweep(&pool, &source, &gates, &options, stop.clone());
+        let refilling = sweep::refill(&gates, &options, stop.clone());
         let comparing = sweep::compare(&pool, &source, &gates, &options, stop.clone());
-        let (read, swept, compared) =
-            tokio::join!(ending(reading, &stop), ending(sweeping, &stop), ending(comparing, &stop));
-        read.and(swept).and(compared)
+        let (read, swept, refilled, compared) = tokio::join!(
+            ending(reading, &stop),
+            ending(sweeping, &stop),
+            ending(refilling, &stop),
+            ending(comparing, &stop)
+        );
+        read.and(swept).and(refilled).and(compared)
     }
 
     fn check(&self) -> Result<(), Error> {

@@ -5,6 +5,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 use futures::FutureExt as _;
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction, postgres::PgTransaction};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
@@ -157,9 +158,9 @@ impl Gate {
     }
 
     /// Asks the log, if there is one, for what keys miss.
-    pub(super) async fn refill(&self) -> Result<(), Error> {
+    pub(super) async fn refill(&self, stop: &CancellationToken) -> Result<(), Error> {
         match &self.refilling {
-            Some(refilling) => close_gaps(self, refilling).await,
+            Some(refilling) => close_gaps(self, refilling, stop).await,
             None => Ok(()),
         }
     }

@@ -1,11 +1,8 @@
 //! Closing gaps: what a key misses is asked of the producing home's log, and passes the same gate.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{Dealt, Gate, verdict::chain};
 use crate::{
@@ -51,26 +48,15 @@ impl Default for RefillOptions {
     }
 }
 
-/// A log, and when it may be asked next.
+/// A log, and how it is asked.
 pub(crate) struct Refilling {
     log: Arc<dyn Refill>,
     pub(crate) options: RefillOptions,
-    due: Mutex<Instant>,
 }
 
 impl Refilling {
     pub(crate) fn new(log: Arc<dyn Refill>, options: RefillOptions) -> Self {
-        Self { log, options, due: Mutex::new(Instant::now()) }
-    }
-
-    fn is_due(&self) -> bool {
-        let now = Instant::now();
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = now >= *due;
-        if is_due {
-            *due = now + self.options.every;
-        }
-        is_due
+        Self { log, options }
     }
 
     fn delay(&self, attempts: i32) -> Duration {
@@ -81,32 +67,39 @@ impl Refilling {
 
 /// What came of asking for one key.
 enum Answer {
-    /// The cursor moved.
-    Helped,
+    /// The cursor moved; so many of the events had come before and found no room.
+    Helped(i64),
     /// The log answered, but not with what the key needs.
     Useless(String),
     /// The log could not be asked.
     Down(String),
+    /// The inbox stops.
+    Stopped,
 }
 
 /// Asks the log for what keys of this gate miss, `gaps_max` at most. When the log is down it is asked for one key only: the
 /// others would learn the same.
-pub(crate) async fn close_gaps(gate: &Gate, refilling: &Refilling) -> Result<(), Error> {
-    if !refilling.is_due() {
-        return Ok(());
+pub(crate) async fn close_gaps(
+    gate: &Gate,
+    refilling: &Refilling,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let (pool, handler, options) = (&gate.pool, gate.name(), &refilling.options);
+    let read_again = u64::try_from(store::forget_gaps(pool, handler).await?).unwrap_or(0);
+    if read_again > 0 {
+        gate.count(Dealt::Duplicate, read_again);
     }
-    let options = &refilling.options;
-    for gap in store::gaps(&gate.pool, gate.name(), options.gap_after, options.gaps_max).await? {
-        let (error, down) = match close(gate, refilling, &gap).await? {
-            Answer::Helped => (None, false),
-            Answer::Useless(why) => (Some(why), false),
-            Answer::Down(why) => (Some(why), true),
+    for gap in store::gaps(pool, handler, options.gap_after, options.gaps_max).await? {
+        let (error, down) = match close(gate, refilling, &gap, stop).await? {
+            Answer::Stopped => return Ok(()),
+            Answer::Helped(dealt) => {
+                store::note_gap(pool, handler, &gap, (None, Duration::ZERO, dealt)).await?;
+                continue;
+            }
+            Answer::Useless(why) => (why, false),
+            Answer::Down(why) => (why, true),
         };
-        let Some(error) = error else {
-            store::note_gap(&gate.pool, gate.name(), &gap, None, Duration::ZERO).await?;
-            continue;
-        };
-        let (handler, key, after, until) = (gate.name(), &gap.key, gap.after, gap.until);
+        let (key, after, until) = (&gap.key, gap.after, gap.until);
         tracing::error!(
             handler,
             key,
@@ -115,8 +108,7 @@ pub(crate) async fn close_gaps(gate: &Gate, refilling: &Refilling) -> Result<(),
             error,
             "a gap was not filled; its key waits, others go on"
         );
-        let delay = refilling.delay(gap.attempts);
-        store::note_gap(&gate.pool, gate.name(), &gap, Some(&error), delay).await?;
+        store::note_gap(pool, handler, &gap, (Some(&error), refilling.delay(gap.attempts), 0)).await?;
         if down {
             break;
         }
@@ -124,12 +116,36 @@ pub(crate) async fn close_gaps(gate: &Gate, refilling: &Refilling) -> Result<(),
     Ok(())
 }
 
+/// Says so when keys wait for a log and there is none to ask.
+pub(super) async fn check_orphans(gate: &Gate) -> Result<(), Error> {
+    if gate.refilling.is_none() {
+        let keys = store::incomplete(&gate.pool, gate.name()).await?;
+        if keys > 0 {
+            tracing::error!(
+                handler = gate.name(),
+                keys,
+                "events of these keys have to be had from a log, and this inbox has no refill: they wait"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Asks for one key. The event applied last and the one kept behind the gap are asked for too: a log that has others there is
 /// not this key's, and nothing of its answer is applied.
-async fn close(gate: &Gate, refilling: &Refilling, gap: &Gap) -> Result<Answer, Error> {
+async fn close(
+    gate: &Gate,
+    refilling: &Refilling,
+    gap: &Gap,
+    stop: &CancellationToken,
+) -> Result<Answer, Error> {
     let (after, until) = ((gap.after - 1).max(0), gap.until + i64::from(gap.next_id.is_some()));
     let asked = refilling.log.events(&gap.topic, &gap.key, after, until, refilling.options.events_max);
-    let messages = match tokio::time::timeout(refilling.options.timeout, asked).await {
+    let answered = tokio::select! {
+        () = stop.cancelled() => return Ok(Answer::Stopped),
+        answered = tokio::time::timeout(refilling.options.timeout, asked) => answered,
+    };
+    let messages = match answered {
         Ok(Ok(messages)) => messages,
         Ok(Err(error)) => return Ok(Answer::Down(chain(&error))),
         Err(_) => return Ok(Answer::Down(format!("no answer within {:?}", refilling.options.timeout))),
@@ -176,6 +192,7 @@ fn conflict(gap: &Gap, events: &[Envelope]) -> Option<(i64, uuid::Uuid, uuid::Uu
 /// Lets the missing events through the gate, until one does not pass.
 async fn take(gate: &Gate, gap: &Gap, events: impl Iterator<Item = Envelope>) -> Result<Answer, Error> {
     let mut next = gap.after + 1;
+    let mut had_come = 0;
     for event in events {
         if event.version < next {
             continue;
@@ -183,14 +200,18 @@ async fn take(gate: &Gate, gap: &Gap, events: impl Iterator<Item = Envelope>) ->
         if event.version > next {
             break;
         }
-        match gate.deal(&event).await? {
-            Dealt::Applied | Dealt::Ignored | Dealt::Own | Dealt::Duplicate => next += 1,
-            stopped @ (Dealt::Parked | Dealt::Again | Dealt::Dead | Dealt::Conflict | Dealt::Awaiting) => {
-                if next > gap.after + 1 {
-                    break;
-                }
-                return Ok(Answer::Useless(format!("version {next} came and was not applied: {stopped:?}")));
+        let dealt = gate.deal(&event).await?;
+        if !matches!(dealt, Dealt::Applied | Dealt::Ignored | Dealt::Own | Dealt::Duplicate) {
+            if next > gap.after + 1 {
+                break;
             }
+            return Ok(Answer::Useless(format!("version {next} came and was not applied: {}", dealt.word())));
+        }
+        next += 1;
+        // Its record was not counted when it found no room.
+        if had_come < gap.events {
+            had_come += 1;
+            gate.count(dealt, 1);
         }
     }
     if next == gap.after + 1 {
@@ -203,5 +224,5 @@ async fn take(gate: &Gate, gap: &Gap, events: impl Iterator<Item = Envelope>) ->
         until = next - 1,
         "the log filled a gap"
     );
-    Ok(Answer::Helped)
+    Ok(Answer::Helped(had_come))
 }

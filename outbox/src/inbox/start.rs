@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use sqlx::PgPool;
 
-use super::{Baseline, Gate};
+use super::{Baseline, Gate, refill::check_orphans};
 use crate::{Error, Place, Source, Topic, store};
 
 /// Claims the handlers' names, notes where they begin, and finds the group's place in the log.
@@ -18,6 +18,7 @@ pub(super) async fn start<S: Source>(
     let topics: Vec<Topic> = topics.into_iter().collect();
     for gate in gates {
         store::register(pool, gate.name()).await?;
+        check_orphans(gate).await?;
     }
     let mut places = source.places(&topics).await?;
     let started = started(pool, source, &places).await?;

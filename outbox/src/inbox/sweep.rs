@@ -37,7 +37,21 @@ pub(super) async fn sweep<S: Source>(
                 let drain = async || gate.drain(&topic, &key).await;
                 patience.until(drain).await?;
             }
-            let refill = async || gate.refill().await;
+        }
+    }
+    Ok(())
+}
+
+/// Asks the log for what keys miss, every `refill.every`. Beside the sweep: a log that does not answer holds up nobody.
+pub(super) async fn refill(
+    gates: &[Arc<Gate>],
+    options: &InboxOptions,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let patience = Patience::new(options, stop.clone());
+    while ticked(options.refill.every, &stop).await {
+        for gate in gates {
+            let refill = async || gate.refill(&stop).await;
             patience.until(refill).await?;
         }
     }

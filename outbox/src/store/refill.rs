@@ -24,6 +24,8 @@ pub(crate) struct Gap {
     pub(crate) next_id: Option<Uuid>,
     /// How often the log was asked in vain.
     pub(crate) attempts: i32,
+    /// Of what is missing, how many events came and found no room.
+    pub(crate) events: i64,
 }
 
 pub(crate) async fn gaps(
@@ -32,28 +34,40 @@ pub(crate) async fn gaps(
     gap_after: Duration,
     batch_max: i32,
 ) -> sqlx::Result<Vec<Gap>> {
-    sqlx::query_as("select topic, key, after, last_id, until, next_id, attempts from outbox.gaps($1, $2, $3)")
-        .bind(handler)
-        .bind(interval(gap_after))
-        .bind(batch_max)
-        .fetch_all(pool)
-        .await
+    sqlx::query_as(
+        "select topic, key, after, last_id, until, next_id, attempts, events from outbox.gaps($1, $2, $3)",
+    )
+    .bind(handler)
+    .bind(interval(gap_after))
+    .bind(batch_max)
+    .fetch_all(pool)
+    .await
 }
 
-/// `error` is `None` when the log gave events.
+/// How many events that had come are passed by now, and were not had from the log.
+pub(crate) async fn forget_gaps(pool: &PgPool, handler: &str) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select outbox.forget_gaps($1)").bind(handler).fetch_one(pool).await
+}
+
+/// Keys of which events are missing or found no room.
+pub(crate) async fn incomplete(pool: &PgPool, handler: &str) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select outbox.incomplete($1)").bind(handler).fetch_one(pool).await
+}
+
+/// `error` is `None` when the log gave events; `dealt` of those had come and found no room.
 pub(crate) async fn note_gap(
     pool: &PgPool,
     handler: &str,
     gap: &Gap,
-    error: Option<&str>,
-    delay: Duration,
+    (error, delay, dealt): (Option<&str>, Duration, i64),
 ) -> sqlx::Result<()> {
-    sqlx::query("select outbox.note_gap($1, $2, $3, $4, $5)")
+    sqlx::query("select outbox.note_gap($1, $2, $3, $4, $5, $6)")
         .bind(handler)
         .bind(&gap.topic)
         .bind(&gap.key)
         .bind(error)
         .bind(interval(delay))
+        .bind(dealt)
         .execute(pool)
         .await?;
     Ok(())

@@ -236,7 +236,10 @@ async fn two_operators_at_once_do_one_thing() -> Result<(), BoxError> {
     let letters = ids(&scene).await?;
     for (letter, key) in letters.into_iter().zip(["a", "b"]) {
         let mut holder = pool.begin().await?;
-        sqlx::query("select from outbox.cursor where key = $1 for update").bind(key).execute(&mut *holder).await?;
+        sqlx::query("select from outbox.cursor where key = $1 for update")
+            .bind(key)
+            .execute(&mut *holder)
+            .await?;
         let done = both_wait(&pool, holder, move |pool, actor| async move {
             match key {
                 "a" => dead_letter::discard(&pool, &[letter], actor, WHY).await,
@@ -264,10 +267,11 @@ async fn an_operator_waits_for_the_handler_that_runs_and_finds_nothing_to_do() -
     let (letter, event) = (letters[0].id, letters[0].event_id);
     // What a gate does with a redelivery, up to its commit.
     let mut gate = scene.home.module.begin().await?;
-    let admitted: String = sqlx::query_scalar("select verdict from outbox.admit('test.judge', 'notes.v1', 'a', 1, $1)")
-        .bind(event)
-        .fetch_one(&mut *gate)
-        .await?;
+    let admitted: String =
+        sqlx::query_scalar("select verdict from outbox.admit('test.judge', 'notes.v1', 'a', 1, $1)")
+            .bind(event)
+            .fetch_one(&mut *gate)
+            .await?;
     assert_eq!(admitted, "apply");
     sqlx::query("select outbox.unpark('test.judge', 'notes.v1', 'a')").execute(&mut *gate).await?;
     let done = both_wait(&pool, gate, move |pool, actor| async move {

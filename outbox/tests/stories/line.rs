@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use outbox::{
     BoxError, Error, Event, Handler, Headers, Inbox, InboxOptions, MemoryRefill, Message, Place, Received,
-    Refill, RefillOptions, Source, Topic, dead_letter,
+    Refill, RefillOptions, Source, Tally, Topic, dead_letter,
 };
 use sqlx::postgres::PgTransaction;
 use tokio::sync::{Mutex, mpsc};
@@ -22,6 +22,7 @@ use crate::world::{Home, NOTES, Noted, World, effect, noted, until};
 /// The broker's end: what is put here is read, in this order.
 pub(crate) struct Line {
     into: mpsc::UnboundedSender<Message>,
+    offset: AtomicI64,
 }
 
 /// The consumer's end.
@@ -32,11 +33,13 @@ pub(crate) struct LineSource {
 impl Line {
     pub(crate) fn new() -> (Self, LineSource) {
         let (into, from) = mpsc::unbounded_channel();
-        (Self { into }, LineSource { from: Mutex::new(from) })
+        (Self { into, offset: AtomicI64::new(0) }, LineSource { from: Mutex::new(from) })
     }
 
+    /// Each time a record of its own, as if a relay had repeated it.
     pub(crate) fn put(&self, message: &Message) {
-        let _ = self.into.send(message.clone());
+        let offset = self.offset.fetch_add(1, Ordering::SeqCst);
+        let _ = self.into.send(Message { offset, ..message.clone() });
     }
 }
 
@@ -87,7 +90,7 @@ pub(crate) fn record(event: &Noted, version: i64, id: Uuid) -> Message {
     Message {
         topic: NOTES.name().to_owned(),
         partition: 0,
-        offset: version,
+        offset: 0,
         key: Some(event.key.clone().into_bytes()),
         payload: format!(r#"{{"key":"{}","text":"{}"}}"#, event.key, event.text).into_bytes(),
         headers: headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
@@ -125,6 +128,7 @@ pub(crate) struct Scene {
     pub(crate) line: Line,
     pub(crate) log: MemoryRefill,
     pub(crate) judge: Judge,
+    pub(crate) tally: Tally,
     source: Option<LineSource>,
 }
 
@@ -134,7 +138,15 @@ impl Scene {
         let home = Home::new(world.stack, name, "test.notes").await?;
         let (line, source) = Line::new();
         let judge = Judge { strict: Arc::new(AtomicBool::new(true)) };
-        Ok(Self { world, home, line, log: MemoryRefill::default(), judge, source: Some(source) })
+        Ok(Self {
+            world,
+            home,
+            line,
+            log: MemoryRefill::default(),
+            judge,
+            tally: Tally::default(),
+            source: Some(source),
+        })
     }
 
     /// Starts the inbox. Refused events are tried twice.
@@ -153,6 +165,7 @@ impl Scene {
             refill: bounds,
             ..InboxOptions::default()
         });
+        self.tally = inbox.tally();
         self.world.spawn(|shutdown| inbox.run(shutdown));
     }
 
@@ -193,6 +206,18 @@ impl Scene {
             union all select 'waiting ' || key || waiting from outbox.cursor where waiting <> 0
             union all select 'conflict ' || key || version from outbox.conflict";
         until(Vec::<String>::new(), || texts(&self.home, query)).await
+    }
+
+    /// Waits until the verdicts on `records` distinct records, and what waits, sum up to them.
+    pub(crate) async fn sum(&self, records: i64) -> Result<(), BoxError> {
+        let waiting =
+            "select (select count(*) from outbox.parked) + (select count(*) from outbox.dead_letter)
+            + (select coalesce(sum(events), 0) from outbox.overflow)::bigint";
+        until(records, async || {
+            let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&self.home.admin).await?;
+            Ok(waiting + i64::try_from(self.tally.settled(Judge::NAME))?)
+        })
+        .await
     }
 
     pub(crate) async fn end(self) -> Result<(), BoxError> {

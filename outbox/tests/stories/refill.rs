@@ -106,6 +106,11 @@ async fn what_finds_no_room_is_known_by_version_and_had_later() -> Result<(), Bo
     until(vec!["a 10 7".to_owned()], || texts(&scene.home, overflow)).await?;
     let kept = "select count(*)::text from (select from outbox.parked union all select from outbox.dead_letter) kept";
     until(vec!["12".to_owned()], || texts(&scene.home, kept)).await?;
+    scene.sum(31).await?;
+    // A repeat of what found no room is a repeat.
+    let repeat = scene.log.events(NOTES.name(), "a", 8, 9, 1).await?;
+    scene.line.put(&repeat[0]);
+    scene.sum(32).await?;
     scene.mend();
     let all = outbox::dead_letter::Filter::default();
     outbox::dead_letter::replay_all(&scene.home.admin, &all, "ann", "mended").await?;
@@ -115,6 +120,23 @@ async fn what_finds_no_room_is_known_by_version_and_had_later() -> Result<(), Bo
     wanted.push("z:1:flows".to_owned());
     scene.effects(&wanted.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     scene.at_rest().await?;
+    assert_eq!(scene.tally.settled("test.judge"), 32);
+    scene.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_does_not_answer_holds_up_nobody() -> Result<(), BoxError> {
+    let mut scene = Scene::new("silent").await?;
+    let door = Door { knocks: Arc::new(AtomicI64::new(1)), ..Door::default() };
+    scene.send("a", 2, "2");
+    scene.start(Some(Arc::new(door.clone())), RefillOptions { timeout: Duration::from_secs(3600), ..soon() });
+    until(2, async || Ok(door.knocks.load(Ordering::SeqCst))).await?;
+    scene.send("b", 1, "!1");
+    scene.dead(1).await?;
+    scene.mend();
+    let all = outbox::dead_letter::Filter::default();
+    outbox::dead_letter::replay_all(&scene.home.admin, &all, "ann", "mended").await?;
+    scene.effects(&["b:1:!1"]).await?;
     scene.end().await
 }
 
