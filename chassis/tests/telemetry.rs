@@ -95,7 +95,7 @@ async fn a_request_is_timed_by_its_route_and_continues_its_callers_trace() {
             ("GET /tea/{kind}", TRACE.into())
         );
     }
-    let text = shown(&telemetry).await;
+    let text = shown(&telemetry).await.unwrap();
     let count =
         "http_server_request_duration_seconds_count{method=\"GET\",route=\"/tea/{kind}\",status=\"200\"} 2";
     assert!(text.contains(count), "{text}");
@@ -115,7 +115,7 @@ async fn paths_and_methods_that_nobody_serves_make_no_series_of_their_own() {
         grpc.clone().oneshot(request().body(Body::empty()).unwrap()).await.unwrap();
         http.clone().oneshot(request().body(Body::empty()).unwrap()).await.unwrap();
     }
-    let text = shown(&telemetry).await;
+    let text = shown(&telemetry).await.unwrap();
     let counts = text.lines().filter(|line| line.contains("duration_seconds_count")).map(|line| {
         let (series, value) = line.rsplit_once(' ').unwrap();
         (series.to_owned(), value.to_owned())
@@ -131,9 +131,9 @@ async fn paths_and_methods_that_nobody_serves_make_no_series_of_their_own() {
     assert_eq!(counts, wanted.map(|(series, value)| (series.to_owned(), value.to_owned())).into());
 }
 
-async fn shown(telemetry: &Telemetry) -> String {
-    let request = Request::get("/metrics").body(Body::empty()).unwrap();
-    let answer = telemetry.routes().oneshot(request).await.unwrap();
-    let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
-    String::from_utf8(bytes.to_vec()).unwrap()
+async fn shown(telemetry: &Telemetry) -> Result<String, Box<dyn std::error::Error>> {
+    let request = Request::get("/metrics").body(Body::empty())?;
+    let answer = telemetry.routes().oneshot(request).await?;
+    let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await?;
+    Ok(String::from_utf8(bytes.to_vec())?)
 }

@@ -141,6 +141,9 @@ impl Gauges {
     }
 }
 
+/// Values with their labels.
+type Series = Vec<(i64, Vec<KeyValue>)>;
+
 fn of(handler: &str) -> Vec<KeyValue> {
     vec![super::of_handler(handler)]
 }
@@ -167,7 +170,7 @@ fn gauge(
     shown: &Arc<Mutex<Shown>>,
     name: &'static str,
     what: &'static str,
-    values: fn(&Observed) -> Vec<(i64, Vec<KeyValue>)>,
+    values: fn(&Observed) -> Series,
 ) -> ObservableGauge<i64> {
     let shown = shown.clone();
     let gauge = meter.i64_observable_gauge(name).with_description(what);
