@@ -2,9 +2,10 @@
 
 use std::{future::Future, pin::Pin};
 
+use opentelemetry::trace::FutureExt as _;
 use sqlx::postgres::PgTransaction;
 
-use crate::{BoxError, Incoming, Meta, Received, Topic, envelope::SKIPPED};
+use crate::{BoxError, Incoming, Meta, Received, Topic, envelope::SKIPPED, trace};
 
 /// Applies events of one topic, each once and per key in order.
 pub trait Handler: Send + Sync + 'static {
@@ -28,7 +29,7 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Does the work of many events in `tx`, in the order given: by key, each key's versions ascending. The inbox calls it
     /// with what is there, up to `batch_max`; a lone event goes to [`Handler::handle`]. Without this method each event of a
-    /// batch is handled by itself. With it, one statement may do the work of all.
+    /// batch is handled by itself, in its own trace. With it, one statement may do the work of all.
     ///
     /// # Errors
     /// All is rolled back, and smaller parts are tried, down to single events: only the one that is refused stops its key.
@@ -39,7 +40,8 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), BoxError>> + Send {
         async move {
             for event in events {
-                self.handle(tx, event).await?;
+                let publisher = trace::context(&event.meta.headers);
+                self.handle(tx, event).with_context(publisher).await?;
             }
             Ok(())
         }

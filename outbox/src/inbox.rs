@@ -34,7 +34,7 @@ pub(crate) use self::{
     gate::{Attempt, Dealt, Gate, Kind},
     verdict::chain,
 };
-use crate::{Error, Handler, Metrics, Refill, Source, handler::Plain};
+use crate::{Error, Handler, Metrics, Refill, Source, Tracer, handler::Plain};
 
 /// A consumer group over one database role, with its handlers.
 pub struct Inbox<S> {
@@ -94,6 +94,13 @@ impl<S: Source> Inbox<S> {
     #[must_use]
     pub fn metrics(mut self, metrics: Metrics) -> Self {
         self.counts.metrics = metrics;
+        self
+    }
+
+    /// Makes a span for each run of a handler, in the trace of the event.
+    #[must_use]
+    pub fn tracer(mut self, tracer: Tracer) -> Self {
+        self.counts.tracer = tracer;
         self
     }
 

@@ -34,7 +34,6 @@ mod source;
 mod store;
 pub mod testing;
 mod topic;
-#[allow(dead_code, reason = "relay and inbox call it next")]
 mod trace;
 mod wake;
 

@@ -6,7 +6,7 @@ use sqlx::{PgPool, postgres::PgTransaction};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    BoxError, Error, Inbox, Incoming, Meta, Metrics, Received, Refill, Source, Tally, Topic,
+    BoxError, Error, Inbox, Incoming, Meta, Metrics, Received, Refill, Source, Tally, Topic, Tracer,
     envelope::Envelope,
     handler::{Effect, Erased, Undecodable},
     inbox::{Attempt, Dealt, Gate, InboxOptions, Kind},
@@ -62,6 +62,12 @@ impl<S: Source> Replica<S> {
     #[must_use]
     pub fn metrics(self, metrics: Metrics) -> Self {
         Self(self.0.metrics(metrics))
+    }
+
+    /// As [`Inbox::tracer`].
+    #[must_use]
+    pub fn tracer(self, tracer: Tracer) -> Self {
+        Self(self.0.tracer(tracer))
     }
 
     /// What this replica decides, counted from now on.

@@ -18,8 +18,8 @@ use opentelemetry::{
     },
 };
 
-pub(crate) use self::parent::inject;
-use self::parent::{context, span_context};
+use self::parent::span_context;
+pub(crate) use self::parent::{context, inject};
 use crate::{Headers, Record, envelope::Envelope};
 
 /// The name under which the spans are made.

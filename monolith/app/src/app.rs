@@ -13,7 +13,7 @@ use chassis::token::{Issuer, Verifier};
 use chassis::{Shutdown, Tasks, Telemetry, admin, never_fails, server};
 use notifications::{QueueReceipt, QueueRefundReceipt};
 use orders::{FollowPayment, Orders};
-use outbox::{Inbox, Metrics, Relay, Replica, kafka};
+use outbox::{Inbox, Metrics, Relay, Replica, Tracer, kafka};
 use sqlx::PgPool;
 use strangler::{Controller, Owners, control};
 use tokio::net::TcpListener;
@@ -47,6 +47,7 @@ struct Parts {
     verifier: Verifier,
     telemetry: Telemetry,
     metrics: Metrics,
+    tracer: Tracer,
 }
 
 /// Runs the parts of `roles` until a signal, or until one of them ends.
@@ -118,6 +119,7 @@ impl Parts {
             bearer: Bearer::new(Issuer::new(ISSUER, &config.token_key), SERVICE, SERVICE_AUDIENCE),
             verifier: Verifier::new(ISSUER, AUDIENCE, &config.token_key),
             metrics: Metrics::new(&telemetry.meter()),
+            tracer: telemetry.tracers().map_or_else(Tracer::noop, Tracer::new),
             telemetry,
         })
     }
@@ -150,7 +152,7 @@ impl Parts {
         let shutdown = tasks.shutdown();
         let inbox = |pool: &PgPool, group: &str| -> anyhow::Result<_> {
             let inbox = Inbox::new(pool.clone(), kafka::source(kafka, group)?);
-            Ok(inbox)
+            Ok(inbox.metrics(self.metrics.clone()).tracer(self.tracer.clone()))
         };
         let orders = inbox(&self.pools.orders, "monolith.orders")?.register(FollowPayment);
         tasks.spawn("orders", orders.run(shutdown.clone()));
@@ -160,7 +162,9 @@ impl Parts {
         tasks.spawn("notifications", receipts.run(shutdown.clone()));
         let replicate = Replicate::new(self.home.authority.clone(), Arc::new(NoBirths));
         let source = kafka::source(kafka, "monolith.payments")?;
-        let replica = Replica::new(self.pools.payments.clone(), source, "monolith.payments", replicate);
+        let replica = Replica::new(self.pools.payments.clone(), source, "monolith.payments", replicate)
+            .metrics(self.metrics.clone())
+            .tracer(self.tracer.clone());
         tasks.spawn("payments replica", replica.run(shutdown.clone()));
         let engine = Engine::new(self.home.clone(), Limits::default());
         tasks.spawn("payments engine", never_fails(engine.run(shutdown)));

@@ -1,12 +1,15 @@
 //! Many events of one handler in one transaction.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::{Instant, SystemTime}};
 
 use futures::FutureExt as _;
 use sqlx::postgres::PgTransaction;
 use tokio::time::timeout;
 
-use super::{Dealt, Gate, Kind, verdict::chain};
+use super::{
+    Dealt, Gate, Kind,
+    verdict::{chain, failure},
+};
 use crate::{
     Error,
     envelope::Envelope,
@@ -152,8 +155,16 @@ impl Gate {
         let batch = events.iter().map(|event| (event.meta(), event.payload.as_slice())).collect();
         let began = Instant::now();
         let effect = AssertUnwindSafe(self.handler.apply_batch(tx, batch)).catch_unwind();
-        let effects = timeout(self.options.effect_timeout, effect).await;
+        let (tracer, began_at) = (&self.counts.tracer, SystemTime::now());
+        let span = tracer.batch(self.name(), self.topic().name(), events.iter().map(|event| &event.headers));
+        let effects = timeout(self.options.effect_timeout, span.within(effect)).await;
         self.counts.metrics.handled(self.name(), began.elapsed());
+        if matches!(effects, Ok(Ok(Ok(_)))) {
+            for event in events {
+                tracer.handled(self.name(), event, &span, began_at);
+            }
+        }
+        span.ended(failure(&effects));
         match effects {
             Ok(Ok(Ok(effects))) => Some(effects),
             Ok(Ok(Err(error))) => {

@@ -12,7 +12,7 @@ use super::{
     InboxOptions,
     refill::{Refilling, close_gaps},
     tally::Counts,
-    verdict::{chain, is_passing, is_passing_in},
+    verdict::{chain, failure, is_passing, is_passing_in},
 };
 use crate::{
     Error, Topic,
@@ -314,8 +314,10 @@ impl Gate {
         }
         let began = Instant::now();
         let effect = AssertUnwindSafe(self.handler.apply(tx, event.meta(), &event.payload)).catch_unwind();
-        let effect = timeout(self.options.effect_timeout, effect).await;
+        let span = self.counts.tracer.handle(self.name(), event);
+        let effect = timeout(self.options.effect_timeout, span.within(effect)).await;
         self.counts.metrics.handled(self.name(), began.elapsed());
+        span.ended(failure(&effect));
         match effect {
             Ok(Ok(Ok(Effect::Applied))) => {}
             Ok(Ok(Ok(Effect::Ignored))) => return Ok(Attempt::Dealt(Dealt::Ignored, waiting)),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Dealt;
-use crate::Metrics;
+use crate::{Metrics, Tracer};
 
 /// Counts what an inbox has decided since it was made, by handler and verdict. Clones share the counts.
 ///
@@ -35,11 +35,12 @@ impl Tally {
     }
 }
 
-/// Where a gate counts.
+/// Where a gate counts and traces.
 #[derive(Clone, Default)]
 pub(crate) struct Counts {
     pub(crate) tally: Tally,
     pub(crate) metrics: Metrics,
+    pub(crate) tracer: Tracer,
 }
 
 impl Counts {

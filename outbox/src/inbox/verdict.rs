@@ -35,6 +35,19 @@ pub(crate) fn is_passing_in(error: &BoxError) -> bool {
     false
 }
 
+/// What a handler's run came to: its own answer, or a panic, or no end in time.
+type Ran<T> = Result<std::thread::Result<Result<T, BoxError>>, tokio::time::error::Elapsed>;
+
+/// Why a handler's run failed, for its span.
+pub(crate) fn failure<T>(ran: &Ran<T>) -> Option<String> {
+    match ran {
+        Ok(Ok(Ok(_))) => None,
+        Ok(Ok(Err(error))) => Some(chain(&**error)),
+        Ok(Err(_)) => Some("it panicked".into()),
+        Err(_) => Some("it took too long".into()),
+    }
+}
+
 /// An error with its sources, on one line.
 pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();

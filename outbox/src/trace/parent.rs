@@ -37,7 +37,7 @@ pub(crate) fn inject(headers: &mut Headers) {
 }
 
 /// What an event's headers name, as a parent for spans; without a usable name, no parent.
-pub(super) fn context(headers: &Headers) -> Context {
+pub(crate) fn context(headers: &Headers) -> Context {
     match span_context(headers) {
         Some(span) => Context::new().with_remote_span_context(span),
         None => Context::new(),

@@ -24,6 +24,7 @@ mod retention;
 mod scripted;
 mod shelf;
 mod sinks;
+mod telemetry;
 mod verdicts;
 mod working;
 mod world;

@@ -10,7 +10,7 @@ use chassis::listening::Listening;
 use chassis::telemetry::Requests;
 use chassis::token::Verifier;
 use chassis::{Shutdown, Tasks, Telemetry, admin, never_fails, server};
-use outbox::{Metrics, Relay, Replica, kafka};
+use outbox::{Metrics, Relay, Replica, Tracer, kafka};
 use payments::{Engine, Home, Limits, Local, Replicate, Stripe};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -39,6 +39,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
     let provider = Arc::new(Stripe::new(config.provider.clone())?);
     let home = Home { pool: module.clone(), authority: authority.clone(), provider };
     let metrics = Metrics::new(&telemetry.meter());
+    let tracer = telemetry.tracers().map_or_else(Tracer::noop, Tracer::new);
     let readiness = Readiness::new();
     readiness::databases(&readiness, &module, &relay);
     readiness::kafka(&readiness, Arc::new(kafka::sink(&config.kafka)?));
@@ -65,7 +66,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         let replicate = Replicate::new(authority.clone(), authority);
         let source = kafka::source(&config.kafka, ORIGIN)?;
         let replica = Replica::new(module.clone(), source, ORIGIN, replicate);
-        tasks.spawn("replica", replica.run(shutdown.token()));
+        tasks.spawn("replica", replica.metrics(metrics).tracer(tracer).run(shutdown.token()));
         tasks.spawn("engine", never_fails(Engine::new(home, Limits::default()).run(shutdown.token())));
     }
     let listener = TcpListener::bind(config.admin_listen).await;
