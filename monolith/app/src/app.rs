@@ -127,7 +127,9 @@ impl Parts {
     /// The gauges are read beside the relay: it has the right, and one reader is enough.
     fn relay(&self, kafka: &kafka::Config, tasks: &mut Tasks) -> anyhow::Result<()> {
         let (pool, shutdown) = (self.pools.outbox.clone(), tasks.shutdown());
-        let relay = Relay::new(pool.clone(), kafka::sink(kafka)?);
+        let relay = Relay::new(pool.clone(), kafka::sink(kafka)?)
+            .metrics(self.metrics.clone())
+            .tracer(self.tracer.clone());
         tasks.spawn("relay", relay.run(shutdown.clone()));
         let observe = outbox::metrics::observe(pool, self.metrics.clone(), OBSERVE_EVERY, shutdown);
         tasks.spawn("outbox gauges", never_fails(observe));

@@ -60,6 +60,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
             outbox::metrics::observe(relay.clone(), metrics.clone(), OBSERVE_EVERY, shutdown.token());
         tasks.spawn("outbox gauges", never_fails(observe));
         let relay = Relay::new(relay.clone(), kafka::sink(&config.kafka)?);
+        let relay = relay.metrics(metrics.clone()).tracer(tracer.clone());
         tasks.spawn("relay", relay.run(shutdown.token()));
     }
     if roles.inbox {
