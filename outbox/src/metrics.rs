@@ -53,7 +53,10 @@ impl Metrics {
                 "outbox.commit_to_broker",
                 "From an event's publishing (database's clock) to the report of its delivery (relay's clock).",
             ),
-            handler_duration: seconds("outbox.handler.duration", "One run of a handler, its SQL included."),
+            handler_duration: seconds(
+                "outbox.handler.duration",
+                "One run of a handler, over one event or a batch, its SQL included.",
+            ),
             gauges: Gauges::new(meter),
         }))
     }

@@ -1,6 +1,11 @@
 //! Many events of one handler in one transaction.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::{Instant, SystemTime}};
+use std::{
+    collections::BTreeMap,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use futures::FutureExt as _;
 use sqlx::postgres::PgTransaction;

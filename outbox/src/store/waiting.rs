@@ -24,10 +24,10 @@ pub(crate) async fn waiting(pool: &PgPool) -> sqlx::Result<Waiting> {
                  where q.bucket = buckets.bucket and q.quarantined_at is null order by q.position limit 1
              ) first
          ) as oldest_age_s,
-         (select count(*) from (select from outbox.pending p where p.quarantined_at is null limit 1000000) some) as pending,
-         (select count(*) from (select from outbox.pending p where p.quarantined_at is not null limit 1000000) some)
+         (select count(*) from (select from outbox.pending p where p.quarantined_at is null limit 1000000) counted) as pending,
+         (select count(*) from (select from outbox.pending p where p.quarantined_at is not null limit 1000000) counted)
              as quarantined,
-         (select count(*) from (select from outbox.unreadable limit 1000000) some) as unreadable",
+         (select count(*) from (select from outbox.unreadable limit 1000000) counted) as unreadable",
     )
     .fetch_one(pool)
     .await

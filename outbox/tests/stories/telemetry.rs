@@ -209,7 +209,8 @@ async fn counters_equal_what_happened() -> Result<(), BoxError> {
     })
     .await?;
     assert_eq!(numbers.counted("outbox.commit_to_broker", "topic=notes.v1")?, 5.0);
-    assert!(numbers.counted("outbox.handler.duration", "handler=test.answer")? >= 5.0);
+    // Events that are handled together are one run.
+    assert!((1.0..=5.0).contains(&numbers.counted("outbox.handler.duration", "handler=test.answer")?));
     assert_eq!(home.effects().await?.len(), texts.len());
     world.stop().await?;
     home.drop_now().await
@@ -233,7 +234,11 @@ async fn an_outage_shows_in_the_age_of_the_oldest_event() -> Result<(), BoxError
     home.publish(&noted("b", 1)).await?;
     let age = || numbers.counted("outbox.oldest_undelivered_age", "");
     until((true, 2.0, true), async || {
-        Ok((age()? >= 1.0, numbers.counted("outbox.pending", "")?, numbers.counted("outbox.outages", "")? > 0.0))
+        Ok((
+            age()? >= 1.0,
+            numbers.counted("outbox.pending", "")?,
+            numbers.counted("outbox.outages", "")? > 0.0,
+        ))
     })
     .await?;
     away.store(false, Ordering::SeqCst);
@@ -337,8 +342,10 @@ async fn events_handled_together_stay_in_their_traces() -> Result<(), BoxError> 
     for handle in spans.named("handle notes.v1")? {
         assert_eq!(handle.span_context.trace_id(), trace, "notes and answers alike");
         for link in handle.links.iter() {
-            let batch = batches.iter().find(|batch| batch.span_context.span_id() == link.span_context.span_id());
-            let back = batch.is_some_and(|batch| batch.links.iter().all(|l| l.span_context.trace_id() == trace));
+            let batch =
+                batches.iter().find(|batch| batch.span_context.span_id() == link.span_context.span_id());
+            let back =
+                batch.is_some_and(|batch| batch.links.iter().all(|l| l.span_context.trace_id() == trace));
             assert!(back, "a batch and the publishers of its events are linked");
         }
     }
