@@ -1,8 +1,4 @@
-//! A transactional outbox and inbox for PostgreSQL and Kafka.
-//!
-//! [`publish`] writes an event in the caller's transaction; a [`Relay`] sends what was committed, per key in order; an
-//! [`Inbox`] applies each event once, in the transaction of its effect. `docs/outbox.md` says what is promised and how it
-//! fails.
+#![doc = include_str!("../README.md")]
 
 pub mod archive;
 pub mod audit;
