@@ -43,10 +43,10 @@ impl<S: Source> Consumer<S> {
         let refilling = sweep::refill(&gates, &options, stop.clone());
         let comparing = sweep::compare(&pool, &source, &gates, &options, stop.clone());
         let (read, swept, refilled, compared) = tokio::join!(
-            ending(reading, &stop),
-            ending(sweeping, &stop),
-            ending(refilling, &stop),
-            ending(comparing, &stop)
+            ending(Box::pin(reading), &stop),
+            ending(Box::pin(sweeping), &stop),
+            ending(Box::pin(refilling), &stop),
+            ending(Box::pin(comparing), &stop)
         );
         read.and(swept).and(refilled).and(compared)
     }

@@ -200,7 +200,7 @@ async fn an_unreadable_record_is_discarded_once_and_does_not_come_back() -> Resu
     assert_eq!(found[0].error, "header banyan-version is missing");
     assert!(dead_letter::discard_unreadable(&pool, &found[0].place, ME, WHY).await?);
     assert!(!dead_letter::discard_unreadable(&pool, &found[0].place, ME, WHY).await?);
-    scene.line.put(&bad);
+    scene.line.again(&bad, 0);
     scene.send("b", 1, "marker");
     scene.effects(&["b:1:marker"]).await?;
     assert!(dead_letter::unreadable(&pool, None, 10).await?.is_empty());

@@ -36,6 +36,11 @@ impl Line {
         (Self { into, offset: AtomicI64::new(0) }, LineSource { from: Mutex::new(from) })
     }
 
+    /// The record that was put at `offset` is read again, as after a rebalance.
+    pub(crate) fn again(&self, message: &Message, offset: i64) {
+        let _ = self.into.send(Message { offset, ..message.clone() });
+    }
+
     /// Each time a record of its own, as if a relay had repeated it.
     pub(crate) fn put(&self, message: &Message) {
         let offset = self.offset.fetch_add(1, Ordering::SeqCst);
