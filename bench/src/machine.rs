@@ -61,7 +61,8 @@ pub(crate) fn machine() -> Result<Facts> {
         facts.insert("processor".into(), model);
     }
     if let Ok(kernel) = fs::read_to_string("/proc/sys/kernel/osrelease") {
-        facts.insert("kernel".into(), kernel.trim().to_owned());
+        let version = kernel.split(['-', '\n']).next().unwrap_or_default();
+        facts.insert("kernel".into(), version.to_owned());
     }
     Ok(facts)
 }

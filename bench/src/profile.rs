@@ -110,7 +110,7 @@ impl Perf {
         tokio::time::timeout(Duration::from_secs(30), self.child.wait()).await??;
         let mut report = Command::new("perf");
         report
-            .args(["report", "--stdio", "--no-children", "-g", "none", "--sort", "dso,symbol", "-i"])
+            .args(["report", "--stdio", "--no-children", "-g", "none", "-F", "overhead,dso,sym", "-i"])
             .arg(&self.data);
         let output = report.stdin(Stdio::null()).kill_on_drop(true).output().await?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -55,7 +55,9 @@ async fn circumstances(ground: &Ground, options: &Options) -> Result<Circumstanc
     let postgres = machine::postgres(&pool).await?;
     pool.close().await;
     database.drop_now().await?;
-    let command: Vec<String> = std::env::args().skip(1).filter(|word| !word.contains('/')).collect();
+    // Without paths of this machine.
+    let word = |word: String| if word.contains('/') { "FILE".to_owned() } else { word };
+    let command: Vec<String> = std::env::args().skip(1).map(word).collect();
     let contenders =
         if options.peers || !options.only.is_empty() { &Contender::ALL[..] } else { &[Contender::Banyan] };
     let mut circumstances = Circumstances {

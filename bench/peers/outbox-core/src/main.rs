@@ -45,12 +45,11 @@ impl KafkaKeyExtractable for Booked {
 async fn main() -> Result<()> {
     let args = Args::parse();
     let pool = sqlx::postgres::PgPoolOptions::new().max_connections(5).connect(&args.database_url).await?;
-    let config = Arc::new(OutboxConfig::<Booked> {
-        batch_size: 500,
-        poll_interval_secs: 1,
-        lock_timeout_mins: 1,
-        ..OutboxConfig::default()
-    });
+    let mut config = OutboxConfig::<Booked>::default();
+    config.batch_size = 500;
+    config.poll_interval_secs = 1;
+    config.lock_timeout_mins = 1;
+    let config = Arc::new(config);
     let mut producer = ClientConfig::new();
     producer
         .set("bootstrap.servers", &args.bootstrap_servers)
