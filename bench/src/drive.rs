@@ -120,17 +120,18 @@ pub(crate) async fn verified(ground: &Ground, scene: &Scene, after: HashMap<Stri
     verify::topic(ground.stack.kafka(), &scene.topic(), scene.committed().await?, after).await
 }
 
-/// Starts the relay over a backlog that is there, and measures it until all is delivered.
+/// Lets a relay go over a backlog that is there, and measures it until all is delivered.
 pub(crate) async fn drain(
     ground: &Ground,
     scene: &Scene,
+    mut relay: Process,
     after: HashMap<String, i64>,
     look: Look<'_>,
 ) -> Result<Drained> {
     let target = committed(scene).await?;
     let tail = Tail::new(ground, scene.topic())?;
-    let mut relay = scene.start(ground).await?;
     let before = Usage::now(ground, &relay)?;
+    relay.resume()?;
     let sampled = match look {
         Look::Away => None,
         Look::Closely(name) => Some((name, Sessions::start(&scene.pool), Perf::start(ground, relay.pid()))),

@@ -43,7 +43,8 @@ const PARTS: [(&str, &str, &str); 10] = [
     (
         "peer drain",
         "Beside the peers: drain",
-        "The same backlog for each contender, written one event a transaction.",
+        "The same backlog for each contender, written one event a transaction. Each relay first delivers a fifth as many \
+         events, so that it is warm (a JVM has compiled what matters), and is held (SIGSTOP) while the backlog is written.",
     ),
     ("peer latency", "Beside the peers: latency", "As above, at one rate for all."),
     (

@@ -80,6 +80,16 @@ impl Process {
         }
     }
 
+    /// Holds it where it is, until [`Process::resume`].
+    pub(crate) fn pause(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on; one that was not held does not notice.
+    pub(crate) fn resume(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
     /// `kill -9`, and waits until it is gone.
     pub(crate) async fn kill(mut self) -> Result<()> {
         self.signal(Signal::SIGKILL)?;

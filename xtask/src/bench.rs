@@ -28,8 +28,8 @@ impl Bench {
         let mut bench = Command::new(target.join("release/bench"));
         if self.arguments.iter().any(|argument| argument.to_string_lossy().contains("peer")) {
             peers(&target.join("peers"))?;
-            // Debezium reads the write-ahead log; the setting is the same for all.
-            bench.env("BANYAN_POSTGRES_SETTINGS", "wal_level=logical");
+            // Debezium reads the write-ahead log, and is held while a backlog is written; the settings are the same for all.
+            bench.env("BANYAN_POSTGRES_SETTINGS", "wal_level=logical wal_sender_timeout=0");
         }
         bench.args(self.arguments);
         Err(become_it(bench))

@@ -93,7 +93,8 @@ async fn measure(run: &mut Run, case: &mut Case, round: u32) -> Result<()> {
     restore(&case.scene).await?;
     renew_topic(&run.ground, &mut case.scene).await?;
     run.settle().await?;
-    let drained = drive::drain(&run.ground, &case.scene, HashMap::new(), Look::Away).await?;
+    let relay = case.scene.start(&run.ground).await?;
+    let drained = drive::drain(&run.ground, &case.scene, relay, HashMap::new(), Look::Away).await?;
     if round > 0 {
         case.rate.values.push(drained.rate);
         case.memory.values.push(drained.peak_mb);
@@ -111,7 +112,9 @@ async fn look(run: &mut Run, case: &mut Case) -> Result<()> {
     restore(&case.scene).await?;
     renew_topic(&run.ground, &mut case.scene).await?;
     let scene = format!("drain, {} keys", case.keys);
-    let drained = drive::drain(&run.ground, &case.scene, HashMap::new(), Look::Closely(&scene)).await?;
+    let relay = case.scene.start(&run.ground).await?;
+    let drained =
+        drive::drain(&run.ground, &case.scene, relay, HashMap::new(), Look::Closely(&scene)).await?;
     run.report.profile.extend(drained.shares);
     Ok(())
 }

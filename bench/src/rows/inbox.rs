@@ -70,7 +70,8 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
     let scene = run.scene(Contender::Banyan, "inbox").await?;
     sqlx::query(COUNTER).execute(&scene.pool).await?;
     workload::fill(&scene, 0, events, ACCOUNTS).await?;
-    drive::drain(&run.ground, &scene, HashMap::new(), Look::Away).await?;
+    let relay = scene.start(&run.ground).await?;
+    drive::drain(&run.ground, &scene, relay, HashMap::new(), Look::Away).await?;
     let mut inbox = Figure::new("inbox", "inbox applying to a counter table", "events/s");
     let mut upsert =
         Figure::new("inbox", "limit: one prepared upsert an event, 500 a transaction", "events/s");

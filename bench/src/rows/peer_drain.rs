@@ -8,14 +8,12 @@ use crate::{
     drive::{self, Drained, Look, Tail},
     ground::Scene,
     limits::per_second,
+    process::Process,
     profile,
     report::Figure,
     run::Run,
     workload,
 };
-
-/// Events that go through before a backlog is filled: connections and plans are warm, and Debezium knows its position.
-pub(crate) const WARM_UP: u64 = 500;
 
 /// Each contender in turn, with many keys and few.
 pub(crate) async fn run(run: &mut Run) -> Result<()> {
@@ -51,21 +49,29 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
 
 async fn once(run: &mut Run, contender: Contender, keys: i64) -> Result<Drained> {
     let scene = run.scene(contender, "peers").await?;
-    warm_up(run, &scene, keys).await?;
+    let backlog = backlog(run.options.peer_backlog, keys);
+    let relay = warm_up(run, &scene, backlog, keys).await?;
+    relay.pause()?;
     let after = scene.committed().await?;
-    workload::fill(&scene, WARM_UP, backlog(run.options.peer_backlog, keys), keys).await?;
+    workload::fill(&scene, warm(backlog), backlog, keys).await?;
     run.settle().await?;
-    let drained = drive::drain(&run.ground, &scene, after, Look::Away).await?;
+    let drained = drive::drain(&run.ground, &scene, relay, after, Look::Away).await?;
     scene.drop(&run.ground).await?;
     Ok(drained)
 }
 
-/// Lets a few events through, and stops the relay again.
-pub(crate) async fn warm_up(run: &Run, scene: &Scene, keys: i64) -> Result<()> {
+/// Events that go through before a backlog is written: connections, plans and a JVM's compiler are warm, and Debezium has
+/// noted its position.
+pub(crate) fn warm(backlog: u64) -> u64 {
+    backlog / 5
+}
+
+/// Starts the relay and lets these events through.
+pub(crate) async fn warm_up(run: &Run, scene: &Scene, backlog: u64, keys: i64) -> Result<Process> {
     let mut relay = scene.start(&run.ground).await?;
-    workload::fill(scene, 0, WARM_UP, keys).await?;
+    workload::fill(scene, 0, warm(backlog), keys).await?;
     let tail = Tail::new(&run.ground, scene.topic())?;
-    drive::reach(&tail, &mut relay, WARM_UP).await?;
+    drive::reach(&tail, &mut relay, warm(backlog)).await?;
     drive::finish(scene, &tail, &mut relay, drive::DRAIN_TIMEOUT).await?;
-    relay.stop().await
+    Ok(relay)
 }

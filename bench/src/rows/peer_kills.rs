@@ -29,8 +29,9 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
     for round in 1..=run.options.rounds {
         for (keys, contender, figure) in &mut figures {
             let scene = run.scene(*contender, "peers").await?;
-            peer_drain::warm_up(run, &scene, *keys).await?;
-            workload::fill(&scene, peer_drain::WARM_UP, run.options.peer_backlog, *keys).await?;
+            let backlog = run.options.peer_backlog;
+            peer_drain::warm_up(run, &scene, backlog, *keys).await?.stop().await?;
+            workload::fill(&scene, peer_drain::warm(backlog), backlog, *keys).await?;
             run.settle().await?;
             let (seconds, counted) = once(run, &scene).await?;
             figure.values.push(seconds);
@@ -51,7 +52,7 @@ async fn once(run: &Run, scene: &Scene) -> Result<(f64, Delivery)> {
     let began = Instant::now();
     for kill in 1..=KILLS {
         // Counted from what is there, so that repeats don't bring the next kill nearer than another fifth.
-        let next = (peer_drain::WARM_UP + backlog * kill / (KILLS + 1)).max(tail.records().await? + 1);
+        let next = (peer_drain::warm(backlog) + backlog * kill / (KILLS + 1)).max(tail.records().await? + 1);
         drive::reach(&tail, &mut relay, next).await?;
         relay.kill().await?;
         relay = scene.start(&run.ground).await?;
