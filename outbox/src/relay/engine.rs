@@ -333,6 +333,10 @@ impl<S: Sink> Engine<S> {
                 (Vec::new(), Some(why), false)
             }
         };
+        if asked >= self.due.lease_ends {
+            // The leases had ended: another relay may have sent what is in memory here.
+            self.hold(&[]);
+        }
         if cut_off.is_none() {
             // Counted from before the question, so that it ends here no later than in the database.
             self.due.lease_ends = asked + self.options.lease_ttl;

@@ -37,6 +37,9 @@ const REFILL_ROWS: i64 = 1_024;
 /// A pass rests for this many times as long as it took.
 const PASS_REST: u32 = 20;
 
+/// A poll that found the end of the queue rests for this many times as long as it took.
+const POLL_REST: u32 = 3;
+
 /// How often the last position drawn is noted at most.
 const SAMPLE: Duration = Duration::from_millis(5);
 
@@ -222,7 +225,7 @@ impl Reader {
         took: Duration,
     ) {
         match reading {
-            Reading::Forward { near } => self.absorb_forward(window, near, page),
+            Reading::Forward { near } => self.absorb_forward(window, near, page, took),
             Reading::Pass(which) => self.absorb_pass(window, which, range, page, took),
             Reading::Refill(rest) => {
                 if self.held.contains_key(&rest.bucket) {
@@ -234,7 +237,7 @@ impl Reader {
         self.note_drawn(page.drawn);
     }
 
-    fn absorb_forward(&mut self, window: &mut Window, near: i64, page: &Page) {
+    fn absorb_forward(&mut self, window: &mut Window, near: i64, page: &Page, took: Duration) {
         let mut added = 0;
         for held in self.held.values_mut() {
             held.more = false;
@@ -255,7 +258,9 @@ impl Reader {
         }
         let more = !page.more.is_empty();
         self.idle = if added > 0 || more { self.poll.0 } else { (self.idle * 2).min(self.poll.1) };
-        self.forward_due = Instant::now() + if more || self.woken { Duration::ZERO } else { self.idle };
+        // Polls that find little take at most a quarter of the time.
+        let wait = self.idle.max((took * POLL_REST).min(self.poll.1));
+        self.forward_due = Instant::now() + if more || self.woken { Duration::ZERO } else { wait };
     }
 
     fn absorb_pass(&mut self, window: &mut Window, which: usize, range: &Range, page: &Page, took: Duration) {

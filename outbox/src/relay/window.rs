@@ -51,8 +51,8 @@ pub(super) struct Rest {
     pub(super) bucket: i16,
     pub(super) link: i64,
     pub(super) from: i64,
-    /// Rows of the bucket that had been dropped when the reading began.
-    dropped: u64,
+    /// The last row of the bucket that had been dropped when the reading began.
+    dropped: i64,
 }
 
 /// A row to send.
@@ -74,7 +74,8 @@ pub(super) struct Window {
     rests: HashMap<i64, Rest>,
     refills: VecDeque<Rest>,
     ready: VecDeque<u64>,
-    dropped: HashMap<i16, u64>,
+    /// Per bucket, the last row that was not kept.
+    dropped: HashMap<i16, i64>,
     /// Chains that are held, and their rows.
     held: (usize, usize),
     serial: u64,
@@ -146,7 +147,8 @@ impl Window {
             (_, None) => false,
         };
         if !kept {
-            *self.dropped.entry(row.bucket).or_default() += 1;
+            let last = self.dropped.entry(row.bucket).or_default();
+            *last = row.position.max(*last);
         }
         kept
     }
