@@ -44,6 +44,13 @@ pub(crate) fn line(key: &str, version: i64, text: &str) -> Line {
 }
 
 impl Line {
+    /// As a log answers that is asked for it.
+    pub(crate) fn message(&self) -> Message {
+        let (topic, key) = (NOTES.name().to_owned(), Some(self.key.clone().into_bytes()));
+        let payload = self.payload.clone().into_bytes();
+        Message { topic, partition: -1, offset: -1, key, payload, headers: self.headers() }
+    }
+
     fn headers(&self) -> Vec<(String, String)> {
         [
             ("ce_id", self.id.to_string()),
