@@ -3,8 +3,8 @@
 use std::{process::Stdio, time::Duration};
 
 use outbox::{
-    Baseline, Behind, BoxError, Error, Event, Handler, Headers, Inbox, Json, Received, Record, Sink as _,
-    Topic, compare, kafka,
+    Baseline, Behind, BoxError, Error, Event, Handler, Headers, Inbox, InboxOptions, Json, MemoryRefill,
+    Received, Record, RefillOptions, Sink as _, Topic, compare, kafka,
 };
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -280,6 +280,30 @@ async fn a_baseline_of_now_is_said_once_and_stays() -> Result<(), BoxError> {
     world.spawn(|shutdown| inbox.run(shutdown));
     home.publish(&noted("a", "6")).await?;
     until(["a4", "a5", "a6", "b1"].map(String::from).to_vec(), keys).await?;
+    world.stop().await?;
+    home.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_baseline_of_the_log_has_what_the_topic_lost() -> Result<(), BoxError> {
+    let mut world = World::new("baselog").await?;
+    let home = Home::new(world.stack, "baselog", "test.notes").await?;
+    let (topic, log) = (Scripted::default(), MemoryRefill::default());
+    for version in 1..=4 {
+        let event = line("a", version, "x");
+        log.add(event.message());
+        if version > 2 {
+            topic.write(&event);
+        }
+    }
+    let inbox = || Inbox::new(home.module.clone(), topic.clone()).register(take("x")).baseline(Baseline::Log);
+    let ended = inbox().run(CancellationToken::new()).await;
+    assert!(matches!(&ended, Err(Error::Setup(why)) if why.contains("needs a refill")), "{ended:?}");
+    let refill = RefillOptions { gap_after: Duration::ZERO, ..RefillOptions::default() };
+    let options = InboxOptions { refill, ..InboxOptions::default() };
+    let inbox = inbox().refill(std::sync::Arc::new(log)).with(options);
+    world.spawn(|shutdown| inbox.run(shutdown));
+    until(["a:1:x", "a:2:x", "a:3:x", "a:4:x"].map(String::from).to_vec(), || home.effects()).await?;
     world.stop().await?;
     home.drop_now().await
 }

@@ -192,7 +192,8 @@ async fn an_own_event_beyond_its_head_ends_a_plain_inbox_too() -> Result<(), Box
         for other in 1..batch {
             log.write(&line(&format!("k{other}"), 1, "of another database: it has no head here"));
         }
-        let ended = Inbox::new(home.module.clone(), log).register(Sum).run(CancellationToken::new()).await;
+        let running = Inbox::new(home.module.clone(), log).register(Sum).run(CancellationToken::new());
+        let ended = tokio::time::timeout(Duration::from_secs(40), running).await?;
         assert!(matches!(ended, Err(Error::WentBack { head: 1, version: 2, .. })), "{ended:?}");
     }
     world.stop().await?;
