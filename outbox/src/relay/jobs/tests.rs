@@ -79,7 +79,7 @@ async fn plans_hold_beside_dead_entries_and_a_pinned_horizon() {
     let mut pin = admin.begin().await.unwrap();
     sqlx::raw_sql("set transaction isolation level repeatable read").execute(&mut *pin).await.unwrap();
     sqlx::query("select count(*) from outbox.pending").execute(&mut *pin).await.unwrap();
-    sqlx::query(FILL).bind(1).bind(DEAD).execute(&admin).await.unwrap();
+    sqlx::query(FILL).bind(1i64).bind(DEAD).execute(&admin).await.unwrap();
     sqlx::raw_sql("delete from outbox.pending").execute(&admin).await.unwrap();
     sqlx::query(FILL).bind(DEAD + 1).bind(DEAD + LIVE).execute(&admin).await.unwrap();
 
