@@ -138,6 +138,26 @@ impl Figure {
         Claim { row: self.row.clone(), name: name.into(), unit: "x".into(), wanted, values }
     }
 
+    /// Of several figures the best value of each round, where more is better.
+    pub(crate) fn most<'a>(row: &str, all: impl Iterator<Item = &'a Figure>) -> Figure {
+        let mut best = Figure::new(row, "the best of them", "");
+        for figure in all {
+            best.values.resize(figure.values.len().max(best.values.len()), f64::NEG_INFINITY);
+            best.values.iter_mut().zip(&figure.values).for_each(|(best, value)| *best = best.max(*value));
+        }
+        best
+    }
+
+    /// Of several figures the best value of each round, where less is better.
+    pub(crate) fn least<'a>(row: &str, all: impl Iterator<Item = &'a Figure>) -> Figure {
+        let mut best = Figure::new(row, "the best of them", "");
+        for figure in all {
+            best.values.resize(figure.values.len().max(best.values.len()), f64::INFINITY);
+            best.values.iter_mut().zip(&figure.values).for_each(|(best, value)| *best = best.min(*value));
+        }
+        best
+    }
+
     /// This figure itself, held against a bound.
     pub(crate) fn held(&self, wanted: Wanted) -> Claim {
         let Self { row, name, unit, values } = self.clone();
@@ -236,6 +256,14 @@ mod tests {
         assert_eq!(claim(Wanted::Exactly(0.0), &[0.0]), Verdict::Holds);
         assert_eq!(claim(Wanted::Exactly(0.0), &[0.0, 0.0, 1.0]), Verdict::Fails);
         assert_eq!(claim(Wanted::Exactly(0.0), &[]), Verdict::Fails);
+    }
+
+    #[test]
+    fn the_best_of_a_round_is_taken_round_by_round() {
+        let figure = |values: &[f64]| Figure { values: values.to_vec(), ..Figure::new("r", "n", "u") };
+        let all = [figure(&[1.0, 5.0]), figure(&[3.0, 4.0])];
+        assert_eq!(Figure::most("r", all.iter()).values, [3.0, 5.0]);
+        assert_eq!(Figure::least("r", all.iter()).values, [1.0, 4.0]);
     }
 
     #[test]

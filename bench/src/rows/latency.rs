@@ -23,8 +23,8 @@ const P99_MAX: f64 = 15.0;
 /// Commits a second when neither the options nor the publish row tell.
 const RATE: f64 = 1_000.0;
 
-/// What happens in the first seconds of a round does not count: connections, plans, leases.
-const WARM_UP: Duration = Duration::from_secs(2);
+/// What happens in the first seconds of a round does not count: connections, plans, leases, a JVM's compiler.
+const WARM_UP: Duration = Duration::from_secs(10);
 
 /// How long the last events may take.
 const PATIENCE: Duration = Duration::from_secs(120);

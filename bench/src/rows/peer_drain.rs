@@ -10,7 +10,7 @@ use crate::{
     limits::per_second,
     process::Process,
     profile,
-    report::Figure,
+    report::{Figure, Wanted},
     run::Run,
     workload,
 };
@@ -42,6 +42,17 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
             run.delivered(&scene, *contender, drained.delivery);
         }
         eprintln!("beside peers, drain: round {round} of {}", run.options.rounds);
+    }
+    for keys in KEYS {
+        let of = |ours: bool| {
+            let these =
+                figures.iter().filter(move |(k, who, _)| *k == keys && (*who == Contender::Banyan) == ours);
+            these.map(|(_, _, [rate, _, _])| rate)
+        };
+        let best = Figure::most("peer drain", of(false));
+        let name = format!("drain / the fastest peer's, {keys} keys");
+        let claim = Figure::most("peer drain", of(true)).over(&best, name, Wanted::AtLeast(1.0));
+        run.claim(claim);
     }
     run.figures(figures.into_iter().flat_map(|(_, _, figures)| figures));
     Ok(())

@@ -5,7 +5,12 @@ use std::collections::HashMap;
 use anyhow::Result;
 
 use super::latency::{note, open_loop};
-use crate::{contender::Contender, drive, report::Figure, run::Run};
+use crate::{
+    contender::Contender,
+    drive,
+    report::{Figure, Wanted},
+    run::Run,
+};
 
 /// Each contender in turn, at the same rate.
 pub(crate) async fn run(run: &mut Run) -> Result<()> {
@@ -28,6 +33,9 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
         }
         eprintln!("beside peers, latency: round {round} of {}", run.options.rounds);
     }
+    let [(_, ours), peers @ ..] = &all;
+    let best = Figure::least("peer latency", peers.iter().map(|(_, figures)| &figures[1]));
+    run.claim(ours[1].over(&best, "p99 / the best peer's p99", Wanted::AtMost(1.0)));
     run.figures(all.into_iter().flat_map(|(_, figures)| figures));
     Ok(())
 }

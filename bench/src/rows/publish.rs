@@ -122,9 +122,9 @@ async fn three_statements(tx: &mut PgTransaction<'_>, key: &str, payload: &[u8])
     .await?;
     let (bucket, at): (i16, time::OffsetDateTime) = sqlx::query_as(
         "insert into outbox.event
-             (position, created_at, id, bucket, topic, key, version, kind, origin, payload, headers)
+             (position, created_at, id, bucket, topic, key, version, kind, origin, payload, headers, previous)
          values ($1, clock_timestamp(), $2, outbox.bucket($3), 'bench.v1', $3, $4, 'bench.booked.v1',
-                 'bench.accounts', $5, '{}')
+                 'bench.accounts', $5, '{}', $6)
          returning bucket, created_at",
     )
     .bind(position)
