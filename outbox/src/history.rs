@@ -42,7 +42,7 @@ pub struct Step {
 /// What is known of an event's way to the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
-    /// When its delivery was noted here, right after the broker had reported it. The last time, if it was sent by two relays.
+    /// When its delivery was noted here, right after the broker had reported it; the first time, if it was sent twice.
     Noted(OffsetDateTime),
     /// It is in the queue.
     Pending {

@@ -100,7 +100,16 @@ impl Housekeeping {
     /// Keeps house until `shutdown`, and tells the log what it did. Failures are told and tried again: there are days of room.
     pub async fn run(self, shutdown: CancellationToken) {
         loop {
-            let pause = match self.round().await {
+            // A stop waits for a round only as long as one wait for a lock; one that is cut off is ended by the next.
+            let stopped = async {
+                shutdown.cancelled().await;
+                tokio::time::sleep(self.options.lock_timeout).await;
+            };
+            let round = tokio::select! {
+                () = stopped => return,
+                round = self.round() => round,
+            };
+            let pause = match round {
                 Ok(report) => self.tell(&report),
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;

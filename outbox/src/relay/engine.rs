@@ -143,7 +143,7 @@ impl<S: Sink> Engine<S> {
         if waiting > 0 && (self.busy.removals == 0 || (self.busy.removals < OVERLAP && waiting >= MUCH)) {
             let rows = self.delivered.drain(..waiting.min(REMOVE_MAX)).collect();
             self.busy.removals += 1;
-            self.jobs.push(jobs::remove(self.pool.clone(), rows));
+            self.jobs.push(jobs::remove(self.pool.clone(), rows, &self.options));
         }
         if !self.busy.refusal && !self.refusals.positions.is_empty() {
             self.busy.refusal = true;

@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{flight::Departure, gone::Scan, reader::Reading};
+use super::{RelayOptions, flight::Departure, gone::Scan, reader::Reading};
 use crate::{
     Error, Sink,
     store::{self, Due, Fetched, Page, Range, Refusals},
@@ -80,11 +80,18 @@ pub(super) fn fetch(pool: PgPool, rows: Vec<Departure>, bytes: usize) -> Job {
     .boxed()
 }
 
-pub(super) fn remove(pool: PgPool, mut rows: Vec<(i16, i64)>) -> Job {
+/// Forgets delivered rows, and notes it where a history is wanted.
+pub(super) fn remove(pool: PgPool, mut rows: Vec<(i16, i64)>, options: &RelayOptions) -> Job {
     rows.sort_unstable();
+    let noted = options.note_deliveries;
     async move {
         let (buckets, positions): (Vec<_>, Vec<_>) = rows.iter().copied().unzip();
-        let result = store::remove(&pool, &buckets, &positions).await.map(drop).map_err(Error::from);
+        let result = if noted {
+            store::remove_noted(&pool, &buckets, &positions).await
+        } else {
+            store::remove(&pool, &buckets, &positions).await
+        };
+        let result = result.map_err(Error::from);
         Done::Removed { rows, result }
     }
     .boxed()

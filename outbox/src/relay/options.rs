@@ -51,6 +51,8 @@ pub struct RelayOptions {
     pub drain_timeout: Duration,
     /// How often the topics are looked after, for [`super::Relay::status`] (5 s).
     pub status_every: Duration,
+    /// Whether `outbox.sent` keeps when deliveries were reported (yes), for [`crate::history()`]: one row for each batch.
+    pub note_deliveries: bool,
 }
 
 impl Default for RelayOptions {
@@ -77,6 +79,7 @@ impl Default for RelayOptions {
             refusal_delay_max: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(5),
             status_every: Duration::from_secs(5),
+            note_deliveries: true,
         }
     }
 }

@@ -199,21 +199,33 @@ pub(crate) async fn refused_due(pool: &PgPool, buckets: &[i16]) -> sqlx::Result<
     Ok(found.map(|(bucket, position, created_at, attempts)| Due { bucket, position, created_at, attempts }))
 }
 
-/// See [`remove`].
+/// See [`remove_noted`].
 pub(crate) const REMOVE: &str = "
     with gone as (
          delete from outbox.pending p
          using unnest($1::smallint[], $2::bigint[]) as delivered (bucket, position)
          where p.bucket = delivered.bucket and p.position = delivered.position
-         returning p.position
      )
-     insert into outbox.sent (at, positions)
-     select clock_timestamp(), array_agg(gone.position) from gone having count(*) > 0";
+     insert into outbox.sent (at, positions) values (clock_timestamp(), $2)";
 
-/// Forgets delivered rows, and notes when. Give them sorted: two relays that forget the same rows then wait for each other,
-/// and not in a ring.
-pub(crate) async fn remove(pool: &PgPool, buckets: &[i16], positions: &[i64]) -> sqlx::Result<()> {
+/// Forgets delivered rows, and notes that their delivery was reported: one row, however many they are. Give them sorted: two
+/// relays that forget the same rows then wait for each other, and not in a ring.
+pub(crate) async fn remove_noted(pool: &PgPool, buckets: &[i16], positions: &[i64]) -> sqlx::Result<()> {
     sqlx::query(REMOVE).bind(buckets).bind(positions).execute(pool).await?;
+    Ok(())
+}
+
+/// The same without the note.
+pub(crate) async fn remove(pool: &PgPool, buckets: &[i16], positions: &[i64]) -> sqlx::Result<()> {
+    sqlx::query(
+        "delete from outbox.pending p
+         using unnest($1::smallint[], $2::bigint[]) as delivered (bucket, position)
+         where p.bucket = delivered.bucket and p.position = delivered.position",
+    )
+    .bind(buckets)
+    .bind(positions)
+    .execute(pool)
+    .await?;
     Ok(())
 }
 

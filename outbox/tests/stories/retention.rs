@@ -98,6 +98,11 @@ async fn a_day_that_something_needs_is_kept() -> Result<(), BoxError> {
     let later = r#"update outbox.parked set headers = headers || '{"ce_time": "2999-01-01T00:00:00Z"}'"#;
     sqlx::query(later).execute(&shelf.home.admin).await?;
     assert_eq!(keeping.drop_before(week()).await?.kept, kept(day, "gap").kept);
+    // Whoever edits a time into nonsense keeps all days.
+    let nonsense = r#"update outbox.parked set headers = headers || '{"ce_time": "2999-13-01T00:00:00Z"}'"#;
+    sqlx::query(nonsense).execute(&shelf.home.admin).await?;
+    assert_eq!(keeping.drop_before(week()).await?.kept, kept(day, "waiting").kept);
+    sqlx::query(later).execute(&shelf.home.admin).await?;
     sqlx::query("update outbox.cursor set version = 2").execute(&shelf.home.admin).await?;
     assert_eq!(keeping.drop_before(week()).await?.dropped, [table("event", day)]);
     shelf.end().await
