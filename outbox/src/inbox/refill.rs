@@ -55,7 +55,9 @@ pub(crate) struct Refilling {
 }
 
 impl Refilling {
-    pub(crate) fn new(log: Arc<dyn Refill>, options: RefillOptions) -> Self {
+    pub(crate) fn new(log: Arc<dyn Refill>, mut options: RefillOptions) -> Self {
+        // Without room for one event its refusals would never be counted.
+        options.parked_per_key_max = options.parked_per_key_max.max(1);
         Self { log, options }
     }
 
@@ -139,8 +141,10 @@ async fn close(
     gap: &Gap,
     stop: &CancellationToken,
 ) -> Result<Answer, Error> {
+    // One more, for the event that was applied last.
+    let events_max = refilling.options.events_max.saturating_add(1);
     let (after, until) = ((gap.after - 1).max(0), gap.until + i64::from(gap.next_id.is_some()));
-    let asked = refilling.log.events(&gap.topic, &gap.key, after, until, refilling.options.events_max);
+    let asked = refilling.log.events(&gap.topic, &gap.key, after, until, events_max);
     let answered = tokio::select! {
         () = stop.cancelled() => return Ok(Answer::Stopped),
         answered = tokio::time::timeout(refilling.options.timeout, asked) => answered,
