@@ -81,7 +81,8 @@ impl<'a, S: Source> Reading<'a, S> {
         }
         self.stop.cancel();
         while let Some(done) = self.running.join_next().await {
-            ended = ended.and(self.settle(done));
+            let settled = self.settle(done);
+            ended = ended.and(settled);
         }
         ended
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -23,6 +23,10 @@ struct Script {
     written: Mutex<i64>,
     done: Mutex<BTreeMap<i32, i64>>,
     held: Mutex<bool>,
+}
+
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a record says.
@@ -76,28 +80,28 @@ impl Scripted {
         payload: String,
         headers: Vec<(String, String)>,
     ) -> i64 {
-        let mut written = self.0.written.lock().unwrap();
+        let mut written = locked(&self.0.written);
         let offset = *written;
         *written += 1;
         let (topic, payload) = (NOTES.name().to_owned(), payload.into_bytes());
         let record = Message { topic, partition: 0, offset, key, payload, headers };
-        self.0.unread.lock().unwrap().push_back(record);
+        locked(&self.0.unread).push_back(record);
         self.0.arrived.notify_one();
         offset
     }
 
     pub(crate) fn unread(&self) -> usize {
-        self.0.unread.lock().unwrap().len()
+        locked(&self.0.unread).len()
     }
 
     /// Whether it was told to bring nothing.
     pub(crate) fn is_held(&self) -> bool {
-        *self.0.held.lock().unwrap()
+        *locked(&self.0.held)
     }
 
     /// The offset up to which all is dealt with.
     pub(crate) fn done_up_to(&self) -> Option<i64> {
-        self.0.done.lock().unwrap().get(&0).copied()
+        locked(&self.0.done).get(&0).copied()
     }
 }
 
@@ -112,7 +116,7 @@ impl Source for Scripted {
     }
 
     async fn skip_to_end(&self, _: &[Place]) -> Result<(), Error> {
-        self.0.unread.lock().unwrap().clear();
+        locked(&self.0.unread).clear();
         Ok(())
     }
 
@@ -123,7 +127,7 @@ impl Source for Scripted {
     async fn recv(&self) -> Result<Message, Error> {
         loop {
             if !self.is_held()
-                && let Some(record) = self.0.unread.lock().unwrap().pop_front()
+                && let Some(record) = locked(&self.0.unread).pop_front()
             {
                 return Ok(record);
             }
@@ -132,12 +136,12 @@ impl Source for Scripted {
     }
 
     fn done(&self, _: &str, partition: i32, offset: i64) -> Result<(), Error> {
-        self.0.done.lock().unwrap().insert(partition, offset);
+        locked(&self.0.done).insert(partition, offset);
         Ok(())
     }
 
     fn hold(&self, held: bool) {
-        *self.0.held.lock().unwrap() = held;
+        *locked(&self.0.held) = held;
         self.0.arrived.notify_one();
     }
 

@@ -24,7 +24,7 @@ impl Handler for Sum {
 
     async fn handle(&self, tx: &mut PgTransaction<'_>, event: Received<Noted>) -> Result<(), BoxError> {
         match event.event.text.as_str() {
-            "!" => return Err("the note shouts".into()),
+            "!" => Err("the note shouts".into()),
             "panic" => panic!("as the story wants it"),
             text => effect(tx, &event.event.key, event.meta.version, text).await,
         }
