@@ -101,7 +101,7 @@ impl Default for Bounds {
 /// system.
 ///
 /// # Errors
-/// [`Error::Database`], [`Error::Denied`]; a check that took longer than its bound is a finding.
+/// [`Error::Database`], also for a statement that took longer than its bound; [`Error::Denied`].
 pub async fn examine(pool: &PgPool, bounds: &Bounds) -> Result<Vec<Finding>, Error> {
     let mut found = schema(pool, bounds).await?;
     if found.iter().any(|finding| finding.severity == Severity::Critical) {
