@@ -5,6 +5,7 @@
 //! so, or this relay's own deletion of it has committed. So a relay that was paused or cut off can repeat a record, but never
 //! overtake one.
 
+mod answers;
 mod engine;
 mod flight;
 mod gone;

@@ -1,6 +1,6 @@
 //! The running relay: one task in which reading, fetching, sending and forgetting overlap.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use sqlx::PgPool;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     RelayOptions, RelayStatus,
     flight::{Departure, Flight},
-    jobs::{self, Done, Job, Lease, Tenant},
+    jobs::{self, Done, Job, Tenant},
     reader::Reader,
     window::Window,
 };
@@ -318,73 +318,6 @@ impl<S: Sink> Engine<S> {
             self.outage = (self.outage * 2).min(self.options.outage_delay_max);
         }
         Ok(())
-    }
-
-    fn leased(&mut self, asked: Instant, lease: Result<Lease, Error>) -> Option<Error> {
-        let lease = match lease {
-            Ok(lease) => lease,
-            Err(error) => return Some(error),
-        };
-        self.outage = self.options.outage_delay_min;
-        let (buckets, cut_off, name_is_taken) = match lease {
-            Lease::Held { buckets, name_is_taken } => (buckets, None, name_is_taken),
-            Lease::CutOff(why) => {
-                tracing::warn!(error = why, "cut off from the broker; the buckets are free");
-                (Vec::new(), Some(why), false)
-            }
-        };
-        if asked >= self.due.lease_ends {
-            // The leases had ended: another relay may have sent what is in memory here.
-            self.hold(&[]);
-        }
-        if cut_off.is_none() {
-            // Counted from before the question, so that it ends here no later than in the database.
-            self.due.lease_ends = asked + self.options.lease_ttl;
-            self.due.lease = asked + self.options.lease_ttl / 3;
-            if self.flight.is_cut_off() {
-                self.flight.reconnected();
-            }
-        } else {
-            self.due.lease = Instant::now() + self.options.outage_delay_max;
-        }
-        self.hold(&buckets);
-        self.status.send_if_modified(|status| {
-            let before = status.clone();
-            status.database = None;
-            status.broker = cut_off;
-            status.buckets = buckets.len();
-            status.name_is_taken = name_is_taken;
-            *status != before
-        });
-        None
-    }
-
-    /// Reads and sends these buckets only.
-    fn hold(&mut self, buckets: &[i16]) {
-        let buckets: HashSet<i16> = buckets.iter().copied().collect();
-        self.window.keep(&buckets);
-        self.flight.lanes.keep(|position| self.window.contains(position));
-        self.reader.keep(&buckets);
-    }
-
-    fn looked(&mut self, missing: Result<Vec<(String, String)>, Error>) -> Option<Error> {
-        let missing = match missing {
-            Ok(missing) => missing,
-            // The broker's silence shows elsewhere, by what is not delivered.
-            Err(Error::Broker(why)) => {
-                tracing::warn!(error = why, "the topics could not be looked after");
-                return None;
-            }
-            Err(error) => return Some(error),
-        };
-        self.status.send_if_modified(|status| {
-            let missing = missing.into_iter().collect();
-            let changed = status.missing != missing || !status.started;
-            status.missing = missing;
-            status.started = true;
-            changed
-        });
-        None
     }
 
     /// Waits for what is in flight, at most `drain_timeout`, forgets what was delivered and gives the leases back.

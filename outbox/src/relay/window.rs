@@ -5,6 +5,9 @@
 //! chain, or behind a refused row, are not kept: a *rest* remembers where they begin, and they are read when their turn is
 //! near. What falls through (a row whose previous one is not known here) is found by the reader's passes, once that is gone.
 
+mod held;
+mod rests;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use time::OffsetDateTime;
@@ -277,36 +280,6 @@ impl Window {
         }
     }
 
-    /// Not sent because its lane is down: the key waits for `unhold`. False when it is not kept: a quarter of the window is
-    /// held already, and the rest is for keys that can be sent.
-    pub(super) fn hold(&mut self, position: i64) -> bool {
-        let Some(id) = self.untake(position) else { return false };
-        let Some(chain) = self.chains.get_mut(&id) else { return false };
-        if !chain.held && self.held.1 + chain.len > self.max.div_ceil(4) {
-            self.forget(id);
-            return false;
-        }
-        if !chain.held {
-            chain.held = true;
-            self.held = (self.held.0 + 1, self.held.1 + chain.len);
-        }
-        chain.queued = false;
-        true
-    }
-
-    pub(super) fn unhold(&mut self, position: i64) {
-        let Some(id) = self.rows.get(&position).map(|row| row.chain) else { return };
-        if let Some(chain) = self.chains.get_mut(&id).filter(|chain| chain.held) {
-            chain.held = false;
-            self.held = (self.held.0 - 1, self.held.1 - chain.len);
-            if chain.len <= 1 {
-                let tail = chain.tail;
-                self.want(tail);
-            }
-        }
-        self.queue(id);
-    }
-
     fn untake(&mut self, position: i64) -> Option<u64> {
         let row = self.rows.get_mut(&position).filter(|row| row.state == State::Taken)?;
         row.state = State::Waiting;
@@ -406,44 +379,6 @@ impl Window {
         self.rests.retain(|_, rest| buckets.contains(&rest.bucket));
         self.refills.retain(|rest| buckets.contains(&rest.bucket));
         self.dropped.retain(|bucket, _| buckets.contains(bucket));
-    }
-
-    /// The next part of the queue to read for a key whose kept rows run out.
-    pub(super) fn next_refill(&mut self) -> Option<Rest> {
-        let rest = self.refills.pop_front()?;
-        Some(Rest { dropped: self.dropped.get(&rest.bucket).copied().unwrap_or(0), ..rest })
-    }
-
-    /// A reading that failed is wanted again.
-    pub(super) fn refill_failed(&mut self, rest: Rest) {
-        self.refills.push_back(rest);
-    }
-
-    /// Takes in what was read behind a rest: the rows that follow its link, one by one. `more`: the queue goes on behind the
-    /// last position looked at.
-    pub(super) fn refill(&mut self, rest: Rest, rows: &[Pending], more: Option<i64>) {
-        let mut link = rest.link;
-        for row in rows {
-            if row.previous != Some(link) {
-                continue;
-            }
-            let known = self.rows.contains_key(&row.position) || self.gone.fate(row.position).is_some();
-            if !known && !self.offer(row) {
-                self.rest(link, row);
-                return;
-            }
-            link = row.position;
-        }
-        let last = rows.last().map_or(rest.from, |row| row.position.max(rest.from));
-        let unseen = self.dropped.get(&rest.bucket).copied().unwrap_or(0) != rest.dropped;
-        let Some(from) = more.or_else(|| unseen.then_some(last)) else { return };
-        let again = Rest { link, from, ..rest };
-        let full = self.tails.get(&link).and_then(|id| self.chains.get(id));
-        if full.is_some_and(|chain| chain.len > self.bound() / 2) {
-            self.remember(again);
-        } else {
-            self.refills.push_back(again);
-        }
     }
 }
 

@@ -1,0 +1,79 @@
+//! What the leases and the topics mean for the running relay, and for those who ask how it is.
+
+use std::collections::HashSet;
+
+use tokio::time::Instant;
+
+use super::{engine::Engine, jobs::Lease};
+use crate::{Error, Sink};
+
+impl<S: Sink> Engine<S> {
+    /// Which buckets are ours from now on.
+    pub(super) fn leased(&mut self, asked: Instant, lease: Result<Lease, Error>) -> Option<Error> {
+        let lease = match lease {
+            Ok(lease) => lease,
+            Err(error) => return Some(error),
+        };
+        self.outage = self.options.outage_delay_min;
+        let (buckets, cut_off, name_is_taken) = match lease {
+            Lease::Held { buckets, name_is_taken } => (buckets, None, name_is_taken),
+            Lease::CutOff(why) => {
+                tracing::warn!(error = why, "cut off from the broker; the buckets are free");
+                (Vec::new(), Some(why), false)
+            }
+        };
+        if asked >= self.due.lease_ends {
+            // The leases had ended: another relay may have sent what is in memory here.
+            self.hold(&[]);
+        }
+        if cut_off.is_none() {
+            // Counted from before the question, so that it ends here no later than in the database.
+            self.due.lease_ends = asked + self.options.lease_ttl;
+            self.due.lease = asked + self.options.lease_ttl / 3;
+            if self.flight.is_cut_off() {
+                self.flight.reconnected();
+            }
+        } else {
+            self.due.lease = Instant::now() + self.options.outage_delay_max;
+        }
+        self.hold(&buckets);
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            status.database = None;
+            status.broker = cut_off;
+            status.buckets = buckets.len();
+            status.name_is_taken = name_is_taken;
+            *status != before
+        });
+        None
+    }
+
+    /// Reads and sends these buckets only.
+    pub(super) fn hold(&mut self, buckets: &[i16]) {
+        let buckets: HashSet<i16> = buckets.iter().copied().collect();
+        self.window.keep(&buckets);
+        self.flight.lanes.keep(|position| self.window.contains(position));
+        self.reader.keep(&buckets);
+    }
+
+    /// Which topics can't be written to.
+    pub(super) fn looked(&mut self, missing: Result<Vec<(String, String)>, Error>) -> Option<Error> {
+        let missing = match missing {
+            Ok(missing) => missing,
+            // The broker's silence shows elsewhere, by what is not delivered.
+            Err(Error::Broker(why)) => {
+                tracing::warn!(error = why, "the topics could not be looked after");
+                return None;
+            }
+            Err(error) => return Some(error),
+        };
+        self.status.send_if_modified(|status| {
+            let missing = missing.into_iter().collect();
+            let changed = status.missing != missing || !status.started;
+            status.missing = missing;
+            status.started = true;
+            changed
+        });
+        None
+    }
+}
