@@ -7,6 +7,9 @@ use crate::{
     writers,
 };
 
+/// Seconds of writing before the relay counts as warm; a JVM takes longest.
+const WARM_UP: u64 = 10;
+
 /// Each contender in turn: its writers alone, then with its relay running; and how many events it delivered meanwhile.
 pub(crate) async fn run(run: &mut Run) -> Result<()> {
     let (clients, seconds) = (run.options.clients, run.options.seconds);
@@ -26,9 +29,11 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
             // Another database: what the first left behind would be delivered too.
             let scene = run.scene(*contender, "peers").await?;
             let relay = scene.start(&run.ground).await?;
-            run.settle().await?;
+            let tail = Tail::new(&run.ground, scene.topic())?;
+            writers::closed_loop(&scene, clients, WARM_UP, ACCOUNTS).await?;
+            let before = tail.records().await?;
             let with = writers::closed_loop(&scene, clients, seconds, ACCOUNTS).await?;
-            let records = Tail::new(&run.ground, scene.topic())?.records().await?;
+            let records = tail.records().await? - before;
             relay.stop().await?;
             scene.drop(&run.ground).await?;
             if round > 0 {
