@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -75,13 +75,17 @@ impl Fickle {
         Self(Arc::new(Mutex::new(State { manners, random, kept: Vec::new(), batch })))
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn change(&self, change: impl FnOnce(&mut Manners)) {
-        change(&mut self.0.lock().unwrap().manners);
+        change(&mut self.state().manners);
     }
 
     /// Everything taken, in order.
     pub(crate) fn kept(&self) -> Vec<Kept> {
-        self.0.lock().unwrap().kept.clone()
+        self.state().kept.clone()
     }
 
     /// Versions of a key, in order, repeats too.
@@ -102,8 +106,10 @@ impl Fickle {
                 None => return Err(format!("{}: {} after {}", kept.key, kept.version, seen.len()).into()),
             }
         }
-        let found: BTreeMap<String, i64> =
-            firsts.into_iter().map(|(key, seen)| (key, i64::try_from(seen.len()).unwrap())).collect();
+        let found: BTreeMap<String, i64> = firsts
+            .into_iter()
+            .map(|(key, seen)| (key, i64::try_from(seen.len()).unwrap_or(i64::MAX)))
+            .collect();
         if &found != committed {
             return Err(format!("lost: {committed:?} was committed, {found:?} arrived").into());
         }
@@ -111,14 +117,14 @@ impl Fickle {
     }
 
     fn is_bad(&self, kept: &Kept) -> bool {
-        let state = self.0.lock().unwrap();
+        let state = self.state();
         kept.kind != "outbox.skipped.v1" && state.manners.never.contains(&(kept.key.clone(), kept.version))
     }
 
     /// Joins the open batch, waits until it is full, and returns whether it is refused.
     async fn in_batch(&self, window: Duration, bad: bool) -> bool {
         let batch = {
-            let mut state = self.0.lock().unwrap();
+            let mut state = self.state();
             if state.batch.closes <= Instant::now() {
                 state.batch =
                     Arc::new(Batch { closes: Instant::now() + window, bad: AtomicBool::new(false) });
@@ -131,7 +137,7 @@ impl Fickle {
     }
 
     fn mood(&self) -> (Mood, Duration) {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state();
         let Manners { delay, lost_reports, outages, refusals, .. } = state.manners.clone();
         let wait = delay.mul_f64(state.random.random::<f64>());
         let dice = state.random.random_range(0..1_000);
@@ -148,7 +154,7 @@ impl Fickle {
     }
 
     fn keep(&self, kept: Kept) {
-        self.0.lock().unwrap().kept.push(kept);
+        self.state().kept.push(kept);
     }
 }
 
@@ -166,9 +172,9 @@ fn kept(record: &Record) -> Kept {
 impl Sink for Fickle {
     async fn send(&self, record: Record) -> Result<(), Refusal> {
         let kept = kept(&record);
-        let manners = self.0.lock().unwrap().manners.clone();
+        let manners = self.state().manners.clone();
         if self.lane(&record.topic, &record.key) == 1 {
-            while self.0.lock().unwrap().manners.lane_hangs {
+            while self.state().manners.lane_hangs {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
@@ -199,12 +205,12 @@ impl Sink for Fickle {
     }
 
     fn lane(&self, _topic: &str, key: &str) -> u64 {
-        let state = self.0.lock().unwrap();
+        let state = self.state();
         u64::from(state.manners.lane.as_deref().is_some_and(|lane| key.starts_with(lane)))
     }
 
     async fn check(&self) -> Result<(), Error> {
-        if self.0.lock().unwrap().manners.outages >= 1_000 {
+        if self.state().manners.outages >= 1_000 {
             return Err(Error::Broker("as the story wants it".into()));
         }
         Ok(())
