@@ -192,7 +192,7 @@ impl Report {
         page.push_str(
             "\nKafka writes its log without waiting for the disk, as it does by default; PostgreSQL waits for it at each commit. \
              All processes share the machine: servers, clients and relay.\n\n\
-             ## How to repeat\n```\ncargo xtask bench outbox --json FILE --peers     # an idle machine, about two hours\n\
+             ## How to repeat\n```\ncargo xtask bench outbox --json FILE --peers     # an idle machine, for hours\n\
              cargo xtask bench report FILE                    # writes this page\n\
              cargo xtask bench outbox --short                 # a try of every row within minutes\n\
              cargo xtask bench outbox --only drain --profile  # where the time of a drain goes\n```\n",
