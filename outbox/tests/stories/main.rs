@@ -1,5 +1,10 @@
 //! The outbox alone, against a real PostgreSQL and a real Kafka.
 
+#![expect(
+    clippy::duplicate_mod,
+    reason = "each example brings its own `place`, as it does when it is run alone"
+)]
+
 mod archiving;
 mod audit;
 mod crossing;

@@ -98,7 +98,7 @@ impl Shelf {
 
     /// What is in the broker, in its order, as `key:version`, with ` again` for a replayed record.
     pub(crate) fn records(&self) -> Vec<String> {
-        self.memory.records(NOTES.name()).iter().map(|message| told(message)).collect()
+        self.memory.records(NOTES.name()).iter().map(told).collect()
     }
 
     /// Stops what the story started and passes its errors on.
