@@ -9,8 +9,8 @@ const VERBS: [&str; 5] = ["select", "insert", "update", "delete", "truncate"];
 /// The SQLSTATE of a refused right.
 const DENIED: &str = "42501";
 
-/// A table and a column of it that can be updated.
-type Table = (String, String, String);
+/// A table or view, a column of it, and whether rows can be written to it at all: to our views, which join, nobody can.
+type Table = (String, String, String, bool);
 
 /// The verbs that a role may use on a table. Every table that is not here, or not with this role: none.
 fn allowed(side: Side, role: &str, schema: &str, table: &str) -> &'static [&'static str] {
@@ -69,11 +69,11 @@ async fn try_all(
     connection: &mut PgConnection,
     side: Side,
     role: &str,
-    (schema, table, column): &Table,
+    (schema, table, column, writable): &Table,
 ) -> Result<()> {
-    for verb in VERBS {
-        let may = allowed(side, role, schema, table).contains(&verb);
-        let sql = match verb {
+    for verb in if *writable { &VERBS[..] } else { &VERBS[..1] } {
+        let may = allowed(side, role, schema, table).contains(verb);
+        let sql = match *verb {
             "select" => format!(r#"select from "{schema}"."{table}" limit 1"#),
             "insert" => format!(r#"insert into "{schema}"."{table}" default values"#),
             "update" => format!(r#"update "{schema}"."{table}" set "{column}" = null where false"#),
@@ -117,7 +117,7 @@ async fn no_schema_is_open(connection: &mut PgConnection, role: &str) -> Result<
 /// Every table and view of ours, partitions too.
 async fn tables(admin: &PgPool) -> Result<Vec<Table>> {
     let rows = sqlx::query_as(
-        "select n.nspname::text, c.relname::text, min(a.attname::text)
+        "select n.nspname::text, c.relname::text, min(a.attname::text), bool_or(c.relkind in ('r', 'p'))
          from pg_class c join pg_namespace n on n.oid = c.relnamespace
          join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
          where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname !~ '^(pg_|information_schema)'

@@ -23,8 +23,9 @@ pub(crate) struct Test {
 
 impl Test {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        // The tests start these as processes; `cargo test` itself would build only those of each package under test.
-        cargo::run(cargo::cargo().args(["build", "--workspace", "--bins"]))?;
+        // The tests start binaries of other packages too. With the tests, so that dependencies are built once: without them
+        // cargo would choose other features.
+        cargo::run(cargo::cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
 
         let binaries = binaries()?;
         let cargo = cargo::cargo();

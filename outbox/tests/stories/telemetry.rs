@@ -22,8 +22,8 @@ use opentelemetry_sdk::{
     trace::{InMemorySpanExporter, SdkTracerProvider, SpanData},
 };
 use outbox::{
-    BoxError, Error, Event, Handler, Headers, Inbox, Json, Metrics, Received, Record, Refusal, Relay,
-    RelayOptions, Sink, Topic, Tracer, kafka, metrics::observe,
+    BoxError, Error, Event, Handler, Headers, Inbox, InboxOptions, Json, Metrics, Received, Record, Refusal,
+    Relay, RelayOptions, Sink, Topic, Tracer, kafka, metrics::observe,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgTransaction;
@@ -389,6 +389,8 @@ async fn an_event_without_a_readable_trace_flows_all_the_same() -> Result<(), Bo
     world.spawn(|shutdown| relay.run(shutdown));
     let inbox = Inbox::new(home.module.clone(), kafka::source(&world.kafka, "inbox")?)
         .register(Answer)
+        // In a batch they would show in the batch's span alone.
+        .with(InboxOptions { batch_max: 1, ..InboxOptions::default() })
         .tracer(spans.tracer());
     world.spawn(|shutdown| inbox.run(shutdown));
     until(2, async || Ok(spans.named("handle notes.v1")?.len())).await?;
