@@ -332,7 +332,7 @@ begin
     perform outbox.check_handler($1);
     insert into outbox.cursor as c (handler, topic, key, version, awaiting_snapshot) values ($1, $2, $3, 0, true)
     on conflict on constraint cursor_pkey do update set awaiting_snapshot = true
-    where c.awaiting_snapshot or c.version = 0 and c.waiting = 0
+    where c.waiting = 0 and (c.awaiting_snapshot or c.version = 0)
       and not exists (select from outbox.overflow o where o.handler = $1 and o.topic = $2 and o.key = $3);
     return found;
 end $$;

@@ -136,3 +136,41 @@ async fn what_comes_behind_a_refused_opening_is_kept() -> Result<(), BoxError> {
     owner.drop_now().await?;
     follower.drop_now().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_behind_a_refused_snapshot_is_kept() -> Result<(), BoxError> {
+    let mut world = World::new("refusedsnap").await?;
+    let owner = Home::new(world.stack, "snapper", "test.owner").await?;
+    let follower = Home::new(world.stack, "shutter", "test.follower").await?;
+    for text in ["1", "2", "3"] {
+        owner.publish(&noted("a", text)).await?;
+    }
+    // The log begins at version 3.
+    sqlx::query("delete from outbox.pending where previous is null or position = 2")
+        .execute(&owner.admin)
+        .await?;
+    world.relay(&owner)?;
+    let follow = Follow::default();
+    let options =
+        InboxOptions { retry_delay_max: std::time::Duration::from_millis(500), ..InboxOptions::default() };
+    let source = kafka::source(&world.kafka, "replica")?;
+    let replica =
+        Replica::new(follower.module.clone(), source, "test.follower", follow.clone()).with(options);
+    world.spawn(|shutdown| replica.run(shutdown));
+    let count = |query: &'static str| {
+        let admin = follower.admin.clone();
+        async move { Ok(sqlx::query_scalar::<_, i64>(query).fetch_one(&admin).await?) }
+    };
+    until(1, || count("select count(*) from outbox.cursor where awaiting_snapshot")).await?;
+    follow.shut.store(true, Ordering::SeqCst);
+    owner.publish(&snapped("a", "1-3")).await?;
+    until(1, || count("select count(*) from outbox.parked")).await?;
+    // The snapshot does not have this one's effect.
+    owner.publish(&noted("a", "5")).await?;
+    until(2, || count("select count(*) from outbox.parked")).await?;
+    follow.shut.store(false, Ordering::SeqCst);
+    until(vec!["a:4:whole 1-3".to_owned(), "a:5:5".into()], || follower.effects()).await?;
+    world.stop().await?;
+    owner.drop_now().await?;
+    follower.drop_now().await
+}
