@@ -132,6 +132,7 @@ async fn three_statements(tx: &mut PgTransaction<'_>, key: &str, payload: &[u8])
     .bind(key)
     .bind(version)
     .bind(payload)
+    .bind(previous)
     .fetch_one(&mut **tx)
     .await?;
     sqlx::query(
