@@ -42,22 +42,26 @@ begin
     end if;
 end $$;
 
-create function outbox.check_event(kind text, payload bytea, headers jsonb) returns void
+create function outbox.check_event(key text, kind text, payload bytea, headers jsonb) returns void
 language plpgsql immutable as $$
 begin
-    if $1 is null or $1 !~ '^[A-Za-z0-9._-]+$' or octet_length($1) > 200 then
+    if $1 is null or octet_length($1) not between 1 and 255 then
+        perform outbox.check_key($1);
+    elsif $2 is null or $2 !~ '^[A-Za-z0-9._-]+$' or octet_length($2) > 200 then
         raise check_violation using constraint = 'kind_of_1_to_200_letters_digits_dot_underscore_dash',
             message = 'the kind must have 1 to 200 characters of A-Z a-z 0-9 . _ -';
-    elsif $2 is null then
+    elsif $3 is null then
         raise check_violation using constraint = 'payload_of_at_most_900_000_bytes',
             message = 'the payload is missing; an empty one is allowed';
-    elsif octet_length($2) > 900000 then
+    elsif octet_length($3) > 900000 then
         raise check_violation using constraint = 'payload_of_at_most_900_000_bytes',
-            message = format('the payload has %s bytes; 900000 are allowed', octet_length($2));
-    elsif $3 <> '{}' and octet_length($3::text) > 32768 then
+            message = format('the payload has %s bytes; 900000 are allowed', octet_length($3));
+    elsif $4 = '{}' then
+        null;
+    elsif octet_length($4::text) > 32768 then
         raise check_violation using constraint = 'headers_of_at_most_32_768_bytes',
-            message = format('the headers have %s bytes as JSON; 32768 are allowed', octet_length($3::text));
-    elsif jsonb_typeof($3) <> 'object' or jsonb_path_exists($3, '$.* ? (@.type() != "string")') then
+            message = format('the headers have %s bytes as JSON; 32768 are allowed', octet_length($4::text));
+    elsif jsonb_typeof($4) <> 'object' or jsonb_path_exists($4, '$.* ? (@.type() != "string")') then
         raise check_violation using constraint = 'headers_an_object_of_texts',
             message = 'the headers must be an object of texts';
     end if;
@@ -83,8 +87,7 @@ begin
     if origin_ is null then
         perform outbox.check_topic($1);
     end if;
-    perform outbox.check_key($2);
-    perform outbox.check_event($3, $4, coalesce($5, '{}'));
+    perform outbox.check_event($2, $3, $4, coalesce($5, '{}'));
     bucket_ := outbox.bucket($2);
     id_ := outbox.uuid_v7(clock_timestamp());
     -- 1. The head. In the update branch the position is drawn under the row lock; a first insert that loses the race for a
