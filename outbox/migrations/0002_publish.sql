@@ -126,6 +126,7 @@ declare
     versions bigint[] := array_fill(null::bigint, array[cardinality($1)]);
     each record;
     constraint_ text;
+    table_ text;
 begin
     if (cardinality($2), cardinality($3), cardinality($4), cardinality($5))
         is distinct from (cardinality($1), cardinality($1), cardinality($1), cardinality($1)) then
@@ -140,8 +141,8 @@ begin
     end loop;
     return versions;
 exception when check_violation or not_null_violation then
-    get stacked diagnostics constraint_ = constraint_name;
-    raise exception using errcode = sqlstate, message = sqlerrm, constraint = constraint_,
+    get stacked diagnostics constraint_ = constraint_name, table_ = table_name;
+    raise exception using errcode = sqlstate, message = sqlerrm, constraint = constraint_, table = table_,
         hint = format('event %s of %s', each.n, cardinality($1));
 end $$;
 
@@ -176,7 +177,9 @@ declare
 begin
     perform outbox.check_topic($1);
     perform outbox.check_key($2);
-    insert into outbox.head (topic, key, version) values ($1, $2, 0) on conflict on constraint head_pkey do nothing;
+    -- A head that is there is locked by this and not changed; `do nothing` would leave it to whoever archives it meanwhile.
+    insert into outbox.head as h (topic, key, version) values ($1, $2, 0)
+    on conflict on constraint head_pkey do update set version = h.version where false;
     if found then
         archived := outbox.thaw_head($1, $2);
         update outbox.head h set version = archived.version, last_id = archived.last_id, position = archived.position

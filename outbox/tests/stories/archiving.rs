@@ -156,6 +156,31 @@ async fn an_older_snapshot_can_not_begin_an_archived_key_anew() -> Result<(), Bo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_waits_for_the_archiver_finds_the_head_again() -> Result<(), BoxError> {
+    let shelf = Shelf::new("lockarchive").await?;
+    shelf.publish("a", 2).await?;
+    sqlx::query("delete from outbox.pending").execute(&shelf.home.admin).await?;
+    // The archiver has the head, and has not moved it yet.
+    let mut archiver = shelf.home.admin.begin().await?;
+    sqlx::query("select from outbox.head where key = 'a' for update").execute(&mut *archiver).await?;
+    let module = shelf.home.module.clone();
+    let locking = tokio::spawn(async move {
+        let mut tx = module.begin().await?;
+        let version = outbox::lock(&mut tx, NOTES, "a").await?;
+        let next = outbox::publish(&mut tx, &crate::world::noted("a", 3)).await?;
+        tx.commit().await?;
+        Ok::<_, outbox::Error>((version, next))
+    });
+    let waiting = "pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+    until(1, || shelf.count(waiting)).await?;
+    let archive = "select outbox.archive_keys('notes.v1', '{a}', '0', 'ann', 'the story wants it')";
+    assert_eq!(sqlx::query_scalar::<_, i32>(archive).fetch_one(&mut *archiver).await?, 1);
+    archiver.commit().await?;
+    assert_eq!(locking.await??, (2, 3));
+    shelf.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ended_keys_are_found_by_the_kind_of_their_last_event() -> Result<(), BoxError> {
     let shelf = Shelf::new("endedkeys").await?;
     for key in ["a", "b", "c"] {
