@@ -64,21 +64,28 @@ end $$;
 -- Makes a login role the owner of the logs, so that it can drop days: `detach concurrently` runs in no function, so no function
 -- can lend its right. An owner can also put a trigger on its table, and that runs as whoever owns outbox.publish: keep this
 -- role apart from modules and relays, and trust it like the role that migrates. That one must be a superuser or its member.
+-- 55P03 when an open transaction is in the way for 2 s: call it again, nothing has changed.
 create function outbox.grant_housekeeper(role name) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     part regclass;
+    -- Whoever runs this may be another, such as a superuser: it is the functions' owner that goes on publishing.
+    publisher name := (select pg_get_userbyid(p.proowner) from pg_proc p
+                       where p.oid = 'outbox.publish(text,text,text,bytea,jsonb)'::regprocedure);
 begin
+    -- A change of owner waits for open publishers, and all others behind it.
+    perform set_config('lock_timeout', '2s', true);
     execute format('grant usage on schema outbox to %I', $1);
     execute format('grant execute on function outbox.needed(text, date), outbox.make_partition(text, date),
         outbox.make_partitions(integer) to %I', $1);
     for part in
         select c.oid from pg_class c
         where c.relnamespace = 'outbox'::regnamespace and c.relkind in ('r', 'p') and c.relname ~ '^(event|sent)(_\d{8})?$'
+          and pg_get_userbyid(c.relowner) <> $1
     loop
         perform outbox.give(part, $1);
     end loop;
-    execute format('grant select, insert, update, delete on outbox.event, outbox.sent to %I', current_user);
+    execute format('grant select, insert, update, delete on outbox.event, outbox.sent to %I', publisher);
 end $$;
 
 revoke execute on function outbox.gaps(), outbox.needed(text, date), outbox.grant_housekeeper(name) from public;

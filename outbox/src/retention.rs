@@ -18,7 +18,7 @@ pub struct Options {
     pub keep_days: u16,
     /// Days made ahead (14): so long publishing goes on when nobody keeps house.
     pub ahead_days: u16,
-    /// How often both are looked after (1 h).
+    /// How often both are looked after (1 h), and the longest that one round may take.
     pub every: Duration,
     /// How soon again after a failure, or when a day could not be dropped yet because somebody was in the way (1 min).
     pub retry: Duration,
@@ -107,13 +107,19 @@ impl Housekeeping {
             };
             let round = tokio::select! {
                 () = stopped => return,
-                round = self.round() => round,
+                round = tokio::time::timeout(self.options.every, self.round()) => round,
             };
             let pause = match round {
-                Ok(report) => self.tell(&report),
-                Err(error) => {
+                Ok(Ok(report)) => self.tell(&report),
+                Ok(Err(error)) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(error, "the log's days could not be looked after; trying again");
+                    self.options.retry
+                }
+                Err(_) => {
+                    tracing::error!(
+                        "looking after the log's days took too long and was given up; trying again"
+                    );
                     self.options.retry
                 }
             };

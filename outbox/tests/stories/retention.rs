@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use outbox::{
-    BoxError, Relay, replay,
+    BoxError, Error, Relay, replay,
     retention::{Housekeeping, Kept, Options, Report, Stopped},
 };
 use time::{Date, OffsetDateTime};
 
 use crate::{
     shelf::{self, ME, Shelf, WHY, table},
-    world::{NOTES, noted, until},
+    world::{Home, NOTES, noted, until},
 };
 
 fn keeping(shelf: &Shelf, lock_timeout: Duration) -> Housekeeping {
@@ -180,4 +180,52 @@ async fn a_relay_with_a_housekeeper_drops_old_days_while_it_sends() -> Result<()
     until(false, || shelf.has(&old)).await?;
     until(3, || async { Ok(shelf.records().len()) }).await?;
     shelf.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_logs_change_hands_beside_open_publishers_or_not_at_all() -> Result<(), BoxError> {
+    let home = Home::new(stack::shared().await?, "changehands", "test.notes").await?;
+    let keeper = shelf::role(&home, "keeper").await?;
+    let mut open = home.module.begin().await?;
+    outbox::publish(&mut open, &noted("open", 1)).await?;
+    let name = shelf::user(&keeper);
+    let granting =
+        tokio::time::timeout(Duration::from_secs(20), outbox::grant_housekeeper(&home.admin, &name));
+    let Err(Error::Database(error)) = granting.await? else { return Err("the logs changed hands".into()) };
+    assert_eq!(error.as_database_error().and_then(|e| e.code()).as_deref(), Some("55P03"));
+    outbox::publish(&mut open, &noted("open", 2)).await?;
+    open.commit().await?;
+    outbox::grant_housekeeper(&home.admin, &name).await?;
+    // Once more, there is nothing to lock.
+    let mut open = home.module.begin().await?;
+    outbox::publish(&mut open, &noted("open", 3)).await?;
+    outbox::grant_housekeeper(&home.admin, &name).await?;
+    open.commit().await?;
+    keeper.close().await;
+    home.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_gives_the_logs_away_publishers_go_on() -> Result<(), BoxError> {
+    let database = stack::shared().await?.database("migrator").await?;
+    // The role that migrates is no superuser; the one that grants is another.
+    let admin = sqlx::PgPool::connect(database.url()).await?;
+    let role = format!("{}_migrator", database.name());
+    let create = format!(
+        "create role {role} login password 'story'; grant create on database {} to {role}",
+        database.name()
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&admin).await?;
+    let options = (*admin.connect_options()).clone().username(&role).password("story");
+    let migrator = sqlx::PgPool::connect_with(options).await?;
+    outbox::migrate(&migrator).await?;
+    migrator.close().await;
+    admin.close().await;
+    let home = Home::open(database, "test.notes").await?;
+    let keeper = shelf::role(&home, "keeper").await?;
+    assert_eq!(home.publish(&noted("a", 1)).await?, 1);
+    outbox::grant_housekeeper(&home.admin, &shelf::user(&keeper)).await?;
+    assert_eq!(home.publish(&noted("a", 2)).await?, 2);
+    keeper.close().await;
+    home.drop_now().await
 }

@@ -147,7 +147,7 @@ pub(crate) async fn age(tx: &mut PgTransaction<'_>, key: &str, days: i32) -> Res
     Ok(at.date())
 }
 
-async fn role(home: &Home, name: &str) -> Result<PgPool, BoxError> {
+pub(crate) async fn role(home: &Home, name: &str) -> Result<PgPool, BoxError> {
     let database: String =
         sqlx::query_scalar("select current_database()::text").fetch_one(&home.admin).await?;
     let role = format!("{database}_{name}");
@@ -157,6 +157,6 @@ async fn role(home: &Home, name: &str) -> Result<PgPool, BoxError> {
     Ok(PgPool::connect_with(options).await?)
 }
 
-fn user(pool: &PgPool) -> String {
+pub(crate) fn user(pool: &PgPool) -> String {
     pool.connect_options().get_username().to_owned()
 }
