@@ -8,8 +8,12 @@
 //!   twice.
 //! - [`rewind`] sets one handler's cursor of one key back: what it applied after that is applied *again*.
 //!
+//! [`send`] and [`redeliver`] do one replay to its end; [`run`] does all that are asked for, as they come.
+//!
 //! Only delivered events are replayed, so a replay overtakes no first delivery. Each is asked for with an actor and a reason, which
 //! the audit keeps.
+
+mod run;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,6 +22,7 @@ use sqlx::{FromRow, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use self::run::run;
 use crate::{
     Error, Refusal, Sink, Topic,
     audit::explained,
@@ -78,7 +83,7 @@ pub struct Replay {
     pub cancelled: bool,
 }
 
-/// Bounds of [`send`] and [`redeliver`], each with its default.
+/// Bounds of [`send`], [`redeliver`] and [`run`], each with its default.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Events read at once (200, 1 to 1,000); so many are sent again by whoever goes on after a crash.
@@ -93,6 +98,8 @@ pub struct Options {
     pub parked_max: i32,
     /// How often [`redeliver`] looks for room in a row before it gives up (100).
     pub full_max: u32,
+    /// How often [`run`] looks for replays (5 s).
+    pub every: Duration,
 }
 
 impl Default for Options {
@@ -104,11 +111,12 @@ impl Default for Options {
             delay: Duration::from_millis(200),
             parked_max: 10_000,
             full_max: 100,
+            every: Duration::from_secs(5),
         }
     }
 }
 
-/// Asks for a replay to Kafka and returns its id; [`send`] does it. Until it ends, or nobody has gone on with it for a day,
+/// Asks for a replay to Kafka and returns its id; [`send`] or [`run`] does it. Until it ends, or nobody has gone on with it for a day,
 /// retention keeps its days. The pool's role needs [`crate::grant_operator`].
 ///
 /// # Errors
@@ -123,7 +131,7 @@ pub async fn ask(pool: &PgPool, selection: &Selection, actor: &str, reason: &str
     .map_err(refused)
 }
 
-/// Asks for a replay to one handler of this database and returns its id; [`redeliver`] does it. For the dead letters of a
+/// Asks for a replay to one handler of this database and returns its id; [`redeliver`] or [`run`] does it. For the dead letters of a
 /// handler there is `dead_letter::replay`.
 ///
 /// # Errors

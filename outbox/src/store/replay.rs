@@ -80,6 +80,17 @@ pub(crate) async fn replays(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<crate
         .await
 }
 
+/// Replays that may be gone on with, oldest first.
+pub(crate) async fn open_replays(pool: &PgPool, most: i64) -> sqlx::Result<Vec<crate::replay::Replay>> {
+    sqlx::query_as(
+        "select r.* from outbox.replay r
+         where r.ended_at is null and r.touched_at > clock_timestamp() - interval '1 day' order by r.id limit $1",
+    )
+    .bind(most)
+    .fetch_all(pool)
+    .await
+}
+
 pub(crate) async fn replay_batch(pool: &PgPool, id: i64, events_max: i32) -> sqlx::Result<Vec<Replayed>> {
     sqlx::query_as(
         "select b.last_position, b.pending, b.event_id as id, b.created_at, b.topic, b.key, b.version, b.kind, b.origin,

@@ -230,3 +230,23 @@ async fn a_cursor_set_back_applies_again_in_order() -> Result<(), BoxError> {
     assert_eq!((shelf.count("outbox.parked").await?, of_a().await?.len()), (0, 6));
     shelf.end().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_asks_for_in_sql_is_done_by_whoever_runs_replays() -> Result<(), BoxError> {
+    let (mut shelf, _lossy) = lossy("runs").await?;
+    let (pool, sink) = (shelf.operator.clone(), shelf.memory.sink());
+    let options = Options { every: Duration::from_millis(50), ..Options::default() };
+    shelf.spawn(|shutdown| async move {
+        replay::run(pool, sink, options, shutdown).await;
+        Ok(())
+    });
+    // One to Kafka, and one for the handler that has a gap.
+    let ask = "select outbox.ask_replay('notes.v1', 'a', null, null, null, null, handler, 'ann', 'by hand')
+               from (values (null), ('test.keep')) asked (handler)";
+    sqlx::query(ask).execute(&shelf.operator).await?;
+    until(2, || shelf.count("outbox.replay where ended_at is not null")).await?;
+    let again: Vec<String> = shelf.records().into_iter().filter(|r| r.ends_with("again")).collect();
+    assert_eq!(again, ["a:1 again", "a:2 again", "a:3 again"]);
+    until(["a:1:1", "a:2:2", "a:3:3"].map(String::from).to_vec(), || shelf.home.effects()).await?;
+    shelf.end().await
+}
