@@ -5,8 +5,9 @@ revoke execute on all functions in schema outbox from public;
 create function outbox.grant_module(role name, origin text, topics text[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
-    if exists (select from unnest($3) t where t is null or t !~ '^[a-z0-9._-]+$' or octet_length(t) > 200) then
-        raise check_violation using message = 'a topic must have 1 to 200 characters of a-z 0-9 . _ -';
+    if exists (select from unnest($3) t
+               where t is null or t !~ '^[a-z0-9._-]+$' or octet_length(t) > 200 or t in ('.', '..')) then
+        raise check_violation using message = 'a topic must have 1 to 200 characters of a-z 0-9 . _ -, and not be . or ..';
     end if;
     insert into outbox.origin (role, origin, topics) values ($1, $2, $3)
     on conflict on constraint origin_pkey do update set origin = excluded.origin, topics = excluded.topics;

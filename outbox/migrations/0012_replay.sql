@@ -22,7 +22,8 @@ end $$;
 -- The headers of an event's record, as a relay writes them.
 create function outbox.record_headers(event outbox.event) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp as $$
-    select $1.headers || jsonb_build_object(
+    select coalesce((select jsonb_object_agg(h.key, h.value) from jsonb_each($1.headers) h
+                     where h.key !~ '^(ce_|banyan-)'), '{}') || jsonb_build_object(
         'ce_specversion', '1.0', 'ce_id', $1.id, 'ce_source', $1.origin, 'ce_type', $1.kind, 'ce_subject', $1.key,
         'ce_time', regexp_replace(to_char($1.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '\.?0+$', '')
                    || 'Z',

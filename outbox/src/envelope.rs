@@ -82,6 +82,7 @@ fn parse<T>(headers: &Headers, name: &str, read: impl Fn(&str) -> Option<T>) -> 
 /// The record of an event in the log.
 pub(crate) fn record(event: Logged) -> Record {
     let mut headers = event.headers.0;
+    headers.drop_own();
     // RFC 3339 always can express a timestamp of PostgreSQL's between the years 1 and 9999.
     let time = event.created_at.format(&Rfc3339).unwrap_or_default();
     headers
@@ -130,6 +131,20 @@ mod tests {
         let read = Envelope::of(&message(record(sent))).unwrap();
         assert_eq!((read.key.as_str(), read.version, read.id), ("o-1", 3, id));
         assert_eq!((read.kind.as_str(), read.origin.as_str()), ("com.example.placed.v1", "monolith.orders"));
+    }
+
+    #[test]
+    fn a_publisher_can_not_speak_for_the_outbox() {
+        let mut sent = logged();
+        for (name, value) in
+            [("banyan-replay", "1"), ("ce_id", "mine"), ("ce_other", "x"), ("tenant", "acme")]
+        {
+            sent.headers.0.set(name, value);
+        }
+        let record = record(sent);
+        let names: Vec<&str> = record.headers.iter().map(|(name, _)| name).collect();
+        assert!(names.contains(&"tenant") && !names.contains(&"banyan-replay"), "{names:?}");
+        assert!(!names.contains(&"ce_other") && record.headers.get("ce_id") != Some("mine"), "{names:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// Text headers of an event, such as `tenant` and `traceparent`. Names that start with `ce_` or `banyan-`, and
-/// `content-type`, are written by the outbox itself; a value set here under such a name is replaced.
+/// `content-type`, are written by the outbox itself; a value set here under such a name is not sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Headers(BTreeMap<String, String>);
@@ -20,6 +20,11 @@ impl Headers {
     /// A header's value.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
+    }
+
+    /// Drops what only the outbox itself may say of an event.
+    pub(crate) fn drop_own(&mut self) {
+        self.0.retain(|name, _| !name.starts_with("ce_") && !name.starts_with("banyan-"));
     }
 
     /// All headers, by name.

@@ -9,15 +9,19 @@
 /// ```compile_fail
 /// const BAD: outbox::Topic = outbox::Topic::new("Orders v1");
 /// ```
+/// ```compile_fail
+/// const BAD: outbox::Topic = outbox::Topic::new("..");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Topic(&'static str);
 
 impl Topic {
-    /// Takes 1 to 200 characters of `a-z`, `0-9`, `.`, `_` and `-`; anything else does not compile in a constant (and
+    /// Takes 1 to 200 characters of `a-z`, `0-9`, `.`, `_` and `-`, but not `.` and `..`, which Kafka refuses; anything else does not compile in a constant (and
     /// panics elsewhere). Kafka allows 249 characters; the rest is left for the prefix.
     pub const fn new(name: &'static str) -> Self {
         let bytes = name.as_bytes();
         assert!(!bytes.is_empty() && bytes.len() <= 200, "a topic name has 1 to 200 characters");
+        assert!(!matches!(bytes, b"." | b".."), "a topic can't be named . or ..");
         let mut n = 0;
         while n < bytes.len() {
             let ok = matches!(bytes[n], b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');

@@ -149,3 +149,18 @@ async fn an_assertion_about_other_events_fails() -> Result<(), BoxError> {
     world.stop().await?;
     home.drop_now().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_kafka_refuses_are_not_granted() -> Result<(), BoxError> {
+    let home = Home::new(stack::shared().await?, "dots", "test.notes").await?;
+    for topic in [".", "..", "", "Notes", "a b"] {
+        let granted = sqlx::query("select outbox.grant_module($1::name, 'test.notes', array[$2])")
+            .bind(format!("{}_module", home.name()))
+            .bind(topic)
+            .execute(&home.admin)
+            .await;
+        let code = granted.as_ref().err().and_then(|error| error.as_database_error()?.code());
+        assert_eq!(code.as_deref(), Some("23514"), "{topic}: {granted:?}");
+    }
+    home.drop_now().await
+}
