@@ -32,6 +32,12 @@ pub enum Error {
         /// The bound, [`crate::BATCH_BYTES_MAX`].
         bytes_max: usize,
     },
+    /// The log has no day for now, so nothing can be published: for two weeks nobody has kept house, run a relay or migrated.
+    /// The transaction is aborted and must be rolled back.
+    #[error(
+        "the outbox's log has no day for now: start a relay, or run `select outbox.make_partitions(14)` as its owner"
+    )]
+    NoDay,
     /// The event could not be encoded.
     #[error("event {kind} could not be encoded")]
     Encode {

@@ -17,7 +17,7 @@ pub const BATCH_BYTES_MAX: usize = 64 << 20;
 /// trace, if there is one, goes with it (`traceparent`), unless the event names one in its headers.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a bad key, kind, size or header; [`Error::Denied`] for a role without an origin.
+/// [`Error::Invalid`] for a bad key, kind, size or header; [`Error::Denied`] for a role without an origin; [`Error::NoDay`].
 pub async fn publish<E: Event>(tx: &mut PgTransaction<'_>, event: &E) -> Result<i64, Error> {
     let topic = E::TOPIC.name();
     let span =
@@ -145,10 +145,14 @@ pub async fn head_version(tx: &mut PgTransaction<'_>, topic: Topic, key: &str) -
     Ok(store::head_version(tx, topic.name(), key).await?)
 }
 
-/// A broken check constraint is the event's fault and says so; anything else is the database's.
+/// A broken rule is the event's fault and says so; anything else is the database's.
 fn invalid(events: &[Encoded], error: sqlx::Error) -> Error {
     let fault = error.as_database_error().filter(|e| matches!(e.code().as_deref(), Some("23514" | "22021")));
     let Some(fault) = fault else { return error.into() };
+    // Rules have names; this is PostgreSQL's, when no partition takes the row.
+    if fault.table() == Some("event") && fault.constraint().is_none_or(str::is_empty) {
+        return Error::NoDay;
+    }
     let event = at_fault(events, fault);
     Error::Invalid {
         kind: event.map_or("(one of a batch)", |event| event.kind).to_owned(),
