@@ -2,7 +2,8 @@
 create table outbox.relay (
     id uuid primary key,            -- of one run of a process
     name text not null unique check (octet_length(name) between 1 and 200),
-    seen_at timestamptz not null
+    seen_at timestamptz not null,
+    expires_at timestamptz not null -- by its own `ttl`, which need not be that of the others
 );
 
 create table outbox.lease (
@@ -21,9 +22,10 @@ declare
 begin
     -- One at a time: the statements below count on each other's results.
     perform pg_advisory_xact_lock(hashtext('outbox.lease'));
-    delete from outbox.relay r where r.seen_at < clock_timestamp() - $3;
-    insert into outbox.relay as r (id, name, seen_at) values ($1, $2, clock_timestamp())
-    on conflict on constraint relay_name_key do update set seen_at = excluded.seen_at where r.id = excluded.id;
+    delete from outbox.relay r where r.expires_at <= clock_timestamp();
+    insert into outbox.relay as r (id, name, seen_at, expires_at) values ($1, $2, clock_timestamp(), clock_timestamp() + $3)
+    on conflict on constraint relay_name_key do update set seen_at = excluded.seen_at, expires_at = excluded.expires_at
+    where r.id = excluded.id;
     if not found then
         return;
     end if;
