@@ -45,7 +45,7 @@ impl Metrics {
         };
         Self(Arc::new(Instruments {
             sent: counter("outbox.sent", "Events whose delivery the broker reported, repeats included."),
-            refused: counter("outbox.refused", "Times the broker refused a record."),
+            refused: counter("outbox.refused", "Times the broker refused a record, or its topic."),
             quarantines: counter("outbox.quarantines", "Events given up after too many refusals."),
             outages: counter("outbox.outages", "Times the relay found its broker down."),
             dealt: counter("outbox.dealt", "Records an inbox has dealt with, by verdict."),

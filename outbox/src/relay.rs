@@ -6,6 +6,7 @@
 //! overtake one.
 
 mod answers;
+mod database;
 mod engine;
 mod flight;
 mod gone;
@@ -14,10 +15,11 @@ mod landing;
 mod lanes;
 mod options;
 mod reader;
+mod retries;
 mod status;
 mod window;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::stream::FuturesUnordered;
 use sqlx::PgPool;
@@ -26,10 +28,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::{
+    database::Database,
     engine::{Busy, Dues, Engine},
     flight::Flight,
     jobs::Tenant,
     reader::Reader,
+    retries::Retries,
     window::Window,
 };
 pub use self::{options::RelayOptions, status::RelayStatus};
@@ -112,8 +116,8 @@ impl<S: Sink> Relay<S> {
         self.status.subscribe()
     }
 
-    /// Sends until `shutdown`, then waits for what is in flight (at most `drain_timeout`) and gives its leases back. A
-    /// database or broker that is down is waited for; nothing is dropped.
+    /// Sends until `shutdown`, then waits for what is in flight (at most `drain_timeout`) and gives its leases back (within as
+    /// long again). A database or broker that is down is waited for while it runs; nothing is dropped.
     ///
     /// # Errors
     /// [`Error::Denied`] when the role lacks its rights: waiting would not help.
@@ -122,7 +126,7 @@ impl<S: Sink> Relay<S> {
         tracing::info!(relay = %id, name = self.name, "the relay starts");
         let options = self.options;
         let engine = Engine {
-            pool: jobs::own_pool(&self.pool, options.connections_max),
+            database: Database::own(&self.pool, &options),
             flight: Flight::new(self.sink.clone(), self.tracer, &options),
             sink: self.sink,
             tenant: Tenant { id, name: self.name.unwrap_or_else(|| id.to_string()), ttl: options.lease_ttl },
@@ -135,7 +139,8 @@ impl<S: Sink> Relay<S> {
             busy: Busy::default(),
             delivered: Vec::new(),
             refusals: Refusals::default(),
-            retrying: None,
+            retries: Retries::new(options.stall_after),
+            unwritable: BTreeMap::new(),
             due: Dues::now(),
             outage: options.outage_delay_min,
             stopping: false,

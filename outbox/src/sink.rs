@@ -20,9 +20,13 @@ pub struct Record {
 /// Why a record was not delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The broker refuses this record and would again: too large, unknown topic, not authorized.
+    /// The broker refuses this record and would again, such as one that is too large.
     #[error("the broker refused the record: {0}")]
     Record(String),
+    /// The broker takes nothing for this topic: it does not exist, or this client may not write to it. Says nothing of the record,
+    /// which waits until that is mended.
+    #[error("the topic can't be written to: {0}")]
+    Topic(String),
     /// The broker can't be reached or did not answer; the record may or may not have arrived. Sending it again is safe.
     #[error("the broker can't be reached: {0}")]
     Outage(String),

@@ -199,7 +199,8 @@ fn look_at(producer: &FutureProducer, name: &str) -> Result<Found, Error> {
     Ok(Found { partitions: topic.partitions().len(), fault })
 }
 
-/// What the broker says of the record itself is final; all else is an outage.
+/// What the broker says of the record itself is final; what it says of the topic is for whoever looks after that; all else is an
+/// outage.
 fn refusal(error: &KafkaError) -> Refusal {
     use RDKafkaErrorCode as Code;
     match error.rdkafka_error_code() {
@@ -207,14 +208,16 @@ fn refusal(error: &KafkaError) -> Refusal {
             Code::MessageSizeTooLarge
             | Code::MessageBatchTooLarge
             | Code::InvalidMessageSize
-            | Code::InvalidTopic
             | Code::InvalidRecord
-            | Code::PolicyViolation
+            | Code::PolicyViolation,
+        ) => Refusal::Record(error.to_string()),
+        Some(
+            Code::InvalidTopic
             | Code::TopicAuthorizationFailed
             | Code::UnknownTopic
             | Code::UnknownTopicOrPartition
             | Code::UnknownPartition,
-        ) => Refusal::Record(error.to_string()),
+        ) => Refusal::Topic(error.to_string()),
         _ => Refusal::Outage(error.to_string()),
     }
 }

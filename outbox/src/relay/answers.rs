@@ -1,11 +1,17 @@
 //! What the leases and the topics mean for the running relay, and for those who ask how it is.
 
-use std::collections::HashSet;
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
 use super::{engine::Engine, jobs::Lease};
 use crate::{Error, Sink};
+
+/// So long after the last try a topic is no longer said to take nothing; one that has anything to send is tried more often.
+const UNWRITABLE_FOR: Duration = Duration::from_secs(60);
 
 impl<S: Sink> Engine<S> {
     /// Which buckets are ours from now on.
@@ -48,6 +54,37 @@ impl<S: Sink> Engine<S> {
         None
     }
 
+    /// The leases have ended and no renewal was answered: what was ours is for other relays.
+    pub(super) fn lapsed(&self) {
+        if self.flight.is_cut_off() {
+            return;
+        }
+        self.status.send_if_modified(|status| {
+            let held = status.buckets > 0;
+            if held {
+                status.buckets = 0;
+                let why = || "no answer to the renewal of the leases, which have ended".to_owned();
+                status.database.get_or_insert_with(why);
+            }
+            held
+        });
+    }
+
+    /// A topic took nothing, whatever was sent to it.
+    pub(super) fn unwritable(&mut self, topic: &str, why: String) {
+        self.unwritable.insert(topic.to_owned(), (why.clone(), Instant::now()));
+        self.status.send_if_modified(|status| {
+            status.missing.insert(topic.to_owned(), why.clone()).is_none_or(|before| before != why)
+        });
+    }
+
+    /// A topic took a record: it is looked after soon, if it did not before.
+    pub(super) fn writable(&mut self, topic: &str) {
+        if !self.unwritable.is_empty() && self.unwritable.remove(topic).is_some() {
+            self.due.look = Instant::now();
+        }
+    }
+
     /// Reads and sends these buckets only.
     pub(super) fn hold(&mut self, buckets: &[i16]) {
         let buckets: HashSet<i16> = buckets.iter().copied().collect();
@@ -67,8 +104,12 @@ impl<S: Sink> Engine<S> {
             }
             Err(error) => return Some(error),
         };
+        self.unwritable.retain(|_, (_, tried)| tried.elapsed() < UNWRITABLE_FOR);
+        let mut missing: BTreeMap<_, _> = missing.into_iter().collect();
+        for (topic, (why, _)) in &self.unwritable {
+            missing.entry(topic.clone()).or_insert_with(|| why.clone());
+        }
         self.status.send_if_modified(|status| {
-            let missing = missing.into_iter().collect();
             let changed = status.missing != missing || !status.started;
             status.missing = missing;
             status.started = true;

@@ -1,22 +1,23 @@
 //! The running relay: one task in which reading, fetching, sending and forgetting overlap.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use sqlx::PgPool;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     RelayOptions, RelayStatus,
+    database::Database,
     flight::{Departure, Flight},
     jobs::{self, Done, Job, Tenant},
     reader::Reader,
+    retries::Retries,
     window::Window,
 };
 use crate::{
     Error, Metrics, Sink, Wake,
-    store::{self, Refusals},
+    store::{Delivered, Refusals},
 };
 
 /// Fetches, deletions and refills under way at once. The second begins only when much waits for it.
@@ -30,6 +31,9 @@ const REMOVE_MAX: usize = 4_096;
 
 /// The longest the engine sleeps: a lane may have stalled meanwhile.
 const TICK: Duration = Duration::from_millis(500);
+
+/// How long deliveries are not noted after there was no place for a note.
+const NOTELESS_FOR: Duration = Duration::from_secs(60);
 
 /// Questions under way, by kind.
 #[derive(Default)]
@@ -49,7 +53,7 @@ pub(super) struct Busy {
 }
 
 pub(super) struct Engine<S> {
-    pub(super) pool: PgPool,
+    pub(super) database: Database,
     pub(super) sink: Arc<S>,
     pub(super) options: RelayOptions,
     pub(super) tenant: Tenant,
@@ -62,11 +66,12 @@ pub(super) struct Engine<S> {
     pub(super) jobs: FuturesUnordered<Job>,
     pub(super) busy: Busy,
     /// Delivered, and not forgotten yet.
-    pub(super) delivered: Vec<(i16, i64)>,
+    pub(super) delivered: Vec<Delivered>,
     /// Refused, and not noted yet.
     pub(super) refusals: Refusals,
-    /// The refused record that is tried again: one at a time, from the question for it until its outcome is noted.
-    pub(super) retrying: Option<i64>,
+    pub(super) retries: Retries,
+    /// Topics that took nothing when it was tried last: why, and when that was.
+    pub(super) unwritable: BTreeMap<String, (String, Instant)>,
     pub(super) due: Dues,
     pub(super) outage: Duration,
     pub(super) stopping: bool,
@@ -78,7 +83,9 @@ pub(super) struct Dues {
     /// From then on nothing is sent.
     pub(super) lease_ends: Instant,
     pub(super) refused: Instant,
-    look: Instant,
+    pub(super) look: Instant,
+    /// No note of a delivery before.
+    notes: Instant,
     /// The database failed: no question before.
     resume: Instant,
 }
@@ -86,7 +93,7 @@ pub(super) struct Dues {
 impl Dues {
     pub(super) fn now() -> Self {
         let now = Instant::now();
-        Self { lease: now, lease_ends: now, refused: now, look: now, resume: now }
+        Self { lease: now, lease_ends: now, refused: now, look: now, notes: now, resume: now }
     }
 }
 
@@ -122,9 +129,10 @@ impl<S: Sink> Engine<S> {
         }
         if now >= self.due.look && !self.busy.look {
             self.busy.look = true;
-            self.jobs.push(jobs::look(self.pool.clone(), self.sink.clone()));
+            self.jobs.push(jobs::look(self.database.clone(), self.sink.clone()));
         }
         if now >= self.due.lease_ends {
+            self.lapsed();
             return;
         }
         for position in self.flight.lanes.trials() {
@@ -132,10 +140,16 @@ impl<S: Sink> Engine<S> {
         }
         self.start_fetches();
         self.start_reads();
-        if now >= self.due.refused && self.retrying.is_none() && !self.busy.due {
+        if !self.busy.due && now >= self.retry_due(now) {
             self.busy.due = true;
-            self.jobs.push(jobs::due(self.pool.clone(), self.reader.buckets()));
+            let delays = (self.options.refusal_delay_min, self.options.refusal_delay_max);
+            self.jobs.push(jobs::due(self.database.clone(), self.reader.buckets(), delays));
         }
+    }
+
+    /// When to look for a refused record whose wait is over.
+    fn retry_due(&self, now: Instant) -> Instant {
+        self.retries.next(now).max(self.due.refused)
     }
 
     fn start_removals(&mut self) {
@@ -143,12 +157,13 @@ impl<S: Sink> Engine<S> {
         if waiting > 0 && (self.busy.removals == 0 || (self.busy.removals < OVERLAP && waiting >= MUCH)) {
             let rows = self.delivered.drain(..waiting.min(REMOVE_MAX)).collect();
             self.busy.removals += 1;
-            self.jobs.push(jobs::remove(self.pool.clone(), rows, &self.options));
+            let noted = self.options.note_deliveries && Instant::now() >= self.due.notes;
+            self.jobs.push(jobs::remove(self.database.clone(), rows, noted));
         }
         if !self.busy.refusal && !self.refusals.positions.is_empty() {
             self.busy.refusal = true;
             let refusals = std::mem::take(&mut self.refusals);
-            self.jobs.push(jobs::refuse(self.pool.clone(), refusals, self.options.attempts_max));
+            self.jobs.push(jobs::refuse(self.database.clone(), refusals, self.options.attempts_max));
         }
     }
 
@@ -159,7 +174,7 @@ impl<S: Sink> Engine<S> {
             self.due.lease_ends = Instant::now();
             self.hold(&[]);
         }
-        self.jobs.push(jobs::lease(self.pool.clone(), self.sink.clone(), self.tenant.clone(), cut_off));
+        self.jobs.push(jobs::lease(self.database.clone(), self.sink.clone(), self.tenant.clone(), cut_off));
     }
 
     fn start_reads(&mut self) {
@@ -167,14 +182,14 @@ impl<S: Sink> Engine<S> {
             let Some(rest) = self.window.next_refill() else { break };
             self.busy.refills += 1;
             let scan = self.window.gone.begin();
-            self.jobs.push(jobs::read(self.pool.clone(), scan, Reader::refill(rest)));
+            self.jobs.push(jobs::read(self.database.clone(), scan, Reader::refill(rest)));
         }
         if !self.busy.forward
             && let Some(reading) = self.reader.forward(self.room_in_window())
         {
             self.busy.forward = true;
             let scan = self.window.gone.begin();
-            self.jobs.push(jobs::read(self.pool.clone(), scan, reading));
+            self.jobs.push(jobs::read(self.database.clone(), scan, reading));
         }
         if !self.busy.pass
             && self.window.len() < self.options.window_max
@@ -182,7 +197,7 @@ impl<S: Sink> Engine<S> {
         {
             self.busy.pass = true;
             let scan = self.window.gone.begin();
-            self.jobs.push(jobs::read(self.pool.clone(), scan, reading));
+            self.jobs.push(jobs::read(self.database.clone(), scan, reading));
         }
     }
 
@@ -222,7 +237,7 @@ impl<S: Sink> Engine<S> {
         self.busy.fetches += 1;
         self.busy.rows += departures.len();
         self.busy.bytes += bytes;
-        self.jobs.push(jobs::fetch(self.pool.clone(), departures, bytes));
+        self.jobs.push(jobs::fetch(self.database.clone(), departures, bytes));
     }
 
     /// When to look again, if nothing happens before.
@@ -237,7 +252,7 @@ impl<S: Sink> Engine<S> {
         at(self.due.lease, busy.lease);
         at(self.due.look, busy.look);
         if now < self.due.lease_ends {
-            at(self.due.refused, busy.due || self.retrying.is_some());
+            at(self.retry_due(now), busy.due);
             at(self.reader.forward_due(), busy.forward || self.room_in_window() == 0);
             if let Some(pass) = self.reader.pass_due() {
                 at(pass, busy.pass || self.window.len() >= self.options.window_max);
@@ -275,8 +290,14 @@ impl<S: Sink> Engine<S> {
                 self.busy.bytes -= bytes;
                 self.fetched(rows, events)
             }
-            Done::Removed { rows, result } => {
+            Done::Removed { rows, result, noteless } => {
                 self.busy.removals -= 1;
+                if noteless {
+                    self.due.notes = Instant::now() + NOTELESS_FOR;
+                    tracing::error!(
+                        "outbox.sent has no day for now: deliveries go on and are not noted; see housekeeping"
+                    );
+                }
                 self.removed(rows, result)
             }
             Done::Refused { refusals, quarantined } => {
@@ -324,26 +345,42 @@ impl<S: Sink> Engine<S> {
     async fn stop(mut self) -> Result<(), Error> {
         self.stopping = true;
         let until = Instant::now() + self.options.drain_timeout;
-        while self.is_draining() {
-            self.start_removals();
-            let drained = tokio::select! {
-                Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.finish(done),
-                landings = self.flight.landed() => {
-                    landings.into_iter().for_each(|landing| self.land(landing));
-                    Ok(())
-                }
-                () = tokio::time::sleep_until(until) => {
-                    tracing::warn!(in_flight = self.flight.len(), "not all reports came in time; those records are sent again");
-                    break;
-                }
-            };
-            drained?;
+        while self.is_draining() && Instant::now() < until {
+            let mut wake = until;
+            if Instant::now() >= self.due.resume {
+                self.start_removals();
+            } else {
+                wake = self.due.resume.min(until);
+            }
+            tokio::select! {
+                Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.finish(done)?,
+                landings = self.flight.landed() => landings.into_iter().for_each(|landing| self.land(landing)),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+        if self.is_draining() {
+            let in_flight = self.flight.len();
+            tracing::warn!(
+                in_flight,
+                "not all reports came in time, or could be noted; those records are sent again"
+            );
         }
         // What is still asked holds connections that nobody serves any more.
         self.jobs.clear();
-        store::release(&self.pool, self.tenant.id).await?;
+        let farewell = async {
+            jobs::release(&self.database, self.tenant.id).await?;
+            self.database.close().await;
+            Ok::<(), Error>(())
+        };
+        match tokio::time::timeout(self.options.drain_timeout, farewell).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "the leases could not be given back; they end by themselves");
+            }
+            Err(_) => tracing::warn!("the database did not answer; the leases end by themselves"),
+        }
         tracing::info!(relay = %self.tenant.id, "the relay stopped");
-        self.pool.close().await;
         Ok(())
     }
 

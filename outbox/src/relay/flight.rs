@@ -117,13 +117,13 @@ impl<S: Sink> Flight<S> {
 
     /// Notes what a report says of the broker. Returns the positions that may go on, and whether others must be read again.
     pub(super) fn note(&mut self, (sent, result): &Landing) -> super::lanes::Released {
-        let answered = !matches!(result, Err(Refusal::Outage(_)));
-        if answered {
-            self.down_since = None;
-        } else {
+        if matches!(result, Err(Refusal::Outage(_))) {
             self.down_since.get_or_insert_with(Instant::now);
+        } else {
+            self.down_since = None;
         }
-        self.lanes.landed(sent.lane, sent.bytes, answered)
+        let lane_is_up = matches!(result, Ok(()) | Err(Refusal::Record(_)));
+        self.lanes.landed(sent.lane, sent.bytes, lane_is_up)
     }
 
     pub(super) fn lane_of(sent: &Sent) -> u64 {

@@ -3,14 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
-use sqlx::PgPool;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{RelayOptions, flight::Departure, gone::Scan, reader::Reading};
+use super::{database::Database, flight::Departure, gone::Scan, reader::Reading};
 use crate::{
     Error, Sink,
-    store::{self, Due, Fetched, Page, Range, Refusals},
+    store::{self, Delays, Delivered, Due, Fetched, Page, Range, Refusals},
 };
 
 type Result<T, E = Error> = std::result::Result<T, E>;
@@ -20,12 +19,33 @@ pub(super) type Job = BoxFuture<'static, Done>;
 
 /// An answer, or the failure, of a question; with what must be done again if it failed.
 pub(super) enum Done {
-    Read { scan: Scan, reading: Reading, range: Range, took: Duration, page: Result<Page> },
-    Fetched { rows: Vec<Departure>, bytes: usize, events: Result<Vec<(i64, Fetched)>> },
-    Removed { rows: Vec<(i16, i64)>, result: Result<()> },
-    Refused { refusals: Refusals, quarantined: Result<Vec<i64>> },
+    Read {
+        scan: Scan,
+        reading: Reading,
+        range: Range,
+        took: Duration,
+        page: Result<Page>,
+    },
+    Fetched {
+        rows: Vec<Departure>,
+        bytes: usize,
+        events: Result<Vec<(i64, Fetched)>>,
+    },
+    /// `noteless`: there was no place for the note of it.
+    Removed {
+        rows: Vec<Delivered>,
+        result: Result<()>,
+        noteless: bool,
+    },
+    Refused {
+        refusals: Refusals,
+        quarantined: Result<Vec<i64>>,
+    },
     Due(Result<Option<Due>>),
-    Leased { asked: Instant, lease: Result<Lease> },
+    Leased {
+        asked: Instant,
+        lease: Result<Lease>,
+    },
     Looked(Result<Vec<(String, String)>>),
 }
 
@@ -39,74 +59,90 @@ pub(super) enum Lease {
     CutOff(String),
 }
 
-/// Connections of the relay's own. All it asks are look-ups by index, and a plan that was made while a table was empty must
-/// not read it whole later; so the other plans are switched off. Its commits need not wait for the disk: what is lost with
-/// them is sent again.
-pub(super) fn own_pool(pool: &PgPool, connections_max: u32) -> PgPool {
-    let settings = [
-        ("enable_seqscan", "off"),
-        ("enable_bitmapscan", "off"),
-        ("enable_hashjoin", "off"),
-        ("enable_mergejoin", "off"),
-        ("max_parallel_workers_per_gather", "0"),
-        ("jit", "off"),
-        ("synchronous_commit", "off"),
-    ];
-    let options = (*pool.connect_options()).clone().options(settings);
-    pool.options()
-        .clone()
-        .min_connections(0)
-        .max_connections(connections_max.max(1))
-        .connect_lazy_with(options)
-}
-
-pub(super) fn read(pool: PgPool, scan: Scan, (reading, range): (Reading, Range)) -> Job {
+pub(super) fn read(database: Database, scan: Scan, (reading, range): (Reading, Range)) -> Job {
     async move {
         let began = Instant::now();
-        let page = store::read_page(&pool, &range).await.map_err(Error::from);
+        let asked = database.ask(async {
+            let mut line = database.line().await?;
+            let page = store::read_page(&mut line, &range).await?;
+            Ok(line.done(page))
+        });
+        let page = asked.await;
         Done::Read { scan, reading, range, took: began.elapsed(), page }
     }
     .boxed()
 }
 
-pub(super) fn fetch(pool: PgPool, rows: Vec<Departure>, bytes: usize) -> Job {
+pub(super) fn fetch(database: Database, rows: Vec<Departure>, bytes: usize) -> Job {
     async move {
         let (positions, times): (Vec<_>, Vec<_>) =
             rows.iter().map(|row| (row.position, row.created_at)).unzip();
         let limit = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let events = store::fetch(&pool, &positions, &times, limit).await.map_err(Error::from);
+        let asked = database.ask(async {
+            let mut line = database.line().await?;
+            let events = store::fetch(&mut line, &positions, &times, limit).await?;
+            Ok(line.done(events))
+        });
+        let events = asked.await;
         Done::Fetched { rows, bytes, events }
     }
     .boxed()
 }
 
-/// Forgets delivered rows, and notes it where a history is wanted.
-pub(super) fn remove(pool: PgPool, mut rows: Vec<(i16, i64)>, options: &RelayOptions) -> Job {
+/// Forgets delivered rows, and notes it where a history is wanted. A note that has no place is let go: it must not hold up
+/// what is delivered.
+pub(super) fn remove(database: Database, mut rows: Vec<Delivered>, noted: bool) -> Job {
     rows.sort_unstable();
-    let noted = options.note_deliveries;
     async move {
-        let (buckets, positions): (Vec<_>, Vec<_>) = rows.iter().copied().unzip();
-        let result = if noted {
-            store::remove_noted(&pool, &buckets, &positions).await
-        } else {
-            store::remove(&pool, &buckets, &positions).await
-        };
-        let result = result.map_err(Error::from);
-        Done::Removed { rows, result }
+        let mut noteless = false;
+        let asked = database.ask(async {
+            let mut line = database.line().await?;
+            let mut removed = if noted {
+                store::remove_noted(&mut line, &rows).await
+            } else {
+                store::remove(&mut line, &rows).await
+            };
+            noteless = noted && removed.as_ref().is_err_and(has_no_day);
+            if noteless {
+                removed = store::remove(&mut line, &rows).await;
+            }
+            removed?;
+            line.done(Ok(()))
+        });
+        let result = asked.await;
+        Done::Removed { rows, result, noteless }
     }
     .boxed()
 }
 
-pub(super) fn refuse(pool: PgPool, refusals: Refusals, attempts_max: i32) -> Job {
+/// 23514: the log has no day for the row; no other check is in these tables.
+fn has_no_day(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|e| e.code().as_deref() == Some("23514"))
+}
+
+pub(super) fn refuse(database: Database, refusals: Refusals, attempts_max: i32) -> Job {
     async move {
-        let quarantined = store::refuse(&pool, &refusals, attempts_max).await.map_err(Error::from);
+        let asked = database.ask(async {
+            let mut line = database.line().await?;
+            let quarantined = store::refuse(&mut line, &refusals, attempts_max).await?;
+            Ok(line.done(quarantined))
+        });
+        let quarantined = asked.await;
         Done::Refused { refusals, quarantined }
     }
     .boxed()
 }
 
-pub(super) fn due(pool: PgPool, buckets: Vec<i16>) -> Job {
-    async move { Done::Due(store::refused_due(&pool, &buckets).await.map_err(Error::from)) }.boxed()
+pub(super) fn due(database: Database, buckets: Vec<i16>, delays: Delays) -> Job {
+    async move {
+        let asked = database.ask(async {
+            let mut line = database.line().await?;
+            let due = store::claim_refused(&mut line, &buckets, delays).await?;
+            Ok(line.done(due))
+        });
+        Done::Due(asked.await)
+    }
+    .boxed()
 }
 
 /// Who renews a lease.
@@ -118,34 +154,56 @@ pub(super) struct Tenant {
 }
 
 /// Renews the leases. A relay that can't reach the broker leaves its buckets to one that can.
-pub(super) fn lease<S: Sink>(pool: PgPool, sink: Arc<S>, tenant: Tenant, cut_off: bool) -> Job {
+pub(super) fn lease<S: Sink>(database: Database, sink: Arc<S>, tenant: Tenant, cut_off: bool) -> Job {
     async move {
         let asked = Instant::now();
         let lease = async {
             if cut_off {
-                store::release(&pool, tenant.id).await?;
+                release(&database, tenant.id).await?;
                 if let Err(error) = sink.check().await {
                     return Ok(Lease::CutOff(error.to_string()));
                 }
             }
-            let buckets = store::lease(&pool, tenant.id, &tenant.name, tenant.ttl).await?;
-            let name_is_taken =
-                buckets.is_empty() && store::name_is_taken(&pool, tenant.id, &tenant.name).await?;
-            Ok(Lease::Held { buckets, name_is_taken })
+            renew(&database, &tenant).await
         };
         Done::Leased { asked, lease: lease.await }
     }
     .boxed()
 }
 
+async fn renew(database: &Database, tenant: &Tenant) -> Result<Lease> {
+    let asked = database.ask(async {
+        let mut line = database.line().await?;
+        let buckets = store::lease(&mut line, tenant.id, &tenant.name, tenant.ttl).await?;
+        let name_is_taken =
+            buckets.is_empty() && store::name_is_taken(&mut line, tenant.id, &tenant.name).await?;
+        Ok(line.done(Lease::Held { buckets, name_is_taken }))
+    });
+    asked.await
+}
+
+/// Gives all leases back.
+pub(super) async fn release(database: &Database, relay: Uuid) -> Result<()> {
+    let asked = database.ask(async {
+        let mut line = database.line().await?;
+        store::release(&mut line, relay).await?;
+        line.done(Ok(()))
+    });
+    asked.await
+}
+
 /// Looks whether the topics can be written to.
-pub(super) fn look<S: Sink>(pool: PgPool, sink: Arc<S>) -> Job {
+pub(super) fn look<S: Sink>(database: Database, sink: Arc<S>) -> Job {
     async move {
-        let missing = async {
-            let topics = store::granted_topics(&pool).await?;
-            sink.missing(&topics).await
-        };
-        Done::Looked(missing.await)
+        let asked = database.ask(async {
+            let mut line = database.line().await?;
+            let topics = store::granted_topics(&mut line).await?;
+            Ok(line.done(topics))
+        });
+        Done::Looked(match asked.await {
+            Ok(topics) => sink.missing(&topics).await,
+            Err(error) => Err(error),
+        })
     }
     .boxed()
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Error, Refusal, Sink,
-    store::{Due, Fetched, Refusals},
+    store::{Delivered, Due, Fetched, Refusals},
 };
 
 impl<S: Sink> Engine<S> {
@@ -53,21 +53,23 @@ impl<S: Sink> Engine<S> {
 
     fn put_back(&mut self, row: Departure) {
         if row.refused_before {
-            self.retry_later();
+            self.retry_later(row.position);
         } else {
             self.window.put_back(row.position);
         }
     }
 
-    fn retry_later(&mut self) {
-        self.retrying = None;
+    /// A refused record was not tried after all: its turn comes again.
+    fn retry_later(&mut self, position: i64) {
+        self.retries.end(position);
         self.due.refused = Instant::now() + self.options.refused_every;
     }
 
     /// The record's lane is down: its key waits for the lane. What can't be kept in mind is read again later.
     fn hold_back(&mut self, refused_before: bool, position: i64, lane: u64) {
         if refused_before {
-            self.retry_later();
+            // It has moved behind the other refused ones: they are next.
+            self.settled(position);
         } else if !self.window.contains(position) {
             // Its bucket went to another relay.
         } else if self.window.hold(position) {
@@ -90,11 +92,12 @@ impl<S: Sink> Engine<S> {
         match result {
             Ok(()) => {
                 self.metrics.sent(&sent.topic);
+                self.writable(&sent.topic);
                 // The clocks of two machines may differ by more than that.
                 let took =
                     Duration::try_from(OffsetDateTime::now_utc() - sent.created_at).unwrap_or_default();
                 self.metrics.commit_to_broker(&sent.topic, took);
-                self.delivered.push((sent.bucket, sent.position));
+                self.delivered.push((sent.bucket, sent.position, sent.created_at));
             }
             Err(Refusal::Record(why)) => {
                 self.metrics.refused(&sent.topic);
@@ -103,7 +106,13 @@ impl<S: Sink> Engine<S> {
                 }
                 self.note_refusal(departure(&sent), &why);
             }
-            Err(outage) => {
+            Err(Refusal::Topic(why)) => {
+                self.metrics.refused(&sent.topic);
+                tracing::warn!(error = why, topic = sent.topic, "a topic can't be written to; its keys wait");
+                self.unwritable(&sent.topic, why);
+                self.hold_back(sent.refused_before, sent.position, Flight::<S>::lane_of(&sent));
+            }
+            Err(outage @ Refusal::Outage(_)) => {
                 self.metrics.outage();
                 let (topic, in_flight) = (&sent.topic, self.flight.len());
                 tracing::warn!(error = %outage, topic, in_flight, "the broker is down; the relay waits");
@@ -119,17 +128,18 @@ impl<S: Sink> Engine<S> {
         tracing::error!(position, attempts, error = why, "a record was refused; its key waits");
         self.refusals.buckets.push(row.bucket);
         self.refusals.positions.push(position);
+        self.refusals.times.push(row.created_at);
         self.refusals.errors.push(why.replace('\0', "\u{fffd}"));
         self.refusals.delays.push(delay.min(self.options.refusal_delay_max).as_secs_f64());
     }
 
     /// Their deletion has committed, or they are still to be forgotten.
-    pub(super) fn removed(&mut self, rows: Vec<(i16, i64)>, result: Result<(), Error>) -> Option<Error> {
+    pub(super) fn removed(&mut self, rows: Vec<Delivered>, result: Result<(), Error>) -> Option<Error> {
         if let Err(error) = result {
             self.delivered.extend(rows);
             return Some(error);
         }
-        for (_, position) in rows {
+        for (_, position, _) in rows {
             self.window.removed(position);
             self.settled(position);
         }
@@ -156,6 +166,7 @@ impl<S: Sink> Engine<S> {
             Err(error) => {
                 self.refusals.buckets.extend(refusals.buckets);
                 self.refusals.positions.extend(refusals.positions);
+                self.refusals.times.extend(refusals.times);
                 self.refusals.errors.extend(refusals.errors);
                 self.refusals.delays.extend(refusals.delays);
                 Some(error)
@@ -165,8 +176,7 @@ impl<S: Sink> Engine<S> {
 
     /// The one that was tried again is through: the next may be.
     fn settled(&mut self, position: i64) {
-        if self.retrying == Some(position) {
-            self.retrying = None;
+        if self.retries.end(position) {
             self.due.refused = Instant::now();
         }
     }
@@ -178,16 +188,14 @@ impl<S: Sink> Engine<S> {
             Err(error) => return Some(error),
         };
         let Some(Due { bucket, position, created_at, attempts }) = due else {
-            self.retry_later();
+            self.due.refused = Instant::now() + self.options.refused_every;
             return None;
         };
-        if self.window.is_taken(position) {
-            // On its way, as one that another relay found refused meanwhile.
-            self.retry_later();
+        // On its way: since long, or as one that another relay found refused meanwhile. It has moved behind the others.
+        if self.window.is_taken(position) || !self.retries.begin(position, Instant::now()) {
             return None;
         }
         self.window.refused(bucket, position);
-        self.retrying = Some(position);
         self.fetch(vec![Departure { bucket, position, created_at, attempts, refused_before: true }], 1);
         None
     }

@@ -72,7 +72,7 @@ impl Lanes {
         lane.bytes += bytes;
     }
 
-    /// A report: delivered or refused when `answered`, else an outage.
+    /// A report: delivered or refused when `answered`; else an outage, or a topic that takes nothing.
     pub(super) fn landed(&mut self, lane: u64, bytes: usize, answered: bool) -> Released {
         let (now, (min, max)) = (Instant::now(), self.delay);
         let lane = self.lane(lane);

@@ -26,8 +26,12 @@ pub struct RelayOptions {
     pub stall_after: Duration,
     /// How often a relay looks for refused rows whose wait is over while there are none (500 ms). They are tried one by one.
     pub refused_every: Duration,
-    /// How often a record may be refused until it is in quarantine (10). Outages don't count.
+    /// How often a record may be refused until it is in quarantine (10). Outages don't count, nor does a topic that is missing
+    /// or may not be written to.
     pub attempts_max: i32,
+    /// How long a question to the database may take (30 s). The server ends it then; a connection that says nothing a second
+    /// later is given up.
+    pub query_timeout: Duration,
     /// The shortest wait between two polls (1 ms).
     pub poll_min: Duration,
     /// The longest, reached by doubling while nothing is found (50 ms).
@@ -37,7 +41,7 @@ pub struct RelayOptions {
     pub overlap: Duration,
     /// .. after at most this time (1 s), or twenty times as long as it takes to look through the whole queue.
     pub late_every: Duration,
-    /// How long a lease on buckets holds without renewal (10 s); renewed three times in that span.
+    /// How long a lease on buckets holds without renewal (10 s); renewed three times in that span. Relays may differ in it.
     pub lease_ttl: Duration,
     /// The first wait after an outage of the broker (100 ms), doubled up to `outage_delay_max`.
     pub outage_delay_min: Duration,
@@ -47,7 +51,8 @@ pub struct RelayOptions {
     pub refusal_delay_min: Duration,
     /// The longest wait before a refused record is tried again (1 min).
     pub refusal_delay_max: Duration,
-    /// How long a stopping relay waits for reports of what it sent (5 s). What is not reported is sent again by the next.
+    /// How long a stopping relay waits for reports of what it sent (5 s), and then once more for the database to take its leases
+    /// back. What is not reported is sent again by the next.
     pub drain_timeout: Duration,
     /// How often the topics are looked after, for [`super::Relay::status`] (5 s).
     pub status_every: Duration,
@@ -68,6 +73,7 @@ impl Default for RelayOptions {
             stall_after: Duration::from_secs(2),
             refused_every: Duration::from_millis(500),
             attempts_max: 10,
+            query_timeout: Duration::from_secs(30),
             poll_min: Duration::from_millis(1),
             poll_max: Duration::from_millis(50),
             overlap: Duration::from_millis(20),

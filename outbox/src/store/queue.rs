@@ -1,6 +1,8 @@
 //! The queue of what is not delivered.
 
-use sqlx::{FromRow, PgPool, Row as _, types::Json};
+use std::time::Duration;
+
+use sqlx::{FromRow, PgConnection, Row as _, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -73,14 +75,14 @@ pub(crate) const READ_PAGE: &str = "
     ) found
     where not $5 or found.ahead = 0 or found.n = $4";
 
-pub(crate) async fn read_page(pool: &PgPool, range: &Range) -> sqlx::Result<Page> {
+pub(crate) async fn read_page(connection: &mut PgConnection, range: &Range) -> sqlx::Result<Page> {
     let found = sqlx::query(READ_PAGE)
         .bind(&range.buckets)
         .bind(&range.after)
         .bind(&range.until)
         .bind(range.rows)
         .bind(range.heads_only)
-        .fetch_all(pool)
+        .fetch_all(connection)
         .await?;
     let mut page = Page { drawn: 0, rows: Vec::with_capacity(found.len()), more: Vec::new() };
     for row in found {
@@ -144,7 +146,7 @@ pub(crate) const FETCH: &str = "
 /// The events at these places, each with its position, until their payloads reach `bytes`; the one that reaches it is the
 /// last. The times bound the partitions that are looked at.
 pub(crate) async fn fetch(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     positions: &[i64],
     times: &[OffsetDateTime],
     bytes: i64,
@@ -155,7 +157,7 @@ pub(crate) async fn fetch(
         .bind(bytes)
         .bind(times.iter().min())
         .bind(times.iter().max())
-        .fetch_all(pool)
+        .fetch_all(connection)
         .await?;
     let mut fetched = Vec::with_capacity(found.len());
     for row in found {
@@ -178,55 +180,80 @@ pub(crate) struct Due {
     pub(crate) attempts: i32,
 }
 
-/// The refused row whose wait has been over for longest.
-pub(crate) async fn refused_due(pool: &PgPool, buckets: &[i16]) -> sqlx::Result<Option<Due>> {
+/// The waits after a refusal: the first, doubled with each up to the second.
+pub(crate) type Delays = (Duration, Duration);
+
+/// Takes the refused row whose wait has been over for longest. It moves behind the others, as if it had been refused once more
+/// and without counting that: whatever becomes of it, they have their turn before it comes again.
+pub(crate) async fn claim_refused(
+    connection: &mut PgConnection,
+    buckets: &[i16],
+    (first, last): Delays,
+) -> sqlx::Result<Option<Due>> {
     let found: Option<(i16, i64, OffsetDateTime, i32)> = sqlx::query_as(
-        "select due.bucket, due.position, due.created_at, due.attempts
-         from unnest($1::smallint[]) as held (bucket)
-         cross join lateral (
-             select q.bucket, q.position, q.created_at, q.attempts, q.retry_at
-             from outbox.pending q
-             where q.bucket = held.bucket and q.retry_at <= now() and q.quarantined_at is null
-             order by q.retry_at
+        "update outbox.pending p
+         set retry_at = clock_timestamp() + make_interval(secs => least($3, $2 * power(2, least(due.attempts, 16))))
+         from (
+             select longest.* from unnest($1::smallint[]) as held (bucket)
+             cross join lateral (
+                 select q.bucket, q.position, q.attempts, q.retry_at
+                 from outbox.pending q
+                 where q.bucket = held.bucket and q.retry_at <= now() and q.quarantined_at is null
+                 order by q.retry_at
+                 limit 1
+             ) longest
+             order by longest.retry_at
              limit 1
          ) due
-         order by due.retry_at
-         limit 1",
+         where p.bucket = due.bucket and p.position = due.position and p.retry_at = due.retry_at
+         returning p.bucket, p.position, p.created_at, p.attempts",
     )
     .bind(buckets)
-    .fetch_optional(pool)
+    .bind(first.as_secs_f64())
+    .bind(last.as_secs_f64())
+    .fetch_optional(connection)
     .await?;
     Ok(found.map(|(bucket, position, created_at, attempts)| Due { bucket, position, created_at, attempts }))
 }
+
+/// A delivered row. The time tells it from another event at the same position, which there is when the database was set back.
+pub(crate) type Delivered = (i16, i64, OffsetDateTime);
 
 /// See [`remove_noted`].
 pub(crate) const REMOVE: &str = "
     with gone as (
          delete from outbox.pending p
-         using unnest($1::smallint[], $2::bigint[]) as delivered (bucket, position)
-         where p.bucket = delivered.bucket and p.position = delivered.position
+         using unnest($1::smallint[], $2::bigint[], $3::timestamptz[]) as delivered (bucket, position, created_at)
+         where p.bucket = delivered.bucket and p.position = delivered.position and p.created_at = delivered.created_at
      )
-     insert into outbox.sent (at, positions) values (clock_timestamp(), $2)";
+    insert into outbox.sent (at, positions) values (clock_timestamp(), $2)";
 
 /// Forgets delivered rows, and notes that their delivery was reported: one row, however many they are. Give them sorted: two
 /// relays that forget the same rows then wait for each other, and not in a ring.
-pub(crate) async fn remove_noted(pool: &PgPool, buckets: &[i16], positions: &[i64]) -> sqlx::Result<()> {
-    sqlx::query(REMOVE).bind(buckets).bind(positions).execute(pool).await?;
+pub(crate) async fn remove_noted(connection: &mut PgConnection, rows: &[Delivered]) -> sqlx::Result<()> {
+    let (buckets, positions, times) = columns(rows);
+    sqlx::query(REMOVE).bind(buckets).bind(positions).bind(times).execute(connection).await?;
     Ok(())
 }
 
 /// The same without the note.
-pub(crate) async fn remove(pool: &PgPool, buckets: &[i16], positions: &[i64]) -> sqlx::Result<()> {
+pub(crate) async fn remove(connection: &mut PgConnection, rows: &[Delivered]) -> sqlx::Result<()> {
+    let (buckets, positions, times) = columns(rows);
     sqlx::query(
         "delete from outbox.pending p
-         using unnest($1::smallint[], $2::bigint[]) as delivered (bucket, position)
-         where p.bucket = delivered.bucket and p.position = delivered.position",
+         using unnest($1::smallint[], $2::bigint[], $3::timestamptz[]) as delivered (bucket, position, created_at)
+         where p.bucket = delivered.bucket and p.position = delivered.position and p.created_at = delivered.created_at",
     )
     .bind(buckets)
     .bind(positions)
-    .execute(pool)
+    .bind(times)
+    .execute(connection)
     .await?;
     Ok(())
+}
+
+fn columns(rows: &[Delivered]) -> (Vec<i16>, Vec<i64>, Vec<OffsetDateTime>) {
+    rows.iter().copied().collect()
 }
 
 /// Refused rows, column by column.
@@ -234,6 +261,8 @@ pub(crate) async fn remove(pool: &PgPool, buckets: &[i16], positions: &[i64]) ->
 pub(crate) struct Refusals {
     pub(crate) buckets: Vec<i16>,
     pub(crate) positions: Vec<i64>,
+    /// Of the events, as in [`Delivered`].
+    pub(crate) times: Vec<OffsetDateTime>,
     pub(crate) errors: Vec<String>,
     /// Seconds until each may be tried again.
     pub(crate) delays: Vec<f64>,
@@ -241,25 +270,30 @@ pub(crate) struct Refusals {
 
 /// Notes refusals; the rows stay, and with them the rest of their keys. From the attempt `attempts_max` on a row is in
 /// quarantine. Returns the positions that are.
-pub(crate) async fn refuse(pool: &PgPool, refusals: &Refusals, attempts_max: i32) -> sqlx::Result<Vec<i64>> {
+pub(crate) async fn refuse(
+    connection: &mut PgConnection,
+    refusals: &Refusals,
+    attempts_max: i32,
+) -> sqlx::Result<Vec<i64>> {
     sqlx::query_scalar(
         "with noted as (
              update outbox.pending p
              set attempts = p.attempts + 1, error = left(r.error, 2000),
                  retry_at = clock_timestamp() + make_interval(secs => r.delay),
-                 quarantined_at = case when p.attempts + 1 >= $5 then clock_timestamp() end
-             from unnest($1::smallint[], $2::bigint[], $3::text[], $4::double precision[])
-                 as r (bucket, position, error, delay)
-             where p.bucket = r.bucket and p.position = r.position
+                 quarantined_at = case when p.attempts + 1 >= $6 then clock_timestamp() end
+             from unnest($1::smallint[], $2::bigint[], $3::timestamptz[], $4::text[], $5::double precision[])
+                 as r (bucket, position, created_at, error, delay)
+             where p.bucket = r.bucket and p.position = r.position and p.created_at = r.created_at
              returning p.position, p.quarantined_at
          )
          select noted.position from noted where noted.quarantined_at is not null",
     )
     .bind(&refusals.buckets)
     .bind(&refusals.positions)
+    .bind(&refusals.times)
     .bind(&refusals.errors)
     .bind(&refusals.delays)
     .bind(attempts_max)
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await
 }

@@ -42,6 +42,10 @@ pub(crate) struct Manners {
     pub(crate) lane: Option<String>,
     /// While true, lane 1 says nothing.
     pub(crate) lane_hangs: bool,
+    /// While true, lane 1 is down.
+    pub(crate) lane_down: bool,
+    /// While true, the topic takes nothing.
+    pub(crate) denied: bool,
 }
 
 struct State {
@@ -49,6 +53,7 @@ struct State {
     random: StdRng,
     kept: Vec<Kept>,
     batch: Arc<Batch>,
+    met_dead_lane: usize,
 }
 
 /// What is refused or taken together.
@@ -72,7 +77,7 @@ impl Fickle {
     pub(crate) fn new(seed: u64, manners: Manners) -> Self {
         let random = StdRng::seed_from_u64(seed);
         let batch = Arc::new(Batch { closes: Instant::now(), bad: AtomicBool::new(false) });
-        Self(Arc::new(Mutex::new(State { manners, random, kept: Vec::new(), batch })))
+        Self(Arc::new(Mutex::new(State { manners, random, kept: Vec::new(), batch, met_dead_lane: 0 })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -81,6 +86,11 @@ impl Fickle {
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut Manners)) {
         change(&mut self.state().manners);
+    }
+
+    /// How many sends have met lane 1 while it hung or was down.
+    pub(crate) fn met_dead_lane(&self) -> usize {
+        self.state().met_dead_lane
     }
 
     /// Everything taken, in order.
@@ -173,9 +183,18 @@ impl Sink for Fickle {
     async fn send(&self, record: Record) -> Result<(), Refusal> {
         let kept = kept(&record);
         let manners = self.state().manners.clone();
+        if manners.denied {
+            return Err(Refusal::Topic("as the story wants it".into()));
+        }
         if self.lane(&record.topic, &record.key) == 1 {
+            if manners.lane_hangs || manners.lane_down {
+                self.state().met_dead_lane += 1;
+            }
             while self.state().manners.lane_hangs {
                 tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            if manners.lane_down {
+                return Err(Refusal::Outage("as the story wants it".into()));
             }
         }
         let bad = self.is_bad(&kept);

@@ -61,6 +61,32 @@ async fn a_partition_without_a_leader_is_named_and_is_a_lane_of_its_own() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_may_not_be_written_to_is_named_and_waited_for() -> Result<(), BoxError> {
+    let home = Home::new(stack::shared().await?, "maynot", "test.notes").await?;
+    let cluster = MockCluster::new(1)?;
+    cluster.create_topic(NOTES.name(), 1, 1)?;
+    let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    cluster.request_errors(RDKafkaApiKey::Produce, &[denied; 4]);
+    for n in 1..=3 {
+        home.publish(&noted("a", n)).await?;
+    }
+    let options =
+        RelayOptions { attempts_max: 1, status_every: Duration::from_millis(200), ..RelayOptions::default() };
+    let relay = Relay::new(home.relay.clone(), kafka::sink(&config(&cluster))?).with(options);
+    let mut status = relay.status();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let running = tokio::spawn(relay.run(shutdown.clone()));
+    // The broker describes the topic to whoever may not write to it: only a refused record tells.
+    let found = status.wait_for(|status| !status.missing.is_empty()).await?.clone();
+    assert_eq!(found.missing.keys().collect::<Vec<_>>(), [NOTES.name()], "{found:?}");
+    until(0, || home.pending()).await?;
+    status.wait_for(outbox::RelayStatus::is_ready).await?;
+    shutdown.cancel();
+    running.await??;
+    home.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_is_missing_is_named() -> Result<(), BoxError> {
     let world = World::new("missing").await?;
     let home = Home::new(world.stack, "missing", "test.notes").await?;

@@ -7,6 +7,7 @@ use outbox::{BoxError, Error, Relay, RelayOptions, quarantine};
 use crate::{
     fickle::{Fickle, Manners},
     relay::{Running, brisk},
+    shelf::{ME, Shelf, WHY, table},
     world::{Home, NOTES, noted, until},
 };
 
@@ -112,4 +113,109 @@ async fn an_outage_uses_up_no_attempt() -> Result<(), BoxError> {
     assert_eq!(fickle.kept().len(), 5);
     tokio::time::timeout(Duration::from_secs(20), relay.stop()).await??;
     home.drop_now().await
+}
+
+/// How many events were refused at least once, and never were.
+async fn refused_and_not(home: &Home) -> Result<(i64, i64), BoxError> {
+    let counts = "select count(*) filter (where attempts > 0),
+                         count(*) filter (where attempts = 0 and retry_at is null) from outbox.pending";
+    Ok(sqlx::query_as(counts).fetch_one(&home.admin).await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_takes_nothing_uses_up_no_attempt() -> Result<(), BoxError> {
+    let stack = stack::shared().await?;
+    let home = Home::new(stack, "denied", "test.notes").await?;
+    let fickle = Fickle::new(3, Manners { denied: true, ..Manners::default() });
+    for n in 0..5 {
+        home.publish(&noted(&format!("key-{n}"), 1)).await?;
+    }
+    let options = RelayOptions { attempts_max: 1, ..brisk() };
+    let relay = Relay::new(home.relay.clone(), fickle.clone()).with(options);
+    let mut status = relay.status();
+    let relay = Running::start(relay);
+    let found = status.wait_for(|status| !status.missing.is_empty()).await?.clone();
+    assert!(!found.is_ready() && found.broker.is_none(), "{found:?}");
+    assert!(found.faults().iter().any(|fault| fault.starts_with("topic notes.v1 can't be written to")));
+    assert_eq!(refused_and_not(&home).await?, (0, 5));
+    fickle.change(|manners| manners.denied = false);
+    until(0, || home.pending()).await?;
+    status.wait_for(outbox::RelayStatus::is_ready).await?;
+    assert_eq!(fickle.kept().len(), 5);
+    relay.stop().await?;
+    home.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_lane_holds_up_no_refused_record_of_another() -> Result<(), BoxError> {
+    for (name, hangs) in [("lanehangs", true), ("lanedown", false)] {
+        let home = Home::new(stack::shared().await?, name, "test.notes").await?;
+        let never = [("stuck".to_owned(), 1)].into();
+        let fickle = Fickle::new(4, Manners { lane: Some("stuck".into()), never, ..Manners::default() });
+        home.publish(&noted("stuck", 1)).await?;
+        let options = RelayOptions { stall_after: Duration::from_millis(200), ..brisk() };
+        let relay = Running::start(Relay::new(home.relay.clone(), fickle.clone()).with(options));
+        until((1, 0), || refused_and_not(&home)).await?;
+        // The one that is tried again meets a dead lane; then another is refused, and mended.
+        fickle.change(|manners| {
+            manners.never = [("free".to_owned(), 1)].into();
+            (manners.lane_hangs, manners.lane_down) = (hangs, !hangs);
+        });
+        until(true, async || Ok(fickle.met_dead_lane() > 0)).await?;
+        home.publish(&noted("free", 1)).await?;
+        until((2, 0), || refused_and_not(&home)).await?;
+        fickle.change(|manners| manners.never.clear());
+        until(vec![1], async || Ok(fickle.versions("free"))).await?;
+        assert_eq!(fickle.versions("stuck"), [0; 0]);
+        fickle.change(|manners| (manners.lane_hangs, manners.lane_down) = (false, false));
+        until(0, || home.pending()).await?;
+        assert_eq!(fickle.kept().len(), 2, "each once");
+        relay.stop().await?;
+        home.drop_now().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_log_has_lost_is_skipped() -> Result<(), BoxError> {
+    let mut shelf = Shelf::new("lostevents").await?;
+    // One in the middle of its key is gone, and one with its whole day.
+    shelf.publish("a", 3).await?;
+    sqlx::query("delete from outbox.event where version = 2").execute(&shelf.home.admin).await?;
+    shelf.publish("b", 1).await?;
+    let day = table("event", shelf.age("b", 10).await?);
+    let by_force = sqlx::AssertSqlSafe(format!("drop table outbox.{day}"));
+    sqlx::query(by_force).execute(&shelf.home.admin).await?;
+    let options = RelayOptions { attempts_max: 2, ..brisk() };
+    let relay = Relay::new(shelf.home.relay.clone(), shelf.memory.sink()).with(options);
+    shelf.spawn(|shutdown| relay.run(shutdown));
+    until(2, || shelf.count("outbox.quarantine where topic is null")).await?;
+    let told: Vec<String> = sqlx::query_scalar(
+        "select e.key || ' ' || e.version from outbox.quarantine q cross join lateral outbox.lost_event(q.position) e
+         order by 1",
+    )
+    .fetch_all(&shelf.operator)
+    .await?;
+    assert_eq!(told, ["a 2", "b 1"]);
+    for event in [("a", 2), ("b", 1)] {
+        let event = (NOTES, event.0, event.1);
+        let again = quarantine::resend(&shelf.operator, event, ME, WHY).await;
+        assert!(matches!(&again, Err(Error::Unfit(why)) if why.contains("can only be skipped")), "{again:?}");
+        quarantine::skip(&shelf.operator, event, ME, WHY).await?;
+    }
+    for event in [("a", 1), ("a", 3), ("c", 1)] {
+        let skipped = quarantine::skip(&shelf.operator, (NOTES, event.0, event.1), ME, WHY).await;
+        assert!(
+            matches!(&skipped, Err(Error::Unfit(why)) if why.contains("not in quarantine")),
+            "{skipped:?}"
+        );
+    }
+    until(0, || shelf.home.pending()).await?;
+    let mut records = shelf.records();
+    records.sort();
+    assert_eq!(records, ["a:1", "a:2", "a:3", "b:1"]);
+    let fillers = shelf.memory.records(NOTES.name()).into_iter().flat_map(|record| record.headers);
+    assert_eq!(fillers.filter(|(_, value)| value == quarantine::SKIPPED).count(), 2);
+    assert!(shelf.has(&day).await?, "a filler is in the log like any event");
+    shelf.end().await
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use outbox::{BoxError, Relay, RelayOptions};
+use outbox::{BoxError, Relay, RelayOptions, Sink};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
@@ -34,7 +34,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn start(relay: Relay<Fickle>) -> Self {
+    pub(crate) fn start<S: Sink>(relay: Relay<S>) -> Self {
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(relay.run(shutdown.clone()));
         Self { shutdown, task }
@@ -85,7 +85,7 @@ async fn write(pool: PgPool, seed: u64, notes: usize) -> Result<BTreeMap<String,
 }
 
 /// The heads: what was committed.
-async fn heads(admin: &PgPool) -> Result<BTreeMap<String, i64>, BoxError> {
+pub(crate) async fn heads(admin: &PgPool) -> Result<BTreeMap<String, i64>, BoxError> {
     let heads: Vec<(String, i64)> =
         sqlx::query_as("select key, version from outbox.head where version > 0").fetch_all(admin).await?;
     Ok(heads.into_iter().collect())

@@ -2,9 +2,10 @@
 //! being cleaned up, statistics that know nothing of them, and plans that were made before.
 
 use serde_json::Value;
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, PgPool};
 
 use super::*;
+use crate::relay::database::own_pool;
 
 /// Dead entries in the queue, before the live ones.
 const DEAD: i64 = 300_000;
@@ -66,7 +67,7 @@ fn only_by_index(scans: &[Value]) {
 
 /// Rows without events, as far as the queue is concerned.
 const FILL: &str = "insert into outbox.pending (bucket, position, created_at)
-    select n % 64, n, clock_timestamp() from generate_series($1::bigint, $2::bigint) n";
+    select n % 64, n, '2026-01-02 03:04Z' from generate_series($1::bigint, $2::bigint) n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plans_hold_beside_dead_entries_and_a_pinned_horizon() {
@@ -83,7 +84,7 @@ async fn plans_hold_beside_dead_entries_and_a_pinned_horizon() {
     sqlx::raw_sql("delete from outbox.pending").execute(&admin).await.unwrap();
     sqlx::query(FILL).bind(DEAD + 1).bind(DEAD + LIVE).execute(&admin).await.unwrap();
 
-    let pool = own_pool(&admin, 2);
+    let pool = own_pool(&admin, 2, Duration::from_secs(60));
     let buckets = (0..64).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
     let repeat = |value: i64| vec![value.to_string(); 64].join(",");
     let read = |after: i64, rows: i64, heads_only: bool| {
@@ -102,8 +103,9 @@ async fn plans_hold_beside_dead_entries_and_a_pinned_horizon() {
         // Forgetting what was delivered.
         let some: Vec<i64> = (DEAD + 1..=DEAD + 64).collect();
         let list = |numbers: Vec<i64>| numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+        let at = vec!["2026-01-02 03:04Z"; 64].join(",");
         let (theirs, some) = (list(some.iter().map(|n| n % 64).collect()), list(some));
-        let did = explain(&pool, store::REMOVE, &format!("'{{{theirs}}}', '{{{some}}}'")).await;
+        let did = explain(&pool, store::REMOVE, &format!("'{{{theirs}}}', '{{{some}}}', '{{{at}}}'")).await;
         only_by_index(&did.scans);
         assert!(did.buffers < 2_000, "{} buffers to forget 64 rows", did.buffers);
         // Events, by position and time: of all days only the one they are in (two around midnight).

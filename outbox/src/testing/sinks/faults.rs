@@ -56,6 +56,9 @@ pub(super) async fn outage<S: Sink>(
         Some(Err(Refusal::Record(why))) => {
             report.broken(Rule::Outage, format!("an outage is blamed on the record: {why}"));
         }
+        Some(Err(Refusal::Topic(why))) => {
+            report.broken(Rule::Outage, format!("an outage is blamed on the topic: {why}"));
+        }
     }
     sent.note_as(record, Expected::Either, Rule::Outage);
     broker.outage(false).await;
