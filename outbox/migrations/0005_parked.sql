@@ -233,7 +233,7 @@ begin
     insert into outbox.dead_letter (id, handler, topic, key, version, event_id, kind, payload, headers, error, fingerprint,
                                     attempts)
     values (outbox.uuid_v7(clock_timestamp()), $1, $2, $3, $4, $5,
-            coalesce(parked_.headers, $7) ->> 'ce_type', coalesce(parked_.payload, $6), coalesce(parked_.headers, $7),
+            left(coalesce(parked_.headers, $7) ->> 'ce_type', 200), coalesce(parked_.payload, $6), coalesce(parked_.headers, $7),
             left(coalesce($8, ''), 2000), outbox.fingerprint(left(coalesce($8, ''), 2000)), $9);
     return 'dead';
 end $$;

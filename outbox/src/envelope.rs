@@ -7,6 +7,9 @@ use crate::{Headers, Message, Meta, Record, store::Logged};
 
 pub(crate) use crate::quarantine::SKIPPED;
 
+/// The most bytes of a kind, as `outbox.publish` has it. A dead letter is found by its kind, and an index has its limits.
+const KIND_MAX: usize = 200;
+
 /// A record whose headers were read. Keeps them all, so that a parked event can be read again later.
 #[derive(Debug, Clone)]
 pub(crate) struct Envelope {
@@ -49,6 +52,9 @@ impl Envelope {
         let id = parse(&headers, "ce_id", |v| v.parse().ok())?;
         let time = parse(&headers, "ce_time", |v| OffsetDateTime::parse(v, &Rfc3339).ok())?;
         let kind = parse(&headers, "ce_type", |v| Some(v.to_owned()))?;
+        if kind.is_empty() || kind.len() > KIND_MAX {
+            return Err(format!("header ce_type has {} bytes; 1 to {KIND_MAX} are allowed", kind.len()));
+        }
         let origin = parse(&headers, "banyan-origin", |v| Some(v.to_owned()))?;
         Ok(Self { topic, key, version, id, kind, origin, time, payload, headers })
     }
@@ -161,5 +167,9 @@ mod tests {
             m.headers.iter_mut().filter(|h| h.0 == "banyan-version").for_each(|h| h.1 = "0".into());
         });
         assert_eq!(zero, "header banyan-version is malformed: \"0\"");
+        let kind = broken(|m| {
+            m.headers.iter_mut().filter(|h| h.0 == "ce_type").for_each(|h| h.1 = "k".repeat(3_000));
+        });
+        assert_eq!(kind, "header ce_type has 3000 bytes; 1 to 200 are allowed");
     }
 }
