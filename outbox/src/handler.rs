@@ -14,13 +14,14 @@ pub trait Handler: Send + Sync + 'static {
     /// What it takes.
     type Event: Incoming;
 
-    /// Does the event's work in `tx`, which the inbox commits together with the key's cursor. Must not commit, nor talk to
-    /// anything that is not undone by a rollback.
+    /// Does the event's work in `tx`, which the inbox commits together with the key's cursor. Must not talk to anything that
+    /// is not undone by a rollback, nor end `tx`: by a commit or rollback of its own, or by dropping a savepoint's `begin()`
+    /// that it has not awaited (sqlx rolls all back then). One that does is refused, but what it did after that stays.
     ///
     /// # Errors
     /// An error is the handler's verdict on this event: its key stops there and is retried; other keys go on. Pass
     /// database errors on unchanged (boxed `sqlx::Error` anywhere in the chain): a lost connection or a deadlock is
-    /// told apart from a verdict by them.
+    /// told apart from a verdict by them. A statement that took longer than `statement_timeout` is a verdict.
     fn handle(
         &self,
         tx: &mut PgTransaction<'_>,

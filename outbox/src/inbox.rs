@@ -4,6 +4,7 @@ mod baseline;
 mod batch;
 mod compare;
 mod consumer;
+mod ending;
 mod gate;
 mod lane;
 mod marks;

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::{
     Dealt, Gate, Kind,
+    ending::undo,
     verdict::{chain, failure},
 };
 use crate::{
@@ -64,14 +65,15 @@ impl Gate {
         let due = self.admit_batch(&mut tx, events, &mut outcomes).await?;
         let admitted: Vec<&Envelope> = due.iter().map(|n| &*events[*n]).collect();
         let Some(effects) = self.apply_batch(&mut tx, &admitted).await else {
-            tx.rollback().await?;
+            undo(tx).await;
             return Ok(None);
         };
-        if !admitted.is_empty() && store::is_aborted(&mut tx).await? {
-            tx.rollback().await?;
+        if !admitted.is_empty() && self.spoilt(&mut tx).await?.is_some() {
+            undo(tx).await;
             return Ok(None);
         }
-        tx.commit().await?;
+        // Not as a fault of the outbox's rights: a deferred trigger may be what was denied.
+        tx.commit().await.map_err(Error::Database)?;
         for (n, effect) in due.into_iter().zip(effects) {
             outcomes[n] = Outcome::Dealt(effect.into());
         }

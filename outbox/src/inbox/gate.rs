@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{
     InboxOptions,
+    ending::{uncommitted, undo},
     refill::{Refilling, close_gaps},
     tally::Counts,
     verdict::{chain, failure, is_passing, is_passing_in},
@@ -145,9 +146,10 @@ impl Gate {
         self.counts = counts.clone();
         self.own = own.to_vec();
         self.refilling = refilling;
-        // One round trip. Milliseconds; zero would mean no bound at all.
+        // One round trip. Milliseconds; zero would mean no bound at all. The mark tells whether a handler has ended the
+        // transaction.
         self.begin = format!(
-            "begin; set local lock_timeout = {}; set local statement_timeout = {}",
+            "begin; set local lock_timeout = {}; set local statement_timeout = {}; set local outbox.gate = 'open'",
             options.lock_timeout.as_millis().max(1),
             options.statement_timeout.as_millis().max(1),
         );
@@ -252,7 +254,7 @@ impl Gate {
         let waiting = match &attempt {
             Attempt::Dealt(_, waiting) | Attempt::Conflict(_, waiting) => *waiting,
             Attempt::Early | Attempt::Refused(_) | Attempt::Hopeless(_) | Attempt::Passing(_) => {
-                tx.rollback().await?;
+                undo(tx).await;
                 return Ok(attempt);
             }
         };
@@ -327,18 +329,9 @@ impl Gate {
             Ok(Err(_)) => return Ok(Attempt::Refused("the handler panicked".into())),
             Err(_) => return Ok(Attempt::Refused("the handler took longer than effect_timeout".into())),
         }
-        // A handler that swallowed a database error leaves an aborted transaction, and its commit would roll back in silence.
-        if store::is_aborted(tx).await? {
-            return Ok(Attempt::Refused("the handler left its transaction aborted".into()));
-        }
-        Ok(Attempt::Dealt(Dealt::Applied, waiting))
-    }
-}
-
-/// What a deferred constraint says at commit is a verdict on the effect; the rest is the database's.
-fn uncommitted(error: sqlx::Error) -> Result<Attempt, Error> {
-    match &error {
-        sqlx::Error::Database(_) if !is_passing(&error) => Ok(Attempt::Refused(chain(&error))),
-        _ => Err(error.into()),
+        Ok(match self.spoilt(tx).await? {
+            Some(how) => Attempt::Refused(how.into()),
+            None => Attempt::Dealt(Dealt::Applied, waiting),
+        })
     }
 }

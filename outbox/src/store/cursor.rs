@@ -170,13 +170,17 @@ pub(crate) async fn forget_applied(
         .await
 }
 
-/// Whether an earlier error has aborted the transaction (25P02).
-pub(crate) async fn is_aborted(tx: &mut PgTransaction<'_>) -> sqlx::Result<bool> {
-    match sqlx::query("select 1").execute(&mut **tx).await {
-        Ok(_) => Ok(false),
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("25P02") => Ok(true),
-        Err(error) => Err(error),
-    }
+/// Whether this is still the transaction that the gate began: its mark goes with it. An error when it is aborted.
+pub(crate) async fn is_open(tx: &mut PgTransaction<'_>) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select coalesce(current_setting('outbox.gate', true) = 'open', false)")
+        .fetch_one(&mut **tx)
+        .await
+}
+
+/// Ends whatever transaction the connection is in, known to it or not.
+pub(crate) async fn roll_back(tx: &mut PgTransaction<'_>) -> sqlx::Result<()> {
+    sqlx::raw_sql("rollback").execute(&mut **tx).await?;
+    Ok(())
 }
 
 /// Why an event is parked.

@@ -36,3 +36,4 @@ mod verdicts;
 mod wire;
 mod working;
 mod world;
+mod transactions;

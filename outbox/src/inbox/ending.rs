@@ -1,0 +1,54 @@
+//! How a handler's transaction ends.
+
+use sqlx::{Postgres, Transaction, postgres::PgTransaction};
+
+use super::{
+    Attempt, Gate,
+    verdict::{chain, is_passing},
+};
+use crate::{Error, store};
+
+const ABORTED: &str = "the handler left its transaction aborted";
+
+const ENDED: &str = "the handler ended the inbox's transaction: by a commit or rollback of its own, or by a savepoint's \
+                     begin() that it did not await";
+
+impl Gate {
+    /// What a handler has done to its transaction, if that must not be committed. One that swallowed a database error leaves
+    /// it aborted: the commit would roll back in silence. One that ended it has parted effect and cursor.
+    pub(super) async fn spoilt(&self, tx: &mut PgTransaction<'_>) -> Result<Option<&'static str>, Error> {
+        let mut open = store::is_open(tx).await;
+        if matches!(open, Err(sqlx::Error::Database(_))) {
+            // Maybe the late answer to a statement that the handler did not wait for.
+            open = store::is_open(tx).await;
+        }
+        match open {
+            Ok(true) => Ok(None),
+            Ok(false) => {
+                let handler = self.name();
+                tracing::error!(handler, "{ENDED}; its effects may be committed apart from their cursors");
+                // It may have begun another one, of which the connection does not know.
+                store::roll_back(tx).await?;
+                Ok(Some(ENDED))
+            }
+            Err(error @ sqlx::Error::Database(_)) if !is_passing(&error) => Ok(Some(ABORTED)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Rolls back. An error is no verdict: it answers a statement that the handler did not wait for, or the connection is lost;
+/// then the rollback is sent when the connection goes back to its pool, which looks whether it is sound.
+pub(super) async fn undo(tx: Transaction<'_, Postgres>) {
+    if let Err(error) = tx.rollback().await {
+        tracing::debug!(error = chain(&error), "a rollback is left to the pool");
+    }
+}
+
+/// What a deferred constraint says at commit is a verdict on the effect; the rest is the database's.
+pub(super) fn uncommitted(error: sqlx::Error) -> Result<Attempt, Error> {
+    match &error {
+        sqlx::Error::Database(_) if !is_passing(&error) => Ok(Attempt::Refused(chain(&error))),
+        _ => Err(error.into()),
+    }
+}
