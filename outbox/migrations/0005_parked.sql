@@ -124,14 +124,14 @@ begin
 end $$;
 
 -- The parked event of this key to try next, if any: the one whose turn it is, or one that was tried before (a snapshot has
--- its turn whenever it comes).
+-- its turn whenever it comes). Not before its time is up, whoever asks: each try may be an attempt.
 create function outbox.next_parked(handler text, topic text, key text) returns setof outbox.parked
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     select p.* from outbox.parked p
     join outbox.cursor c on c.handler = p.handler and c.topic = p.topic and c.key = p.key
-        and (p.version = c.version + 1 or p.reason <> 'early')
+        and (p.version = c.version + 1 and not c.awaiting_snapshot or p.reason <> 'early')
     join outbox.handler h on h.name = p.handler and h.role = session_user
-    where p.handler = $1 and p.topic = $2 and p.key = $3
+    where p.handler = $1 and p.topic = $2 and p.key = $3 and p.retry_at <= clock_timestamp()
     order by p.version limit 1
 $$;
 
@@ -169,7 +169,8 @@ begin
     return gone;
 end $$;
 
--- Notes that a parked event was tried again without success; it waits `delay` before the next time.
+-- Notes that a parked event was tried again without success; it waits `delay` before the next time. Two that tried it at the
+-- same time have made one attempt: the second finds it waiting.
 create function outbox.retry_later(handler text, topic text, key text, version bigint, reason text, error text,
                                    delay interval) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -178,7 +179,7 @@ begin
     update outbox.parked p
     set reason = $5, error = $6, retry_at = clock_timestamp() + $7,
         attempts = p.attempts + ($5 = 'refused')::integer, tries = p.tries + 1
-    where p.handler = $1 and p.topic = $2 and p.key = $3 and p.version = $4;
+    where p.handler = $1 and p.topic = $2 and p.key = $3 and p.version = $4 and p.retry_at <= clock_timestamp();
 end $$;
 
 -- The cause of an error: its words without what differs from case to case (quoted parts, UUIDs, numbers), as a short hash.
@@ -328,7 +329,7 @@ create function outbox.due(handler text, batch_max integer) returns table (topic
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     select p.topic, p.key from outbox.parked p
     join outbox.cursor c on c.handler = p.handler and c.topic = p.topic and c.key = p.key
-        and (p.version = c.version + 1 or p.reason <> 'early')
+        and (p.version = c.version + 1 and not c.awaiting_snapshot or p.reason <> 'early')
     join outbox.handler h on h.name = p.handler and h.role = session_user
     where p.handler = $1 and p.retry_at <= now()
     order by p.retry_at limit $2
