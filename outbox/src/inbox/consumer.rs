@@ -68,7 +68,7 @@ impl<S: Source> Consumer<S> {
 }
 
 /// Stops the others when this one ends.
-async fn ending(
+pub(super) async fn ending(
     work: impl Future<Output = Result<(), Error>>,
     stop: &CancellationToken,
 ) -> Result<(), Error> {

@@ -2,17 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use sqlx::PgPool;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::{Gate, InboxOptions, Kind, compare::compare_page, patience::Patience, verdict::chain};
+use super::{
+    Gate, InboxOptions, Kind, compare::compare_page, consumer::ending, patience::Patience, verdict::chain,
+};
 use crate::{Error, Source, store};
 
 /// Rows of old notes deleted in one statement.
 const FORGET_MAX: i32 = 1_000;
 
-/// Tries parked events again whose time is up, every `sweep_every`.
+/// Notes where the group reads, and tries parked events again, each handler's beside the others': one that is slow, or that no
+/// database can serve, holds up its own keys only.
 pub(super) async fn sweep<S: Source>(
     pool: &PgPool,
     source: &S,
@@ -20,40 +24,63 @@ pub(super) async fn sweep<S: Source>(
     options: &InboxOptions,
     stop: CancellationToken,
 ) -> Result<(), Error> {
+    let retrying = join_all(gates.iter().map(|gate| ending(retry(gate, options, &stop), &stop)));
+    let noting = note(pool, source, options, &stop);
+    let (noted, retried) = tokio::join!(ending(noting, &stop), retrying);
+    retried.into_iter().fold(noted, Result::and)
+}
+
+async fn note<S: Source>(
+    pool: &PgPool,
+    source: &S,
+    options: &InboxOptions,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
     let patience = Patience::new(options, stop.clone());
-    while ticked(options.sweep_every, &stop).await {
+    while ticked(options.sweep_every, stop).await {
         // Only now: a note without a position in the log would be a loss at the next start.
         for place in source.noted() {
             let (topic, partition) = (place.topic.name(), place.partition);
             let note = async || Ok(store::subscribe(pool, source.group(), topic, partition).await?);
             patience.until(note).await?;
         }
-        for gate in gates {
-            let due = async || Ok(store::due(pool, gate.name(), options.sweep_max).await?);
-            for (topic, key) in patience.until(due).await?.unwrap_or_default() {
-                if stop.is_cancelled() {
-                    return Ok(());
-                }
-                let drain = async || gate.drain(&topic, &key).await;
-                patience.until(drain).await?;
+    }
+    Ok(())
+}
+
+/// Tries one handler's parked events again whose time is up, one at a time.
+async fn retry(gate: &Gate, options: &InboxOptions, stop: &CancellationToken) -> Result<(), Error> {
+    let patience = Patience::new(options, stop.clone());
+    while ticked(options.sweep_every, stop).await {
+        let due = async || Ok(store::due(&gate.pool, gate.name(), options.sweep_max).await?);
+        for (topic, key) in patience.until(due).await?.unwrap_or_default() {
+            if stop.is_cancelled() {
+                return Ok(());
             }
+            let drain = async || gate.drain(&topic, &key).await;
+            patience.until(drain).await?;
         }
     }
     Ok(())
 }
 
-/// Asks the log for what keys miss, every `refill.every`. Beside the sweep: a log that does not answer holds up nobody.
+/// Asks the log for what keys miss. Beside the sweep, and each handler's beside the others': a log that does not answer holds
+/// up nobody.
 pub(super) async fn refill(
     gates: &[Arc<Gate>],
     options: &InboxOptions,
     stop: CancellationToken,
 ) -> Result<(), Error> {
+    let filling = gates.iter().map(|gate| ending(fill(gate, options, &stop), &stop));
+    join_all(filling).await.into_iter().fold(Ok(()), Result::and)
+}
+
+/// Asks the log for what one handler's keys miss, every `refill.every`.
+async fn fill(gate: &Gate, options: &InboxOptions, stop: &CancellationToken) -> Result<(), Error> {
     let patience = Patience::new(options, stop.clone());
-    while ticked(options.refill.every, &stop).await {
-        for gate in gates {
-            let refill = async || gate.refill(&stop).await;
-            patience.until(refill).await?;
-        }
+    while ticked(options.refill.every, stop).await {
+        let refill = async || gate.refill(stop).await;
+        patience.until(refill).await?;
     }
     Ok(())
 }
