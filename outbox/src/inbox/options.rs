@@ -20,7 +20,7 @@ pub struct InboxOptions {
     pub hold_after: Duration,
     /// How long an event's transaction waits for a row lock (5 s); longer, and it is tried again like after a deadlock.
     pub lock_timeout: Duration,
-    /// How long one of its statements may take (30 s).
+    /// How long one of its statements may take (30 s). Longer, and it is refused.
     pub statement_timeout: Duration,
     /// How long a handler may take for one event, or for one batch (60 s). Longer, and it is refused.
     pub effect_timeout: Duration,

@@ -23,12 +23,15 @@ pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
     }
 }
 
-/// The same for what a handler returned: looks for a database error anywhere in its chain.
+/// The same for what a handler returned: looks for a database error anywhere in its chain. A statement of the handler's that
+/// was cancelled (57014: it took longer than `statement_timeout`) is its own affair, like a handler that takes too long: with
+/// no attempt counted, one that can never end in time would be tried for ever.
 pub(crate) fn is_passing_in(error: &BoxError) -> bool {
     let mut at: Option<&(dyn StdError + 'static)> = Some(&**error);
     while let Some(error) = at {
         if let Some(database) = error.downcast_ref::<sqlx::Error>() {
-            return is_passing(database);
+            let code = database.as_database_error().and_then(|error| error.code());
+            return code.as_deref() != Some("57014") && is_passing(database);
         }
         at = error.source();
     }
