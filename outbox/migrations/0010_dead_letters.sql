@@ -41,7 +41,8 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
         'version', $1.version, 'id', $1.event_id, 'kind', $1.kind, 'attempts', $1.attempts, 'error', $1.error)
 $$;
 
--- Those of the letters that are there, in the order in which everyone locks cursors. At most 1,000.
+-- Those of the letters that are there, in the order in which outbox.admit_runs locks cursors: as the database sorts keys. At
+-- most 1,000.
 create function outbox.letters_in_order(letters uuid[]) returns setof uuid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 begin
@@ -49,7 +50,7 @@ begin
         raise invalid_parameter_value using message = format('%s dead letters at once; 1000 are allowed', cardinality($1));
     end if;
     return query select d.id from outbox.dead_letter d where d.id = any ($1)
-    order by d.handler collate "C", d.topic collate "C", d.key collate "C", d.version;
+    order by d.handler, d.topic, d.key, d.version;
 end $$;
 
 -- Has dead letters tried again as they are, with all their attempts, and returns how many. One that is gone is passed over.

@@ -98,7 +98,10 @@ pub(crate) async fn admit(
         return skipped(gate, tx, event).await;
     }
     let jumped = gate.handler.is_snapshot(&event.kind) && store::jump(tx, gate.name(), event).await?;
-    let attempt = if jumped {
+    let attempt = if jumped && store::is_replaced(tx, gate.name(), event).await? {
+        // As for any other event: what an operator put in its place has its turn.
+        Attempt::Early
+    } else if jumped {
         // What it passed over may be parked.
         gate.apply(tx, event, true).await?
     } else {
