@@ -47,6 +47,7 @@ create table outbox.overflow (
     topic text not null,
     key text not null,
     version bigint not null,
+    first bigint,                       -- the lowest version that found no room; null for a gap
     events bigint not null,             -- how many came and found no room; 0 for a gap
     attempts integer not null default 0,        -- in vain, since the last event that the log gave
     error text,
@@ -56,28 +57,35 @@ create table outbox.overflow (
 );
 create index overflow_retry on outbox.overflow (handler, retry_at);
 
--- An event that was known by its version only is kept now: it is counted once, in one place.
-create function outbox.found_room(handler text, topic text, key text, version bigint) returns void
-language sql security definer set search_path = pg_catalog, pg_temp as $$
+-- Whether an event was known by its version only. It is kept now, and counted there no more: what brought it is a repeat.
+create function outbox.found_room(handler text, topic text, key text, version bigint) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
     update outbox.overflow o set events = o.events - 1
-    where o.handler = $1 and o.topic = $2 and o.key = $3 and o.version >= $4 and o.events > 0
-$$;
+    where o.handler = $1 and o.topic = $2 and o.key = $3 and $4 between o.first and o.version and o.events > 0;
+    return found;
+end $$;
 
 -- Parks an event in front of its cursor. Locks the cursor (made at 0 when there is none) and looks again: the event that was
 -- missing may have been applied meanwhile.
---   parked  stored     again  stored before     ready  its turn has come: admit it again
---   passed  applied meanwhile             full   `parked_max` events of this handler wait already: not stored
+--   parked  stored     again  stored before, or known by its version and stored now
+--   ready   its turn has come: admit it again     passed  applied meanwhile
+--   full    `parked_max` events of this handler wait already, and of ten times as many keys a version is noted: not stored
 --   conflict ID  another event, ID, with this version waits: two owners wrote; kept in outbox.conflict
---   overflow  no room, noted by its version: the log has it (`again` when that is known)
+--   overflow  no room, noted by its version: the log has it (`known` when that was noted before)
 -- An event that its handler refused or could not take parks at its own turn: `reason` says so, and it is retried. One that
 -- was given up before (outbox.dead_letter) counts as parked. `per_key_max` bounds the events of one key where a log can be
--- asked for them later; null where there is none, and then only `parked_max` stops the consumer.
+-- asked for them later; null where there is none, and then `parked_max` alone stops the consumer. Neither turns away an event
+-- at its own turn behind which others wait: these may have all the room, and leave only when it is applied or given up. There
+-- is one such event a key, so the bound is passed by as many rows as keys had found room within it.
 create function outbox.park(handler text, topic text, key text, version bigint, id uuid, payload bytea, headers jsonb,
                             reason text, error text, parked_max integer, per_key_max integer) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     at_ outbox.cursor;
     kept_id uuid;
+    -- Keys of which a version is noted; a row of that is small beside an event.
+    keys_max constant bigint := 10 * $10::bigint;
 begin
     perform outbox.check_handler($1);
     insert into outbox.cursor (handler, topic, key, version) values ($1, $2, $3, outbox.opening($1, $2, $4))
@@ -99,28 +107,32 @@ begin
     elsif kept_id is not null then
         return 'again';
     end if;
-    if $8 = 'early' and at_.version = $4 - 1 then
+    if $8 = 'early' and at_.version = $4 - 1 and not at_.awaiting_snapshot then
         return 'ready';
     end if;
-    if at_.waiting >= $11 or $10 <= (
+    if ($8 = 'early' or at_.version < $4 - 1 or at_.waiting = 0) and (at_.waiting >= $11 or $10 <= (
         select count(*) from (
             select from outbox.parked p where p.handler = $1
             union all select from outbox.dead_letter d where d.handler = $1 limit $10
         ) bounded
-    ) then
-        if $11 is null then
+    )) then
+        if $11 is null or not exists (
+            select from outbox.overflow o where o.handler = $1 and o.topic = $2 and o.key = $3
+        ) and keys_max <= (
+            select count(*) from (select from outbox.overflow o where o.handler = $1 limit keys_max) bounded
+        ) then
             return 'full';
         end if;
-        insert into outbox.overflow as o (handler, topic, key, version, events) values ($1, $2, $3, $4, 1)
+        insert into outbox.overflow as o (handler, topic, key, version, first, events) values ($1, $2, $3, $4, $4, 1)
         on conflict on constraint overflow_pkey do update
-        set version = excluded.version, events = o.events + 1 where o.version < excluded.version;
-        return case when found then 'overflow' else 'again' end;
+        set version = excluded.version, first = coalesce(o.first, excluded.first), events = o.events + 1
+        where o.version < excluded.version;
+        return case when found then 'overflow' else 'known' end;
     end if;
     insert into outbox.parked (handler, topic, key, version, id, reason, error, payload, headers, attempts, tries)
     values ($1, $2, $3, $4, $5, $8, left($9, 2000), $6, $7, ($8 = 'refused')::integer, ($8 <> 'early')::integer);
     update outbox.cursor c set waiting = c.waiting + 1 where c.handler = $1 and c.topic = $2 and c.key = $3;
-    perform outbox.found_room($1, $2, $3, $4);
-    return 'parked';
+    return case when outbox.found_room($1, $2, $3, $4) then 'again' else 'parked' end;
 end $$;
 
 -- The parked event of this key to try next, if any: the one whose turn it is, or one that was tried before (a snapshot has
@@ -241,10 +253,11 @@ end $$;
 
 -- What the log is to be asked for: keys of a handler whose next event is neither here nor dead, though later ones are known.
 -- After `after` (and the id applied there), until `until`; `next_id` is the event kept behind the gap, if any. A key whose
--- later events were parked less than `gap_after` ago is left alone: what it misses may just be late.
+-- later events were parked less than `gap_after` ago is left alone: what it misses may just be late. One that awaits a
+-- snapshot (`awaiting`) misses nothing but what came and found no room: a snapshot at first, for it keeps nothing else.
 create function outbox.gaps(handler text, gap_after interval, batch_max integer)
     returns table (topic text, key text, after bigint, last_id uuid, until bigint, next_id uuid, attempts integer,
-                   events bigint)
+                   events bigint, awaiting boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 begin
@@ -269,9 +282,13 @@ begin
     order by min(p.parked_at) limit $3
     on conflict do nothing;
     return query
-    select o.topic, o.key, c.version, c.last_id, coalesce(n.version - 1, o.version), n.id, o.attempts, o.events
+    select o.topic, o.key, begin_.after, case when begin_.after = c.version then c.last_id end,
+           coalesce(n.version - 1, o.version), n.id, o.attempts, o.events, c.awaiting_snapshot
     from outbox.overflow o
     join outbox.cursor c on c.handler = o.handler and c.topic = o.topic and c.key = o.key and c.version < o.version
+    cross join lateral (
+        select case when c.awaiting_snapshot then greatest(c.version, o.first - 1) else c.version end as after
+    ) begin_
     left join lateral (
         select kept.version, kept.id
         from (select p.version, p.id from outbox.parked p
@@ -281,8 +298,8 @@ begin
               where d.handler = o.handler and d.topic = o.topic and d.key = o.key and d.version > c.version) kept
         order by kept.version limit 1
     ) n on true
-    where o.handler = $1 and o.retry_at <= clock_timestamp() and not c.awaiting_snapshot
-      and n.version is distinct from c.version + 1
+    where o.handler = $1 and o.retry_at <= clock_timestamp() and (not c.awaiting_snapshot or o.events > 0)
+      and (n.version is null or n.version > begin_.after + 1)
     order by o.retry_at limit $3;
 end $$;
 

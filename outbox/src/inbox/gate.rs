@@ -205,10 +205,10 @@ impl Gate {
                 Attempt::Early if self.awaits_snapshot(event).await? => (Some(Dealt::Awaiting), false),
                 Attempt::Early => (self.park(event, ("early", None)).await?, false),
                 Attempt::Refused(error) if self.options.attempts_max <= 1 => {
-                    (self.bury(event, &error, 1).await?, false)
+                    (self.give_up(event, error).await?, false)
                 }
                 Attempt::Refused(error) => (self.park(event, ("refused", Some(error))).await?, false),
-                Attempt::Hopeless(error) => (self.bury(event, &error, 1).await?, false),
+                Attempt::Hopeless(error) => (self.give_up(event, error).await?, false),
                 Attempt::Passing(error) => (self.park(event, ("failed", Some(error))).await?, false),
             };
             if waiting {

@@ -27,7 +27,8 @@ pub struct InboxOptions {
     /// Refusals of one event by its handler (8), then it becomes a dead letter and its key waits for an operator.
     pub attempts_max: i32,
     /// Events that may wait in front of one handler's cursors (10,000); more, and the consumer waits
-    /// instead, or with [`super::Inbox::refill`] keeps the highest version of each key and asks for the events later.
+    /// instead, or with [`super::Inbox::refill`] keeps the highest version of each key, of ten times as many keys at most, and
+    /// asks for the events later.
     pub parked_max: i32,
     /// Times an event is tried in a row when the database can't run it (5): lost connections, deadlocks, serialization
     /// failures. Then it is parked as `failed`, so that other keys go on.

@@ -33,8 +33,29 @@ impl Gate {
     pub(super) async fn park(
         &self,
         event: &Envelope,
-        (reason, error): (&'static str, Option<String>),
+        why: (&'static str, Option<String>),
     ) -> Result<Option<Dealt>, Error> {
+        let answer = self.store(event, why).await?;
+        Ok(self.kept(event, &answer))
+    }
+
+    /// Gives an event up at its first attempt, if there is room for it. `None`: it was applied meanwhile.
+    pub(super) async fn give_up(&self, event: &Envelope, error: String) -> Result<Option<Dealt>, Error> {
+        let answer = self.store(event, ("refused", Some(error.clone()))).await?;
+        let kept = self.kept(event, &answer);
+        if !matches!(answer.as_str(), "parked" | "again") {
+            return Ok(kept);
+        }
+        let dead = self.bury(event, &error, 1).await?;
+        // A repeat is counted as one, whatever becomes of the event.
+        Ok(if answer == "again" { kept } else { dead })
+    }
+
+    async fn store(
+        &self,
+        event: &Envelope,
+        (reason, error): (&'static str, Option<String>),
+    ) -> Result<String, Error> {
         if let Some(error) = &error {
             tracing::error!(
                 handler = self.name(),
@@ -52,7 +73,7 @@ impl Gate {
         if answer == "full" {
             return Err(Error::ParkedFull { handler: self.name().to_owned(), parked_max });
         }
-        Ok(self.kept(event, &answer))
+        Ok(answer)
     }
 
     /// Gives an event up that was refused `attempts` times. `None`: it was applied meanwhile.
@@ -80,7 +101,7 @@ impl Gate {
         match answer {
             "parked" | "overflow" => Some(Dealt::Parked),
             "dead" => Some(Dealt::Dead),
-            "again" => Some(Dealt::Again),
+            "again" | "known" => Some(Dealt::Again),
             // `ready` or `passed`: the gate tells.
             "ready" | "passed" => None,
             conflict => {

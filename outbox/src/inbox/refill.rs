@@ -193,9 +193,13 @@ fn conflict(gap: &Gap, events: &[Envelope]) -> Option<(i64, uuid::Uuid, uuid::Uu
     known.or_else(twice)
 }
 
-/// Lets the missing events through the gate, until one does not pass.
+/// Lets the missing events through the gate, until one does not pass. A key that awaits a snapshot goes on from there.
 async fn take(gate: &Gate, gap: &Gap, events: impl Iterator<Item = Envelope>) -> Result<Answer, Error> {
-    let mut next = gap.after + 1;
+    let mut events =
+        events.skip_while(|event| gap.awaiting && !gate.handler.is_snapshot(&event.kind)).peekable();
+    let snapshot = events.peek().filter(|_| gap.awaiting);
+    let after = snapshot.map_or(gap.after, |snapshot| snapshot.version - 1);
+    let mut next = after + 1;
     let mut had_come = 0;
     for event in events {
         if event.version < next {
@@ -206,7 +210,7 @@ async fn take(gate: &Gate, gap: &Gap, events: impl Iterator<Item = Envelope>) ->
         }
         let dealt = gate.deal(&event).await?;
         if !matches!(dealt, Dealt::Applied | Dealt::Ignored | Dealt::Own | Dealt::Duplicate) {
-            if next > gap.after + 1 {
+            if next > after + 1 {
                 break;
             }
             return Ok(Answer::Useless(format!("version {next} came and was not applied: {}", dealt.word())));
@@ -218,13 +222,13 @@ async fn take(gate: &Gate, gap: &Gap, events: impl Iterator<Item = Envelope>) ->
             gate.count(dealt, 1);
         }
     }
-    if next == gap.after + 1 {
+    if next == after + 1 {
         return Ok(Answer::Useless(format!("the log has no delivered version {next}")));
     }
     tracing::info!(
         handler = gate.name(),
         key = gap.key,
-        from = gap.after + 1,
+        from = after + 1,
         until = next - 1,
         "the log filled a gap"
     );

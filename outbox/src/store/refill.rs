@@ -26,6 +26,8 @@ pub(crate) struct Gap {
     pub(crate) attempts: i32,
     /// Of what is missing, how many events came and found no room.
     pub(crate) events: i64,
+    /// The key goes on from a snapshot only.
+    pub(crate) awaiting: bool,
 }
 
 pub(crate) async fn gaps(
@@ -35,7 +37,7 @@ pub(crate) async fn gaps(
     batch_max: i32,
 ) -> sqlx::Result<Vec<Gap>> {
     sqlx::query_as(
-        "select topic, key, after, last_id, until, next_id, attempts, events from outbox.gaps($1, $2, $3)",
+        "select topic, key, after, last_id, until, next_id, attempts, events, awaiting from outbox.gaps($1, $2, $3)",
     )
     .bind(handler)
     .bind(interval(gap_after))

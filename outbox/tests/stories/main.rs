@@ -7,6 +7,7 @@
 
 mod archiving;
 mod audit;
+mod awaiting;
 mod crossing;
 mod doctor;
 mod examples;
@@ -15,6 +16,7 @@ mod group;
 mod history;
 mod letters;
 mod line;
+mod mass;
 mod memory;
 mod migrations;
 mod producer;

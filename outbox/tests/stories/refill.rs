@@ -137,6 +137,34 @@ async fn what_finds_no_room_is_known_by_version_and_had_later() -> Result<(), Bo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refused_event_finds_room_though_those_behind_it_have_it_all() -> Result<(), BoxError> {
+    let mut scene = Scene::new("own-turn").await?;
+    let sent: Vec<_> = (2..=6).map(|version| scene.send("a", version, &version.to_string())).collect();
+    // A log that has nothing.
+    let empty = Arc::new(MemoryRefill::default());
+    scene.start(Some(empty), RefillOptions { parked_per_key_max: 3, ..soon() });
+    let overflow = "select version || ' ' || events from outbox.overflow";
+    until(vec!["6 2".to_owned()], || texts(&scene.home, overflow)).await?;
+    scene.send("a", 1, "!1");
+    scene.dead(1).await?;
+    scene.sum(6).await?;
+    let (pool, all) = (scene.home.admin.clone(), dead_letter::Filter::default());
+    let letters = dead_letter::list(&pool, &all, None, 10).await?;
+    dead_letter::discard(&pool, &[letters[0].id], "ann", "only so others can go on").await?;
+    scene.effects(&["a:2:2", "a:3:3", "a:4:4"]).await?;
+    // What was known by its version comes again and finds room: a repeat, though it is kept now.
+    scene.line.put(&sent[4]);
+    let parked = "select version || ' ' || reason from outbox.parked";
+    until(vec!["6 early".to_owned()], || texts(&scene.home, parked)).await?;
+    scene.sum(7).await?;
+    scene.line.put(&sent[3]);
+    scene.effects(&["a:2:2", "a:3:3", "a:4:4", "a:5:5", "a:6:6"]).await?;
+    scene.sum(8).await?;
+    scene.at_rest().await?;
+    scene.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_does_not_answer_holds_up_nobody() -> Result<(), BoxError> {
     let mut scene = Scene::new("silent").await?;
     let door = Door { knocks: Arc::new(AtomicI64::new(1)), ..Door::default() };
