@@ -35,6 +35,14 @@ impl Gate {
             Err(error) => Err(error.into()),
         }
     }
+
+    /// A handler's words, and whether it ended its transaction before it said them: what it did then stays, though refused.
+    pub(super) async fn refusal(&self, tx: &mut PgTransaction<'_>, error: String) -> String {
+        match self.spoilt(tx).await {
+            Ok(Some(ENDED)) => format!("{error}; and {ENDED}"),
+            Ok(_) | Err(_) => error,
+        }
+    }
 }
 
 /// Rolls back. An error is no verdict: it answers a statement that the handler did not wait for, or the connection is lost;

@@ -325,7 +325,7 @@ impl Gate {
             Ok(Ok(Ok(Effect::Ignored))) => return Ok(Attempt::Dealt(Dealt::Ignored, waiting)),
             Ok(Ok(Err(error))) if error.is::<Undecodable>() => return Ok(Attempt::Hopeless(chain(&*error))),
             Ok(Ok(Err(error))) if is_passing_in(&error) => return Ok(Attempt::Passing(chain(&*error))),
-            Ok(Ok(Err(error))) => return Ok(Attempt::Refused(chain(&*error))),
+            Ok(Ok(Err(error))) => return Ok(Attempt::Refused(self.refusal(tx, chain(&*error)).await)),
             Ok(Err(_)) => return Ok(Attempt::Refused("the handler panicked".into())),
             Err(_) => return Ok(Attempt::Refused("the handler took longer than effect_timeout".into())),
         }

@@ -31,7 +31,7 @@ impl Handler for Wild {
                 let _ = sqlx::raw_sql("select 1 / 0").execute(&mut **tx).now_or_never();
             }
             // As when a timeout or a select! drops it.
-            "savepoint" => drop(sqlx::Acquire::begin(&mut *tx).now_or_never()),
+            "savepoint" | "savepoint and refuse" => drop(sqlx::Acquire::begin(&mut *tx).now_or_never()),
             "rollback" => send(tx, "rollback").await?,
             "begin anew" => send(tx, "rollback; begin").await?,
             "commit" => send(tx, "commit").await?,
@@ -39,7 +39,7 @@ impl Handler for Wild {
         }
         match event.event.text.as_str() {
             "forget" => Ok(()),
-            "forget and refuse" => Err("enough".into()),
+            "forget and refuse" | "savepoint and refuse" => Err("enough".into()),
             text => effect(tx, &event.event.key, event.meta.version, text).await,
         }
     }
@@ -52,7 +52,15 @@ async fn a_transaction_that_its_handler_spoilt_is_refused_and_others_go_on() -> 
     // Few connections, so that what one of them is left with meets the next event.
     let pool = PgPoolOptions::new().max_connections(2).connect(&home.module_url()).await?;
     let log = Scripted::default();
-    let deeds = ["forget", "forget and refuse", "savepoint", "rollback", "begin anew", "commit"];
+    let deeds = [
+        "forget",
+        "forget and refuse",
+        "savepoint",
+        "savepoint and refuse",
+        "rollback",
+        "begin anew",
+        "commit",
+    ];
     for deed in deeds {
         log.write(&line(deed, 1, deed));
         log.write(&line(&format!("after {deed}"), 1, "fine"));
@@ -76,17 +84,18 @@ async fn a_transaction_that_its_handler_spoilt_is_refused_and_others_go_on() -> 
         "forget and refuse: enough".to_owned(),
         format!("rollback: {ended}"),
         format!("savepoint: {ended}"),
+        format!("savepoint and refuse: enough; and {ended}"),
     ];
     until(wanted, async || texts(&home, dead).await).await?;
-    until(Some(11), async || Ok(log.done_up_to())).await?;
+    until(Some(13), async || Ok(log.done_up_to())).await?;
     let fine = "select key from public.effect where text = 'fine' order by n";
     assert_eq!(texts(&home, fine).await?, deeds.map(|deed| format!("after {deed}")));
     // What was committed with its cursor can't be refused any more; the log has an error.
-    assert_eq!((tally.of(Wild::NAME, "applied"), tally.of(Wild::NAME, "duplicate")), (6, 1));
+    assert_eq!((tally.of(Wild::NAME, "applied"), tally.of(Wild::NAME, "duplicate")), (7, 1));
     let behind = "select key from outbox.cursor where version = 0 order by key collate \"C\"";
     assert_eq!(
         texts(&home, behind).await?,
-        ["begin anew", "forget", "forget and refuse", "rollback", "savepoint"]
+        ["begin anew", "forget", "forget and refuse", "rollback", "savepoint", "savepoint and refuse"]
     );
     world.stop().await?;
     pool.close().await;
