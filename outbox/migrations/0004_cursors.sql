@@ -16,6 +16,16 @@ create table outbox.subscription (
     primary key (consumer_group, topic, partition)
 );
 
+-- The handlers that a group reads a topic with: its position is theirs. One that a later start of the group came without misses
+-- what is read from then on, and is given it when it is back.
+create table outbox.reader (
+    consumer_group text not null,
+    topic text not null,
+    handler text not null references outbox.handler (name),
+    missed_from bigint[],           -- in each partition, from 0 on; 0 in one that is beyond them. Null while it reads
+    constraint reader_pkey primary key (consumer_group, topic, handler)
+);
+
 -- Where a handler began in a topic, the first time. It stays as it was said then.
 --   earliest  at the beginning of the topic       log  there too; what the topic no longer has comes from the home's log
 --   now       at the end: a key without a cursor begins with whichever event of it is met first, for good
@@ -24,6 +34,7 @@ create table outbox.baseline (
     topic text not null,
     kind text not null check (kind in ('earliest', 'log', 'now')),
     because text check (kind <> 'now' or because ~ '\S'),    -- why what came before may be left out
+    offsets bigint[] not null default '{}',     -- `now`: where that was in each partition, from 0 on; later ones begin at 0
     set_at timestamptz not null default clock_timestamp(),
     primary key (handler, topic)
 );
@@ -134,12 +145,19 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     select b.kind from outbox.baseline b where b.handler = $1 and b.topic = $2
 $$;
 
+-- The offsets at which a handler has begun in a topic; null before its first start.
+create function outbox.begun_at(handler text, topic text) returns bigint[]
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select b.offsets from outbox.baseline b where b.handler = $1 and b.topic = $2
+$$;
+
 -- Notes where a handler begins in a topic. What was said first stays.
-create function outbox.begin_at(handler text, topic text, kind text, because text) returns void
+create function outbox.begin_at(handler text, topic text, kind text, because text, offsets bigint[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     perform outbox.check_handler($1);
-    insert into outbox.baseline (handler, topic, kind, because) values ($1, $2, $3, $4) on conflict do nothing;
+    insert into outbox.baseline (handler, topic, kind, because, offsets) values ($1, $2, $3, $4, $5)
+    on conflict do nothing;
 end $$;
 
 -- Keeps a record that no gate can take. Repeats change nothing.
@@ -150,10 +168,10 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$
     values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing
 $$;
 
--- Whether a group has started to read a partition.
-create function outbox.subscribed(consumer_group text, topic text, partition integer) returns boolean
+-- The partitions of these topics that a group has started to read.
+create function outbox.subscribed(consumer_group text, topics text[]) returns table (topic text, partition integer)
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select exists (select from outbox.subscription s where s.consumer_group = $1 and s.topic = $2 and s.partition = $3)
+    select s.topic, s.partition from outbox.subscription s where s.consumer_group = $1 and s.topic = any ($2)
 $$;
 
 -- Notes that a group has started to read a partition.
@@ -161,6 +179,30 @@ create function outbox.subscribe(consumer_group text, topic text, partition inte
 language sql security definer set search_path = pg_catalog, pg_temp as $$
     insert into outbox.subscription (consumer_group, topic, partition) values ($1, $2, $3) on conflict do nothing
 $$;
+
+-- The handlers that a group has read a topic with, and what each has missed since.
+create function outbox.readers(consumer_group text, topic text) returns table (handler text, missed_from bigint[])
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select r.handler, r.missed_from from outbox.reader r where r.consumer_group = $1 and r.topic = $2
+$$;
+
+-- Notes that a member of a group reads a topic with these handlers: others that the group had miss what comes after `positions`,
+-- the group's offset in each partition. One that misses something already stays where it was.
+create function outbox.left_out(consumer_group text, topic text, handlers text[], positions bigint[]) returns void
+language sql security definer set search_path = pg_catalog, pg_temp as $$
+    update outbox.reader r set missed_from = $4
+    where r.consumer_group = $1 and r.topic = $2 and r.handler <> all ($3) and r.missed_from is null
+$$;
+
+-- Notes that a group reads a topic with these handlers from now on, and which are left out.
+create function outbox.read_with(consumer_group text, topic text, handlers text[], positions bigint[]) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform outbox.check_handler(h) from unnest($3) h;
+    insert into outbox.reader (consumer_group, topic, handler) select $1, $2, h from unnest($3) h order by h
+    on conflict on constraint reader_pkey do update set missed_from = null;
+    perform outbox.left_out($1, $2, $3, $4);
+end $$;
 
 -- One page of a topic's heads, and which of them a handler has not reached though their last event was published here more
 -- than `older_than` ago, is delivered, and nothing of the key waits: its tail was lost, or the handler is that far behind.

@@ -23,13 +23,15 @@ begin
         outbox.forget_gaps(text), outbox.incomplete(text),
         outbox.note_conflict(text, text, text, bigint, uuid, uuid),
         outbox.is_replaced(text, text, text, bigint, bytea, jsonb),
-        outbox.begun(text, text), outbox.begin_at(text, text, text, text), outbox.own_origins(),
+        outbox.begun_at(text, text), outbox.begin_at(text, text, text, text, bigint[]), outbox.own_origins(),
         outbox.admit_runs(text, text, text[], bigint[], bigint[], uuid[], bigint[]),
         outbox.compare(text, text, text, interval, integer),
         outbox.next_parked(text, text, text), outbox.unpark(text, text, text),
         outbox.retry_later(text, text, text, bigint, text, text, interval), outbox.due(text, integer),
         outbox.keep_unreadable(text, text, integer, bigint, text, bytea, bytea, jsonb),
-        outbox.subscribed(text, text, integer), outbox.subscribe(text, text, integer) to %I', $1);
+        outbox.subscribed(text, text[]), outbox.subscribe(text, text, integer),
+        outbox.readers(text, text), outbox.read_with(text, text, text[], bigint[]),
+        outbox.left_out(text, text, text[], bigint[]) to %I', $1);
 end $$;
 
 -- Lets a module's role run replicas too: they move heads and cursors by foreign events.

@@ -13,6 +13,7 @@ mod parking;
 mod patience;
 mod reading;
 mod refill;
+mod span;
 mod start;
 mod sweep;
 mod tally;
@@ -63,7 +64,8 @@ impl<S: Source> Inbox<S> {
     }
 
     /// Adds a handler. Handlers of one inbox share its group, not their cursors. A handler that is new in a group which has
-    /// read on would miss what the group has passed: it needs a group of its own, or [`Baseline::Now`].
+    /// read on would miss what the group has passed: it needs a group of its own, or [`Baseline::Now`]. One that was left out
+    /// for a while is given what the group has read meanwhile. All members of a group need the same handlers of a topic.
     #[must_use]
     pub fn register<H: Handler>(self, handler: H) -> Self {
         self.gate(Kind::Handler, Arc::new(Plain(handler)))

@@ -162,7 +162,6 @@ impl State {
         self.logs.entry(topic.to_owned()).or_insert_with(|| vec![Vec::new(); partitions])
     }
 
-    /// The record at a place, if it has come yet.
     /// The offset that a partition's next record gets.
     fn end(&self, topic: &str, partition: i32) -> i64 {
         let log = self.logs.get(topic).zip(usize::try_from(partition).ok());
@@ -170,6 +169,7 @@ impl State {
         i64::try_from(records).unwrap_or(i64::MAX)
     }
 
+    /// The record at a place, if it has come yet.
     fn at(&self, topic: &str, partition: i32, offset: i64) -> Option<&Message> {
         let log = self.logs.get(topic)?.get(usize::try_from(partition).ok()?)?;
         log.get(usize::try_from(offset).ok()?)

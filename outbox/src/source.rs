@@ -28,8 +28,8 @@ pub struct Place {
     pub topic: Topic,
     /// The partition.
     pub partition: i32,
-    /// Whether the group has a position in it.
-    pub positioned: bool,
+    /// The offset that the group reads next; `None` while it has no position there.
+    pub position: Option<i64>,
 }
 
 /// A log, as one consumer group sees it. Partitions come and go while it is read: whatever is assigned to this member is
@@ -42,13 +42,16 @@ pub trait Source: Send + Sync + 'static {
     /// All partitions of `topics`. The caller answers with [`Source::start`].
     async fn places(&self, topics: &[Topic]) -> Result<Vec<Place>, Error>;
 
-    /// Makes the end of the log the group's position in `places`, before [`Source::start`]. Durable when it returns.
+    /// Of each of `places`, in their order: the first offset that the log has, and the one that its next record gets.
+    async fn bounds(&self, places: &[Place]) -> Result<Vec<(i64, i64)>, Error>;
+
+    /// Makes each place's `position` the group's, before [`Source::start`]. Durable when it returns.
     ///
     /// # Errors
     /// [`Error::Broker`], also while other members of the group are reading.
-    async fn skip_to_end(&self, places: &[Place]) -> Result<(), Error>;
+    async fn reposition(&self, places: &[Place]) -> Result<(), Error>;
 
-    /// Starts to read. Where the group is known to have had a position (`places` with `positioned`), to find none is
+    /// Starts to read. Where the group is known to have a position (that of `places`), to find none is
     /// [`Error::OffsetLost`], from [`Source::recv`]; elsewhere it starts at the beginning of the log then.
     async fn start(&self, topics: &[Topic], places: &[Place]) -> Result<(), Error>;
 
@@ -64,8 +67,8 @@ pub trait Source: Send + Sync + 'static {
     fn done(&self, topic: &str, partition: i32, offset: i64) -> Result<(), Error>;
 
     /// Brings no further records, or brings them again, while [`Source::recv`] is still asked: the caller has no room, and must
-    /// not look dead. Without this method records come as before, and the caller takes them.
-    fn hold(&self, _held: bool) {}
+    /// not look dead. Partitions that come while it is held are held too. It may be said again.
+    fn hold(&self, held: bool);
 
     /// The places whose position the log has stored since the last call, so that the caller can keep a note that the group
     /// has read them.

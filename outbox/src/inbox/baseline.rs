@@ -12,7 +12,8 @@ pub enum Baseline {
     Log,
     /// At the end of the topic: earlier events are left out, and `because` says why that is right. A key that has no cursor
     /// begins with whichever event of it is met first, at any version and for good, so the loss of a new key's first
-    /// events goes unnoticed. Partitions added later are read from their beginning.
+    /// events goes unnoticed. Where the end was is kept, so another group or other handlers beside it change nothing.
+    /// Partitions added later are read from their beginning.
     Now {
         /// Kept with the baseline.
         because: &'static str,

@@ -33,12 +33,11 @@ impl<S: Source> Consumer<S> {
             gate.prepare(&options, &counts, &own, refilling);
         }
         let gates: Vec<Arc<Gate>> = gates.into_iter().map(Arc::new).collect();
-        if patience.until(|| start(&pool, &source, &gates, baseline)).await?.is_none() {
-            return Ok(());
-        }
+        let started = patience.until(|| start(&pool, &source, &gates, baseline)).await?;
+        let Some(started) = started else { return Ok(()) };
         // The end of one is the end of all, and each ends by itself: none is dropped in the middle of a transaction.
         let stop = shutdown.child_token();
-        let reading = Reading::new(&source, &pool, &gates, &options, stop.clone()).run();
+        let reading = Reading::new(&source, &pool, &gates, started, &options, stop.clone()).run();
         let sweeping = sweep::sweep(&pool, &source, &gates, &options, stop.clone());
         let refilling = sweep::refill(&gates, &options, stop.clone());
         let comparing = sweep::compare(&pool, &source, &gates, &options, stop.clone());

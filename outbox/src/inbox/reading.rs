@@ -12,6 +12,8 @@ use super::{
     lane::{Item, Lane},
     marks::{Marks, Ticket},
     patience::Patience,
+    span::Offsets,
+    start::{Company, Started},
     verdict::chain,
     work::{Done, keep, work},
 };
@@ -28,6 +30,11 @@ pub(super) struct Reading<'a, S> {
     source: &'a S,
     pool: PgPool,
     lanes: Vec<Lane>,
+    /// Where each lane's handler begins: what is before is not for it.
+    begun: Vec<Offsets>,
+    /// To be told after the first record.
+    company: Option<Company>,
+    has_read: bool,
     marks: Marks,
     running: JoinSet<Result<Done, Error>>,
     /// Records read and not dealt with, once per handler, and their bytes.
@@ -48,6 +55,7 @@ impl<'a, S: Source> Reading<'a, S> {
         source: &'a S,
         pool: &PgPool,
         gates: &[Arc<Gate>],
+        started: Started,
         options: &'a InboxOptions,
         stop: CancellationToken,
     ) -> Self {
@@ -57,6 +65,9 @@ impl<'a, S: Source> Reading<'a, S> {
             source,
             pool: pool.clone(),
             lanes: gates.iter().map(|gate| Lane::new(gate.clone())).collect(),
+            begun: started.begun,
+            company: Some(started.company),
+            has_read: false,
             marks: Marks::default(),
             running: JoinSet::new(),
             held: 0,
@@ -89,6 +100,7 @@ impl<'a, S: Source> Reading<'a, S> {
 
     /// Hands out work, waits for something to happen, and takes what has come meanwhile.
     async fn turn(&mut self) -> Result<(), Error> {
+        self.tell_company().await?;
         self.hand_out();
         self.hold_if_full();
         let reads = self.has_room() || self.held_back;
@@ -104,6 +116,16 @@ impl<'a, S: Source> Reading<'a, S> {
             }
             let Some(message) = self.source.recv().now_or_never() else { break };
             self.take(message)?;
+        }
+        Ok(())
+    }
+
+    /// Once, before the first record is handed out.
+    async fn tell_company(&mut self) -> Result<(), Error> {
+        if self.has_read
+            && let Some(company) = self.company.take()
+        {
+            self.patience.until(|| company.tell(&self.pool, self.source.group())).await?;
         }
         Ok(())
     }
@@ -148,6 +170,11 @@ impl<'a, S: Source> Reading<'a, S> {
     fn take(&mut self, message: Result<Message, Error>) -> Result<(), Error> {
         match message {
             Ok(message) => {
+                self.has_read = true;
+                if self.held_back && !self.has_room() {
+                    // Of a partition that has just come, perhaps.
+                    self.source.hold(true);
+                }
                 self.sort_in(message);
                 Ok(())
             }
@@ -163,14 +190,24 @@ impl<'a, S: Source> Reading<'a, S> {
     fn sort_in(&mut self, message: Message) {
         let topic = self.lanes.iter().map(|lane| lane.gate.topic()).find(|t| t.name() == message.topic);
         let Some(topic) = topic else { return };
-        let wanting = |lane: &Lane| lane.gate.topic() == topic;
         let Message { partition, offset, .. } = message;
+        let wanting =
+            |(lane, begun): &(&Lane, &Offsets)| lane.gate.topic() == topic && begun.of(partition) <= offset;
+        let handlers = self.lanes.iter().zip(&self.begun).filter(wanting).count();
+        if handlers == 0 {
+            // From before the beginning of all.
+            let ticket = self.marks.open(topic, partition, offset, 1);
+            if let Some(offset) = self.marks.close(ticket) {
+                self.done(topic, partition, offset);
+            }
+            return;
+        }
         match Envelope::of(&message) {
             Ok(event) => {
                 let event = Arc::new(event);
-                let handlers = self.lanes.iter().filter(|lane| wanting(lane)).count();
                 let ticket = self.marks.open(topic, partition, offset, handlers);
-                for lane in self.lanes.iter_mut().filter(|lane| wanting(lane)) {
+                let lanes = self.lanes.iter_mut().zip(&self.begun);
+                for (lane, _) in lanes.filter(|(lane, begun)| wanting(&(&**lane, *begun))) {
                     self.held += 1;
                     self.held_bytes += event.payload.len();
                     lane.push(Item { event: event.clone(), ticket });
@@ -226,11 +263,15 @@ impl<'a, S: Source> Reading<'a, S> {
             self.lanes[n].release(done.keys);
         }
         for (topic, partition, offset) in passed {
-            if let Err(error) = self.source.done(topic.name(), partition, offset) {
-                tracing::warn!(error = chain(&error), "a position was not noted; the cursors decide");
-            }
+            self.done(topic, partition, offset);
         }
         Ok(())
+    }
+
+    fn done(&self, topic: Topic, partition: i32, offset: i64) {
+        if let Err(error) = self.source.done(topic.name(), partition, offset) {
+            tracing::warn!(error = chain(&error), "a position was not noted; the cursors decide");
+        }
     }
 }
 

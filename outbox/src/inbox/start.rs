@@ -1,113 +1,235 @@
 //! What must be settled before the first record is read.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgTransaction};
 
-use super::{Baseline, Gate, refill::check_orphans};
+use super::{
+    Baseline, Gate,
+    refill::check_orphans,
+    span::{Need, Offsets, Span, Unmet},
+};
 use crate::{Error, Place, Source, Topic, store};
 
-/// Claims the handlers' names, notes where they begin, and finds the group's place in the log.
+/// What a start has settled.
+pub(super) struct Started {
+    /// Where each handler begins: what is before is not for it.
+    pub(super) begun: Vec<Offsets>,
+    pub(super) company: Company,
+}
+
+/// The handlers of each topic here, and where the group stood.
+pub(super) struct Company(Vec<(Topic, Vec<&'static str>, Offsets)>);
+
+impl Company {
+    /// To be called when this member has read its first record, for it is one of the group by then. Another one may have
+    /// begun a handler between this member's notes and its joining; that handler is left out here.
+    pub(super) async fn tell(&self, pool: &PgPool, group: &str) -> Result<(), Error> {
+        for (topic, handlers, stood) in &self.0 {
+            store::left_out(pool, (group, topic.name()), handlers, &stood.0).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Claims the handlers' names, settles where each begins and where the group must stand for that, and starts to read.
 pub(super) async fn start<S: Source>(
     pool: &PgPool,
     source: &S,
     gates: &[Arc<Gate>],
     baseline: Baseline,
-) -> Result<(), Error> {
-    let topics: BTreeSet<Topic> = gates.iter().map(|gate| gate.topic()).collect();
-    let topics: Vec<Topic> = topics.into_iter().collect();
+) -> Result<Started, Error> {
     for gate in gates {
         store::register(pool, gate.name()).await?;
         check_orphans(gate).await?;
     }
+    let topics: Vec<Topic> =
+        gates.iter().map(|gate| gate.topic()).collect::<BTreeSet<_>>().into_iter().collect();
+    let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
+    let group = source.group();
+    // One start of a group after the other: each finds what the one before has noted and where it has put the group.
+    let mut tx = gates[0].begin().await?;
+    store::lock_group(&mut tx, group).await?;
+    // Notes before places. Who reads stores a place first and notes it then, so what is noted by now has its place.
+    let noted = store::subscribed(&mut tx, group, &names).await?;
     let mut places = source.places(&topics).await?;
-    let started = started(pool, source, &places).await?;
-    let begun = begin(pool, source, gates, baseline, &places).await?;
-    let at_end = end_of(&places, &started, &begun);
-    if !at_end.is_empty() {
-        source.skip_to_end(&at_end).await?;
-        for place in &at_end {
-            store::subscribe(pool, source.group(), place.topic.name(), place.partition).await?;
-        }
-        for place in places.iter_mut().filter(|place| at_end.contains(place)) {
-            place.positioned = true;
+    not_lost(group, &noted, &places)?;
+    let (mut begun, mut company) = (HashMap::new(), Vec::new());
+    for topic in topics.iter().copied() {
+        let here = gates.iter().filter(|gate| gate.topic() == topic);
+        let handlers: Vec<_> = here.map(|gate| gate.name()).collect();
+        let stands = stands(topic, &places);
+        let mut settling = Settling { source, tx: &mut tx, topic, handlers: &handlers, baseline };
+        begun.extend(settling.settle(&mut places, &stands).await?);
+        company.push((topic, handlers, stands));
+    }
+    let started: Vec<Place> = places.into_iter().filter(|place| place.position.is_some()).collect();
+    for place in &started {
+        if !noted.contains(&(place.topic.name().to_owned(), place.partition)) {
+            store::subscribe(&mut *tx, group, place.topic.name(), place.partition).await?;
         }
     }
-    let started: Vec<Place> = places.into_iter().filter(|place| place.positioned).collect();
+    tx.commit().await?;
     source.start(&topics, &started).await?;
     let handlers: Vec<&str> = gates.iter().map(|gate| gate.name()).collect();
-    tracing::info!(group = source.group(), ?handlers, "the inbox reads");
+    tracing::info!(group, ?handlers, "the inbox reads");
+    let begun = gates.iter().map(|gate| begun.remove(gate.name()).unwrap_or_default()).collect();
+    Ok(Started { begun, company: Company(company) })
+}
+
+/// The group's offset in each partition of a topic.
+fn stands(topic: Topic, places: &[Place]) -> Offsets {
+    let mut stands = Offsets::default();
+    for place in places.iter().filter(|place| place.topic == topic) {
+        stands.set(place.partition, place.position.unwrap_or(0));
+    }
+    stands
+}
+
+/// Says so when another member of the group has started without a handler that this one has.
+pub(super) async fn check_company<S: Source>(pool: &PgPool, source: &S, gate: &Gate) -> Result<(), Error> {
+    let (handler, topic, group) = (gate.name(), gate.topic().name(), source.group());
+    if let Some(Some(_)) = store::readers(pool, group, topic).await?.get(handler) {
+        tracing::error!(
+            handler,
+            topic,
+            group,
+            "another member of the group reads without this handler: its events there are missed until all members have it \
+             and one of them starts anew, which reads them again"
+        );
+    }
     Ok(())
 }
 
-/// The topics that the group has read before. A place that was read and has no position now is lost.
-async fn started<S: Source>(
-    pool: &PgPool,
-    source: &S,
-    places: &[Place],
-) -> Result<BTreeSet<&'static str>, Error> {
-    let group = source.group();
-    let mut started = BTreeSet::new();
-    for place in places {
-        let topic = place.topic.name();
-        let noted = store::subscribed(pool, group, topic, place.partition).await?;
-        if noted && !place.positioned {
-            return Err(Error::OffsetLost {
+/// A place that the group has read and that has no position now is lost.
+fn not_lost(group: &str, noted: &HashSet<(String, i32)>, places: &[Place]) -> Result<(), Error> {
+    let lost = places.iter().find(|place| {
+        place.position.is_none() && noted.contains(&(place.topic.name().to_owned(), place.partition))
+    });
+    match lost {
+        None => Ok(()),
+        Some(place) => Err(Error::OffsetLost {
+            group: group.to_owned(),
+            topic: place.topic.name().to_owned(),
+            partition: place.partition,
+            reason: "the group has read it before, but its committed offset is gone".into(),
+        }),
+    }
+}
+
+/// The start of a group in one topic.
+struct Settling<'a, S> {
+    source: &'a S,
+    tx: &'a mut PgTransaction<'static>,
+    topic: Topic,
+    handlers: &'a [&'static str],
+    baseline: Baseline,
+}
+
+impl<S: Source> Settling<'_, S> {
+    /// Puts the group where its handlers need it, notes both, and returns where each handler begins.
+    async fn settle(
+        &mut self,
+        places: &mut [Place],
+        stands: &Offsets,
+    ) -> Result<Vec<(&'static str, Offsets)>, Error> {
+        let (group, topic) = (self.source.group(), self.topic.name());
+        let readers = store::readers(&mut **self.tx, group, topic).await?;
+        let mut spans = Vec::new();
+        if self.handlers.iter().any(|handler| !matches!(readers.get(*handler), Some(None))) {
+            spans = self.spans(places).await?;
+        }
+        let (mut begun, mut needs, mut new) = (Vec::new(), Vec::new(), Vec::new());
+        for handler in self.handlers.iter().copied() {
+            let noted = store::begun_at(self.tx, handler, topic).await?.map(Offsets);
+            if noted.is_none() {
+                new.push(handler);
+            }
+            let begins = noted.unwrap_or_else(|| self.first_begins(&spans));
+            needs.push(match readers.get(handler) {
+                Some(None) => Need::Nothing,
+                Some(Some(missed)) => Need::Missed(Offsets(missed.clone())),
+                None => Need::Begins(begins.clone()),
+            });
+            begun.push((handler, begins));
+        }
+        self.reposition(&spans, &needs, !readers.is_empty(), places).await?;
+        for (handler, begins) in begun.iter().filter(|(handler, _)| new.contains(handler)) {
+            let kind = (self.baseline.kind(), self.baseline.because());
+            store::begin_at(self.tx, (handler, topic), kind, &begins.0).await?;
+        }
+        store::read_with(self.tx, (group, topic), self.handlers, &stands.0).await?;
+        Ok(begun)
+    }
+
+    async fn spans(&self, places: &[Place]) -> Result<Vec<Span>, Error> {
+        let here: Vec<Place> = places.iter().filter(|place| place.topic == self.topic).copied().collect();
+        let bounds = self.source.bounds(&here).await?;
+        Ok(here.into_iter().zip(bounds).map(|(place, (first, end))| Span { place, first, end }).collect())
+    }
+
+    /// Where a handler begins at its very first start.
+    fn first_begins(&self, spans: &[Span]) -> Offsets {
+        let mut begins = Offsets::default();
+        if matches!(self.baseline, Baseline::Now { .. }) {
+            for span in spans {
+                begins.set(span.place.partition, span.end);
+            }
+        }
+        begins
+    }
+
+    /// The earliest need decides. A group that others have read with is put in its place even when it stands there: the broker
+    /// refuses that while members read, and those that do lack a handler of this start and would pass its events.
+    async fn reposition(
+        &self,
+        spans: &[Span],
+        needs: &[Need],
+        has_others: bool,
+        places: &mut [Place],
+    ) -> Result<(), Error> {
+        let mut moved = Vec::new();
+        for span in spans {
+            let mut target = span.place.position.unwrap_or(span.end);
+            for (handler, need) in self.handlers.iter().zip(needs) {
+                target = target.min(span.target(need).map_err(|unmet| self.unmet(handler, span, unmet))?);
+            }
+            let natural = span.place.position.unwrap_or(span.first);
+            if has_others || target != natural {
+                moved.push(Place { position: Some(target), ..span.place });
+            }
+        }
+        if moved.is_empty() {
+            return Ok(());
+        }
+        self.source.reposition(&moved).await?;
+        for to in moved {
+            let same = |place: &&mut Place| (place.topic, place.partition) == (to.topic, to.partition);
+            places.iter_mut().filter(same).for_each(|place| *place = to);
+        }
+        Ok(())
+    }
+
+    fn unmet(&self, handler: &str, span: &Span, unmet: Unmet) -> Error {
+        let (group, topic) = (self.source.group(), self.topic.name());
+        match unmet {
+            Unmet::Passed => Error::Setup(format!(
+                "handler {handler} is new in group {group}, which has read on in {topic}: give it a group of its own, or, if it \
+                 has never begun there, start it at Baseline::Now"
+            )),
+            Unmet::Gone(offset) => Error::OffsetLost {
                 group: group.to_owned(),
                 topic: topic.to_owned(),
-                partition: place.partition,
-                reason: "the group has read it before, but its committed offset is gone".into(),
-            });
-        }
-        if noted {
-            started.insert(topic);
-        } else if place.positioned {
-            // A note that was not written before the process ended. Without one, a lost offset would be a first start.
-            store::subscribe(pool, group, topic, place.partition).await?;
-            started.insert(topic);
+                partition: span.place.partition,
+                reason: format!(
+                    "handler {handler} goes on at offset {offset}, the log has {} to {}: give it a group of its own, or \
+                     another name if the topic was made anew",
+                    span.first, span.end
+                ),
+            },
         }
     }
-    Ok(started)
-}
-
-/// Notes where handlers begin that have not begun, and returns the topics that begin at their end.
-async fn begin<S: Source>(
-    pool: &PgPool,
-    source: &S,
-    gates: &[Arc<Gate>],
-    baseline: Baseline,
-    places: &[Place],
-) -> Result<BTreeSet<&'static str>, Error> {
-    let mut at_end = BTreeSet::new();
-    for gate in gates {
-        let (name, topic) = (gate.name(), gate.topic().name());
-        let begun = store::begun(pool, name, topic).await?;
-        let kind = begun.as_deref().unwrap_or_else(|| baseline.kind());
-        if kind == "now" {
-            at_end.insert(topic);
-        }
-        if begun.is_some() {
-            continue;
-        }
-        let read_on = places.iter().any(|place| place.topic == gate.topic() && place.positioned);
-        if read_on && kind != "now" {
-            return Err(Error::Setup(format!(
-                "handler {name} is new, but group {} has read on in {topic}: give it a group of its own, or start it at \
-                 Baseline::Now",
-                source.group()
-            )));
-        }
-        store::begin_at(pool, (name, topic), kind, baseline.because()).await?;
-    }
-    Ok(at_end)
-}
-
-/// The places to begin at their end: those of a topic that begins there and that this group has never read. Partitions that
-/// come later are read from their beginning.
-fn end_of(places: &[Place], started: &BTreeSet<&str>, begun: &BTreeSet<&str>) -> Vec<Place> {
-    let fresh = |place: &&Place| {
-        let topic = place.topic.name();
-        !place.positioned && begun.contains(topic) && !started.contains(topic)
-    };
-    places.iter().filter(fresh).copied().collect()
 }

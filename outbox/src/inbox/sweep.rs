@@ -8,7 +8,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Gate, InboxOptions, Kind, compare::compare_page, consumer::ending, patience::Patience, verdict::chain,
+    Gate, InboxOptions, Kind, compare::compare_page, consumer::ending, patience::Patience, start::check_company,
+    verdict::chain,
 };
 use crate::{Error, Source, store};
 
@@ -95,6 +96,13 @@ pub(super) async fn compare<S: Source>(
 ) -> Result<(), Error> {
     while ticked(options.compare_every, &stop).await {
         for gate in gates {
+            if let Err(error) = check_company(pool, source, gate).await {
+                tracing::warn!(
+                    handler = gate.name(),
+                    error = chain(&error),
+                    "the group's handlers were not compared"
+                );
+            }
             if let Err(error) = compare_all(pool, gate, options, &stop).await {
                 tracing::warn!(handler = gate.name(), error = chain(&error), "cursors were not compared");
             }

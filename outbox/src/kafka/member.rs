@@ -31,6 +31,7 @@ struct State {
     topics: HashMap<String, Topic>,
     started: HashSet<(String, i32)>,
     noted: Vec<Place>,
+    held: bool,
     fault: Option<Fault>,
 }
 
@@ -65,6 +66,11 @@ impl Member {
         std::mem::take(&mut self.state().noted)
     }
 
+    /// Whether partitions that are assigned from now on are paused.
+    pub(super) fn hold(&self, held: bool) {
+        self.state().held = held;
+    }
+
     /// Waits until an assignment can't be read.
     pub(super) async fn faulted(&self) {
         self.faulted.notified().await;
@@ -73,6 +79,13 @@ impl Member {
     fn fail(&self, fault: Fault) {
         self.state().fault = Some(fault);
         self.faulted.notify_one();
+    }
+
+    /// Takes an assignment. What is held back is paused at once, and what was paused when it went to another member and is back
+    /// is read again: librdkafka keeps a pause across assignments.
+    fn assign(&self, consumer: &BaseConsumer<Self>, positions: &TopicPartitionList) -> KafkaResult<()> {
+        consumer.assign(positions)?;
+        if self.state().held { consumer.pause(positions) } else { consumer.resume(positions) }
     }
 
     /// The assignment with the offsets to read from.
@@ -118,7 +131,7 @@ impl ConsumerContext for Member {
                 match self.positions(consumer, partitions) {
                     Ok(positions) => {
                         tracing::info!(partitions = positions.count(), "partitions were assigned");
-                        consumer.assign(&positions)
+                        self.assign(consumer, &positions)
                     }
                     Err(fault) => {
                         self.fail(fault);
@@ -140,10 +153,10 @@ impl ConsumerContext for Member {
         let mut state = self.state();
         for at in offsets.elements() {
             let Some(topic) = state.topics.get(at.topic()).copied() else { continue };
-            if matches!(at.offset(), Offset::Offset(_)) && at.error().is_ok() {
+            if let (Offset::Offset(offset), Ok(())) = (at.offset(), at.error()) {
                 let partition = at.partition();
                 if state.started.insert((at.topic().to_owned(), partition)) {
-                    state.noted.push(Place { topic, partition, positioned: true });
+                    state.noted.push(Place { topic, partition, position: Some(offset) });
                 }
             }
         }

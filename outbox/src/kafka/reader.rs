@@ -162,28 +162,30 @@ fn committed<'a>(
     consumer.committed_offsets(all, REQUEST_TIMEOUT)
 }
 
-/// The partitions of `topics`, and whether the group has committed an offset in each.
+/// The partitions of `topics`, and the offset that the group has committed in each.
 fn places(consumer: &BaseConsumer, topics: &HashMap<String, Topic>) -> Result<Vec<Place>, KafkaError> {
     let mut places = Vec::new();
     for element in committed(consumer, topics.keys())?.elements() {
         // Not answered is not the same as not there.
         element.error()?;
         if let Some(topic) = topics.get(element.topic()) {
-            let positioned = element.offset() != Offset::Invalid;
-            places.push(Place { topic: *topic, partition: element.partition(), positioned });
+            let position = match element.offset() {
+                Offset::Offset(at) => Some(at),
+                _ => None,
+            };
+            places.push(Place { topic: *topic, partition: element.partition(), position });
         }
     }
     Ok(places)
 }
 
-/// Commits the end of the log. The broker refuses it while the group has members.
-fn commit_end(consumer: &BaseConsumer, fresh: &[(String, i32)]) -> Result<(), KafkaError> {
-    let mut end = TopicPartitionList::new();
-    for (topic, partition) in fresh {
-        let (_, high) = consumer.fetch_watermarks(topic, *partition, REQUEST_TIMEOUT)?;
-        end.add_partition_offset(topic, *partition, Offset::Offset(high))?;
+/// Commits offsets from outside of the group. The broker refuses it while the group has members.
+fn commit_at(consumer: &BaseConsumer, places: &[(String, i32, i64)]) -> Result<(), KafkaError> {
+    let mut at = TopicPartitionList::new();
+    for (topic, partition, offset) in places {
+        at.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
     }
-    consumer.commit(&end, CommitMode::Sync)
+    consumer.commit(&at, CommitMode::Sync)
 }
 
 fn first_out_of_range(
@@ -213,20 +215,34 @@ impl Source for KafkaSource {
         blocking(&self.config, &self.group, move |consumer| places(consumer, &names)).await
     }
 
-    async fn skip_to_end(&self, places: &[Place]) -> Result<(), Error> {
+    async fn bounds(&self, places: &[Place]) -> Result<Vec<(i64, i64)>, Error> {
         let places: Vec<_> =
             places.iter().map(|place| (self.config.physical(place.topic.name()), place.partition)).collect();
+        let ask = move |consumer: &BaseConsumer| {
+            let ask = |(topic, partition): &(String, i32)| {
+                consumer.fetch_watermarks(topic, *partition, REQUEST_TIMEOUT)
+            };
+            places.iter().map(ask).collect()
+        };
+        blocking(&self.config, &self.group, ask).await
+    }
+
+    async fn reposition(&self, places: &[Place]) -> Result<(), Error> {
+        let places: Vec<_> = places
+            .iter()
+            .filter_map(|at| Some((self.config.physical(at.topic.name()), at.partition, at.position?)))
+            .collect();
         if places.is_empty() {
             return Ok(());
         }
-        blocking(&self.config, &self.group, move |consumer| commit_end(consumer, &places)).await
+        blocking(&self.config, &self.group, move |consumer| commit_at(consumer, &places)).await
     }
 
     async fn start(&self, topics: &[Topic], places: &[Place]) -> Result<(), Error> {
         let names: HashMap<String, Topic> =
             topics.iter().map(|topic| (self.config.physical(topic.name()), *topic)).collect();
         let wanted: Vec<&str> = names.keys().map(String::as_str).collect();
-        let started = places.iter().filter(|at| at.positioned);
+        let started = places.iter().filter(|at| at.position.is_some());
         let started = started.map(|at| (self.config.physical(at.topic.name()), at.partition));
         self.member().expect(names.clone(), started.collect());
         self.consumer.subscribe(&wanted).map_err(broker)
@@ -256,6 +272,7 @@ impl Source for KafkaSource {
     }
 
     fn hold(&self, held: bool) {
+        self.member().hold(held);
         let done = self.consumer.assignment().and_then(|assigned| {
             if held { self.consumer.pause(&assigned) } else { self.consumer.resume(&assigned) }
         });

@@ -22,9 +22,13 @@ struct Position {
 }
 
 impl Group {
-    /// Whether the group has a position in a partition.
-    pub(super) fn has(&self, topic: Topic, partition: i32) -> bool {
-        self.positions.contains_key(&(topic, partition))
+    /// The offset up to which all of a partition is noted as done; none where the group has not begun.
+    pub(super) fn position(&self, topic: Topic, partition: i32) -> Option<i64> {
+        self.positions.get(&(topic, partition)).map(|position| position.done)
+    }
+
+    pub(super) fn has_members(&self) -> bool {
+        !self.members.is_empty()
     }
 
     /// Takes a member in; partitions that are new to the group begin at 0.
@@ -38,10 +42,9 @@ impl Group {
         self.share();
     }
 
-    /// Begins a partition that is new to the group at an offset.
-    pub(super) fn begin_at(&mut self, topic: Topic, partition: i32, offset: i64) {
-        let begin = Position { holder: None, next: offset, done: offset };
-        self.positions.entry((topic, partition)).or_insert(begin);
+    /// Makes an offset the group's position in a partition.
+    pub(super) fn put(&mut self, topic: Topic, partition: i32, offset: i64) {
+        self.positions.insert((topic, partition), Position { holder: None, next: offset, done: offset });
     }
 
     pub(super) fn leave(&mut self, member: u64) {

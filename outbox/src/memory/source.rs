@@ -1,6 +1,6 @@
 //! The broker as a member of a consumer group sees it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 
@@ -13,6 +13,7 @@ pub struct MemorySource {
     group: String,
     member: u64,
     turn: AtomicUsize,
+    held: AtomicBool,
 }
 
 impl MemorySource {
@@ -22,7 +23,13 @@ impl MemorySource {
         let member = state.members;
         state.groups.entry(group.to_owned()).or_default();
         drop(state);
-        Self { memory, group: group.to_owned(), member, turn: AtomicUsize::new(0) }
+        Self {
+            memory,
+            group: group.to_owned(),
+            member,
+            turn: AtomicUsize::new(0),
+            held: AtomicBool::new(false),
+        }
     }
 
     /// The next record of a partition that this member holds, if one has come.
@@ -60,19 +67,27 @@ impl Source for MemorySource {
         let state = self.memory.state();
         let group = state.groups.get(&self.group);
         let place = |topic: Topic, partition| {
-            let positioned = group.is_some_and(|group| group.has(topic, partition));
-            Place { topic, partition, positioned }
+            let position = group.and_then(|group| group.position(topic, partition));
+            Place { topic, partition, position }
         };
         let partitions = self.memory.0.partitions;
         Ok(topics.iter().flat_map(|topic| (0..partitions).map(move |n| place(*topic, n))).collect())
     }
 
-    async fn skip_to_end(&self, places: &[Place]) -> Result<(), Error> {
+    async fn bounds(&self, places: &[Place]) -> Result<Vec<(i64, i64)>, Error> {
+        let state = self.memory.state();
+        Ok(places.iter().map(|place| (0, state.end(place.topic.name(), place.partition))).collect())
+    }
+
+    async fn reposition(&self, places: &[Place]) -> Result<(), Error> {
         let mut state = self.memory.state();
+        let Some(group) = state.groups.get_mut(&self.group) else { return Ok(()) };
+        if group.has_members() {
+            return Err(Error::Broker(format!("group {} has members that read", self.group)));
+        }
         for place in places {
-            let end = state.end(place.topic.name(), place.partition);
-            if let Some(group) = state.groups.get_mut(&self.group) {
-                group.begin_at(place.topic, place.partition, end);
+            if let Some(offset) = place.position {
+                group.put(place.topic, place.partition, offset);
             }
         }
         Ok(())
@@ -92,7 +107,9 @@ impl Source for MemorySource {
             // Listens before it looks, so that nothing that comes in between is missed.
             let mut changed = std::pin::pin!(self.memory.0.changed.notified());
             changed.as_mut().enable();
-            if let Some(message) = self.next() {
+            if !self.held.load(Ordering::SeqCst)
+                && let Some(message) = self.next()
+            {
                 return Ok(message);
             }
             changed.await;
@@ -104,6 +121,11 @@ impl Source for MemorySource {
             group.done(self.member, topic, partition, offset);
         }
         Ok(())
+    }
+
+    fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::SeqCst);
+        self.memory.0.changed.notify_waiters();
     }
 
     /// None: a position is here for as long as the broker is, so there is nothing to remember of it.

@@ -1,8 +1,11 @@
 //! Where handlers and groups begin.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
-use sqlx::{FromRow, PgPool};
+use sqlx::{FromRow, PgExecutor, PgPool, postgres::PgTransaction};
 
 use super::lease::interval;
 
@@ -11,47 +14,114 @@ pub(crate) async fn register(pool: &PgPool, handler: &str) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// Keeps other starts of the group away until the transaction ends.
+pub(crate) async fn lock_group(tx: &mut PgTransaction<'_>, group: &str) -> sqlx::Result<()> {
+    sqlx::query("select pg_advisory_xact_lock(hashtext('outbox.start'), hashtext($1))")
+        .bind(group)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// The partitions of these topics that the group has read.
 pub(crate) async fn subscribed(
-    pool: &PgPool,
+    tx: &mut PgTransaction<'_>,
+    group: &str,
+    topics: &[&str],
+) -> sqlx::Result<HashSet<(String, i32)>> {
+    let rows = sqlx::query_as("select topic, partition from outbox.subscribed($1, $2)")
+        .bind(group)
+        .bind(topics)
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(rows.into_iter().collect())
+}
+
+pub(crate) async fn subscribe(
+    db: impl PgExecutor<'_>,
     group: &str,
     topic: &str,
     partition: i32,
-) -> sqlx::Result<bool> {
-    sqlx::query_scalar("select outbox.subscribed($1, $2, $3)")
-        .bind(group)
-        .bind(topic)
-        .bind(partition)
-        .fetch_one(pool)
-        .await
-}
-
-pub(crate) async fn subscribe(pool: &PgPool, group: &str, topic: &str, partition: i32) -> sqlx::Result<()> {
+) -> sqlx::Result<()> {
     sqlx::query("select outbox.subscribe($1, $2, $3)")
         .bind(group)
         .bind(topic)
         .bind(partition)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// The handlers that the group has read a topic with; with offsets, those of them that have missed what came after.
+pub(crate) async fn readers(
+    db: impl PgExecutor<'_>,
+    group: &str,
+    topic: &str,
+) -> sqlx::Result<HashMap<String, Option<Vec<i64>>>> {
+    let rows = sqlx::query_as("select handler, missed_from from outbox.readers($1, $2)")
+        .bind(group)
+        .bind(topic)
+        .fetch_all(db)
+        .await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Notes that the group, which stands at `positions`, reads a topic with these handlers.
+pub(crate) async fn read_with(
+    tx: &mut PgTransaction<'_>,
+    (group, topic): (&str, &str),
+    handlers: &[&str],
+    positions: &[i64],
+) -> sqlx::Result<()> {
+    sqlx::query("select outbox.read_with($1, $2, $3, $4)")
+        .bind(group)
+        .bind(topic)
+        .bind(handlers)
+        .bind(positions)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Notes that a member of the group, which stood at `positions`, reads a topic with these handlers only.
+pub(crate) async fn left_out(
+    pool: &PgPool,
+    (group, topic): (&str, &str),
+    handlers: &[&str],
+    positions: &[i64],
+) -> sqlx::Result<()> {
+    sqlx::query("select outbox.left_out($1, $2, $3, $4)")
+        .bind(group)
+        .bind(topic)
+        .bind(handlers)
+        .bind(positions)
         .execute(pool)
         .await?;
     Ok(())
 }
 
-/// Where a handler has begun in a topic; none before its first start.
-pub(crate) async fn begun(pool: &PgPool, handler: &str, topic: &str) -> sqlx::Result<Option<String>> {
-    sqlx::query_scalar("select outbox.begun($1, $2)").bind(handler).bind(topic).fetch_one(pool).await
+/// The offsets at which a handler has begun in a topic; none before its first start.
+pub(crate) async fn begun_at(
+    tx: &mut PgTransaction<'_>,
+    handler: &str,
+    topic: &str,
+) -> sqlx::Result<Option<Vec<i64>>> {
+    sqlx::query_scalar("select outbox.begun_at($1, $2)").bind(handler).bind(topic).fetch_one(&mut **tx).await
 }
 
 pub(crate) async fn begin_at(
-    pool: &PgPool,
+    tx: &mut PgTransaction<'_>,
     (handler, topic): (&str, &str),
-    kind: &str,
-    because: Option<&str>,
+    (kind, because): (&str, Option<&str>),
+    offsets: &[i64],
 ) -> sqlx::Result<()> {
-    sqlx::query("select outbox.begin_at($1, $2, $3, $4)")
+    sqlx::query("select outbox.begin_at($1, $2, $3, $4, $5)")
         .bind(handler)
         .bind(topic)
         .bind(kind)
         .bind(because)
-        .execute(pool)
+        .bind(offsets)
+        .execute(&mut **tx)
         .await?;
     Ok(())
 }

@@ -261,7 +261,7 @@ async fn a_baseline_of_now_is_said_once_and_stays() -> Result<(), BoxError> {
     let inbox =
         Inbox::new(home.module.clone(), source()?).register(take("new")).baseline(Baseline::Now { because });
     let running = tokio::spawn(inbox.run(stop.clone()));
-    until(3, || count(&home.admin, "select count(*) from outbox.subscription")).await?;
+    until(1, || count(&home.admin, "select count(*) from outbox.reader")).await?;
     for (key, text) in [("a", "4"), ("b", "1"), ("a", "5")] {
         home.publish(&noted(key, text)).await?;
     }

@@ -55,7 +55,7 @@ impl Source for LineSource {
     }
 
     async fn places(&self, _: &[Topic]) -> Result<Vec<Place>, Error> {
-        Ok(vec![Place { topic: NOTES, partition: 0, positioned: false }])
+        Ok(vec![Place { topic: NOTES, partition: 0, position: None }])
     }
 
     async fn start(&self, _: &[Topic], _: &[Place]) -> Result<(), Error> {
@@ -69,9 +69,16 @@ impl Source for LineSource {
         }
     }
 
-    async fn skip_to_end(&self, _: &[Place]) -> Result<(), Error> {
+    async fn bounds(&self, places: &[Place]) -> Result<Vec<(i64, i64)>, Error> {
+        Ok(places.iter().map(|_| (0, 0)).collect())
+    }
+
+    async fn reposition(&self, _: &[Place]) -> Result<(), Error> {
         Ok(())
     }
+
+    /// No story on a line fills its inbox.
+    fn hold(&self, _: bool) {}
 
     fn done(&self, _: &str, _: i32, _: i64) -> Result<(), Error> {
         Ok(())

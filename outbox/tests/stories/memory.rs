@@ -126,9 +126,9 @@ async fn members_of_a_group_share_partitions_and_hand_them_over() -> Result<(), 
 async fn a_reader_that_waits_is_woken_by_a_record() -> Result<(), BoxError> {
     let (sink, source) = outbox::memory::pair();
     let places = source.places(&[NOTES]).await?;
-    assert!(places.iter().all(|place| !place.positioned));
+    assert!(places.iter().all(|place| place.position.is_none()));
     source.start(&[NOTES], &places).await?;
-    assert!(source.places(&[NOTES]).await?.iter().all(|place| place.positioned));
+    assert!(source.places(&[NOTES]).await?.iter().all(|place| place.position == Some(0)));
     let shutdown = CancellationToken::new();
     let (waiting, token) = (read(&source, 1), shutdown.clone());
     let sending = async {

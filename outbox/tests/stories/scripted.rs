@@ -112,11 +112,17 @@ impl Source for Scripted {
     }
 
     async fn places(&self, topics: &[Topic]) -> Result<Vec<Place>, Error> {
-        Ok(topics.iter().map(|topic| Place { topic: *topic, partition: 0, positioned: false }).collect())
+        Ok(topics.iter().map(|topic| Place { topic: *topic, partition: 0, position: None }).collect())
     }
 
-    async fn skip_to_end(&self, _: &[Place]) -> Result<(), Error> {
-        locked(&self.0.unread).clear();
+    async fn bounds(&self, places: &[Place]) -> Result<Vec<(i64, i64)>, Error> {
+        Ok(places.iter().map(|_| (0, *locked(&self.0.written))).collect())
+    }
+
+    async fn reposition(&self, places: &[Place]) -> Result<(), Error> {
+        for at in places.iter().filter_map(|place| place.position) {
+            locked(&self.0.unread).retain(|record| record.offset >= at);
+        }
         Ok(())
     }
 

@@ -1,0 +1,126 @@
+//! Where a group must stand in a partition, so that each of its handlers gets what is its.
+
+use crate::Place;
+
+/// Offsets of one topic by partition, from 0 on; a partition beyond them is read from its beginning.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Offsets(pub(super) Vec<i64>);
+
+impl Offsets {
+    pub(super) fn of(&self, partition: i32) -> i64 {
+        usize::try_from(partition).ok().and_then(|n| self.0.get(n)).copied().unwrap_or(0)
+    }
+
+    pub(super) fn set(&mut self, partition: i32, offset: i64) {
+        let Ok(n) = usize::try_from(partition) else { return };
+        if self.0.len() <= n {
+            self.0.resize(n + 1, 0);
+        }
+        self.0[n] = offset;
+    }
+}
+
+/// A partition as the group finds it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    pub(super) place: Place,
+    /// The first offset that the log has.
+    pub(super) first: i64,
+    /// The offset that the next record gets.
+    pub(super) end: i64,
+}
+
+/// What a handler needs of its group.
+#[derive(Debug, Clone)]
+pub(super) enum Need {
+    /// It had what the group has read.
+    Nothing,
+    /// The group has read on without it, from there.
+    Missed(Offsets),
+    /// It is new in this group, and begins there.
+    Begins(Offsets),
+}
+
+/// Why a group can't give a handler what it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unmet {
+    /// The group has passed records that the handler has not seen.
+    Passed,
+    /// The log does not have this offset.
+    Gone(i64),
+}
+
+impl Span {
+    /// Where the group must stand for a handler.
+    pub(super) fn target(&self, need: &Need) -> Result<i64, Unmet> {
+        let (partition, stands) = (self.place.partition, self.place.position);
+        match need {
+            Need::Nothing => Ok(stands.unwrap_or(self.first)),
+            Need::Missed(from) => {
+                let from = from.of(partition);
+                match stands {
+                    Some(at) if at > from && from < self.first => Err(Unmet::Gone(from)),
+                    Some(at) => Ok(at.min(from)),
+                    None => Ok(from.max(self.first)),
+                }
+            }
+            Need::Begins(from) => {
+                let from = from.of(partition);
+                if from > self.end {
+                    return Err(Unmet::Gone(from));
+                }
+                // What the log had before is gone for a group of its own too.
+                let from = from.max(self.first);
+                match stands {
+                    Some(at) if at > from => Err(Unmet::Passed),
+                    Some(at) => Ok(at),
+                    None => Ok(from),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Topic;
+
+    fn span(position: Option<i64>) -> Span {
+        Span { place: Place { topic: Topic::new("t"), partition: 1, position }, first: 10, end: 50 }
+    }
+
+    fn at(offset: i64) -> Offsets {
+        Offsets(vec![0, offset])
+    }
+
+    #[test]
+    fn a_handler_that_was_left_out_gets_what_it_missed_or_an_error() {
+        assert_eq!(span(Some(40)).target(&Need::Missed(at(20))), Ok(20));
+        assert_eq!(span(Some(20)).target(&Need::Missed(at(20))), Ok(20));
+        assert_eq!(span(Some(40)).target(&Need::Missed(at(5))), Err(Unmet::Gone(5)));
+        assert_eq!(span(None).target(&Need::Missed(at(0))), Ok(10));
+    }
+
+    #[test]
+    fn a_new_handler_begins_where_it_must_or_not_at_all() {
+        assert_eq!(span(None).target(&Need::Begins(Offsets::default())), Ok(10), "the log's beginning");
+        assert_eq!(span(Some(10)).target(&Need::Begins(Offsets::default())), Ok(10), "nothing was passed");
+        assert_eq!(span(Some(11)).target(&Need::Begins(Offsets::default())), Err(Unmet::Passed));
+        assert_eq!(span(None).target(&Need::Begins(at(30))), Ok(30), "as in the group it was in before");
+        assert_eq!(
+            span(Some(20)).target(&Need::Begins(at(50))),
+            Ok(20),
+            "the others go on from where they are"
+        );
+        assert_eq!(span(None).target(&Need::Begins(at(51))), Err(Unmet::Gone(51)), "the topic was made anew");
+    }
+
+    #[test]
+    fn offsets_are_by_partition() {
+        let mut offsets = Offsets::default();
+        offsets.set(2, 7);
+        assert_eq!(offsets, Offsets(vec![0, 0, 7]));
+        assert_eq!((offsets.of(2), offsets.of(3), offsets.of(-1)), (7, 0, 0));
+    }
+}
