@@ -215,6 +215,7 @@ declare
     version_ bigint;
     kept_id uuid;
     parked_ outbox.parked;
+    known boolean := false;
 begin
     perform outbox.check_handler($1);
     insert into outbox.cursor (handler, topic, key, version) values ($1, $2, $3, outbox.opening($1, $2, $4))
@@ -239,7 +240,7 @@ begin
     returning p.* into parked_;
     if kept_id is null then
         update outbox.cursor c set waiting = c.waiting + 1 where c.handler = $1 and c.topic = $2 and c.key = $3;
-        perform outbox.found_room($1, $2, $3, $4);
+        known := outbox.found_room($1, $2, $3, $4);
     elsif parked_.id is null then
         return 'again';
     end if;
@@ -248,7 +249,7 @@ begin
     values (outbox.uuid_v7(clock_timestamp()), $1, $2, $3, $4, $5,
             left(coalesce(parked_.headers, $7) ->> 'ce_type', 200), coalesce(parked_.payload, $6), coalesce(parked_.headers, $7),
             left(coalesce($8, ''), 2000), outbox.fingerprint(left(coalesce($8, ''), 2000)), $9);
-    return 'dead';
+    return case when known then 'again' else 'dead' end;
 end $$;
 
 -- What the log is to be asked for: keys of a handler whose next event is neither here nor dead, though later ones are known.
@@ -330,15 +331,20 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
 $$;
 
 -- Notes what came of asking the log for a key's missing events: an error, and not to be asked again before `delay`; or, with
--- no error, that it gave some. `dealt` of those that had come and found no room are dealt with.
-create function outbox.note_gap(handler text, topic text, key text, error text, delay interval, dealt bigint) returns void
+-- no error, that it gave some. `dealt` of those that had come and found no room are dealt with; returns how many of these nobody
+-- has counted before.
+create function outbox.note_gap(handler text, topic text, key text, error text, delay interval, dealt bigint) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    events_ bigint;
 begin
     perform outbox.check_handler($1);
+    select o.events into events_ from outbox.overflow o where o.handler = $1 and o.topic = $2 and o.key = $3 for update;
     update outbox.overflow o
     set attempts = case when $4 is null then 0 else o.attempts + 1 end, error = left($4, 2000),
         retry_at = clock_timestamp() + $5, events = greatest(o.events - $6, 0)
     where o.handler = $1 and o.topic = $2 and o.key = $3;
+    return least(coalesce(events_, 0), $6);
 end $$;
 
 -- Keys of a handler with a parked event to try whose time is up, for the sweep.

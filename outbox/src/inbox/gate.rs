@@ -48,6 +48,8 @@ pub(crate) enum Dealt {
     Dead,
     /// A replica met the key in the middle; a snapshot will carry this event's effect.
     Awaiting,
+    /// It was refused, and an operator discarded it.
+    Refused,
 }
 
 impl Dealt {
@@ -62,6 +64,7 @@ impl Dealt {
             Self::Parked => "parked",
             Self::Dead => "dead",
             Self::Awaiting => "awaiting",
+            Self::Refused => "refused",
         }
     }
 }
@@ -104,8 +107,16 @@ impl Attempt {
 /// Whether events of this key are parked.
 pub(crate) type Waiting = bool;
 
-/// Whether the event comes from `outbox.parked`.
-type Kept = bool;
+/// Where an event comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Came {
+    /// From the log.
+    Read,
+    /// From `outbox.parked`.
+    Kept,
+    /// From there too: the filler in the place of an event that an operator discarded.
+    Discarded,
+}
 
 pub(crate) struct Gate {
     pub(crate) pool: PgPool,
@@ -225,7 +236,7 @@ impl Gate {
     async fn persist(&self, event: &Envelope) -> Result<Attempt, Error> {
         let mut delay = self.options.passing_delay;
         for _ in 1..self.options.passing_max {
-            match self.attempt(event, false).await? {
+            match self.attempt(event, Came::Read).await? {
                 Attempt::Passing(error) => {
                     tracing::warn!(handler = self.name(), key = event.key, error, "trying an event again");
                     tokio::time::sleep(delay).await;
@@ -234,18 +245,18 @@ impl Gate {
                 other => return Ok(other),
             }
         }
-        self.attempt(event, false).await
+        self.attempt(event, Came::Read).await
     }
 
-    pub(super) async fn attempt(&self, event: &Envelope, kept: Kept) -> Result<Attempt, Error> {
-        match self.transact(event, kept).await {
+    pub(super) async fn attempt(&self, event: &Envelope, came: Came) -> Result<Attempt, Error> {
+        match self.transact(event, came).await {
             Err(Error::Database(error)) if is_passing(&error) => Ok(Attempt::Passing(chain(&error))),
             other => other,
         }
     }
 
     /// The gate, the effect and the commit. An event that was kept has a row of its own among those which the cursor passes.
-    async fn transact(&self, event: &Envelope, kept: Kept) -> Result<Attempt, Error> {
+    async fn transact(&self, event: &Envelope, came: Came) -> Result<Attempt, Error> {
         let mut tx = self.begin().await?;
         let attempt = match &self.kind {
             Kind::Handler => self.admit(&mut tx, event).await?,
@@ -265,9 +276,11 @@ impl Gate {
         if let Err(error) = tx.commit().await {
             return uncommitted(error);
         }
-        if kept && removed > 0 {
+        if came != Came::Read && removed > 0 {
             self.superseded(removed - 1);
-            self.count(attempt.verdict(), 1);
+            let verdict = attempt.verdict();
+            let discarded = came == Came::Discarded && verdict == Dealt::Ignored;
+            self.count(if discarded { Dealt::Refused } else { verdict }, 1);
         } else {
             self.superseded(removed);
         }

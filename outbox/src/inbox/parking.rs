@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Attempt, Dealt, Gate, Kind};
+use super::{Attempt, Dealt, Gate, Kind, gate::Came};
 use crate::{
     Error,
     envelope::Envelope,
@@ -136,7 +136,8 @@ impl Gate {
             Ok(_) => return self.bury_row(&row, "the headers are those of another event").await,
             Err(error) => return self.bury_row(&row, &error).await,
         };
-        let (reason, error) = match self.attempt(&event, true).await? {
+        let came = if row.replaced && event.is_skipped() { Came::Discarded } else { Came::Kept };
+        let (reason, error) = match self.attempt(&event, came).await? {
             Attempt::Dealt(..) => return Ok(true),
             Attempt::Conflict(applied, _) => {
                 self.alarm(&event, applied);

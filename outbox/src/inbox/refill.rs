@@ -69,8 +69,8 @@ impl Refilling {
 
 /// What came of asking for one key.
 enum Answer {
-    /// The cursor moved; so many of the events had come before and found no room.
-    Helped(i64),
+    /// The cursor moved; the verdicts on as many events as had come before and found no room.
+    Helped(Vec<Dealt>),
     /// The log answered, but not with what the key needs.
     Useless(String),
     /// The log could not be asked.
@@ -94,8 +94,13 @@ pub(crate) async fn close_gaps(
     for gap in store::gaps(pool, handler, options.gap_after, options.gaps_max).await? {
         let (error, down) = match close(gate, refilling, &gap, stop).await? {
             Answer::Stopped => return Ok(()),
-            Answer::Helped(dealt) => {
-                store::note_gap(pool, handler, &gap, (None, Duration::ZERO, dealt)).await?;
+            Answer::Helped(verdicts) => {
+                let had_come = i64::try_from(verdicts.len()).unwrap_or(i64::MAX);
+                let taken = store::note_gap(pool, handler, &gap, (None, Duration::ZERO, had_come)).await?;
+                // Their records were not counted when they found no room; now those are that nobody else has counted.
+                for dealt in verdicts.into_iter().take(usize::try_from(taken).unwrap_or(0)) {
+                    gate.count(dealt, 1);
+                }
                 continue;
             }
             Answer::Useless(why) => (why, false),
@@ -200,7 +205,8 @@ async fn take(gate: &Gate, gap: &Gap, events: impl Iterator<Item = Envelope>) ->
     let snapshot = events.peek().filter(|_| gap.awaiting);
     let after = snapshot.map_or(gap.after, |snapshot| snapshot.version - 1);
     let mut next = after + 1;
-    let mut had_come = 0;
+    let mut had_come = Vec::new();
+    let had_come_max = usize::try_from(gap.events).unwrap_or(0);
     for event in events {
         if event.version < next {
             continue;
@@ -213,13 +219,12 @@ async fn take(gate: &Gate, gap: &Gap, events: impl Iterator<Item = Envelope>) ->
             if next > after + 1 {
                 break;
             }
-            return Ok(Answer::Useless(format!("version {next} came and was not applied: {}", dealt.word())));
+            let kept = if dealt == Dealt::Again { "kept" } else { dealt.word() };
+            return Ok(Answer::Useless(format!("version {next} came and was not applied: {kept}")));
         }
         next += 1;
-        // Its record was not counted when it found no room.
-        if had_come < gap.events {
-            had_come += 1;
-            gate.count(dealt, 1);
+        if had_come.len() < had_come_max {
+            had_come.push(dealt);
         }
     }
     if next == after + 1 {

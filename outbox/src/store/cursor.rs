@@ -53,6 +53,8 @@ pub(crate) struct ParkedRow {
     pub(crate) attempts: i32,
     /// Those, and what the database could not run.
     pub(crate) tries: i32,
+    /// An operator has edited or discarded it.
+    pub(crate) replaced: bool,
     pub(crate) payload: Vec<u8>,
     pub(crate) headers: Json<Headers>,
 }
@@ -263,7 +265,7 @@ pub(crate) async fn next_parked(
     topic: &str,
     key: &str,
 ) -> sqlx::Result<Option<ParkedRow>> {
-    sqlx::query_as("select topic, key, version, id, attempts, tries, payload, headers from outbox.next_parked($1, $2, $3)")
+    sqlx::query_as("select topic, key, version, id, attempts, tries, replaced, payload, headers from outbox.next_parked($1, $2, $3)")
         .bind(handler)
         .bind(topic)
         .bind(key)

@@ -56,23 +56,23 @@ pub(crate) async fn incomplete(pool: &PgPool, handler: &str) -> sqlx::Result<i64
     sqlx::query_scalar("select outbox.incomplete($1)").bind(handler).fetch_one(pool).await
 }
 
-/// `error` is `None` when the log gave events; `dealt` of those had come and found no room.
+/// `error` is `None` when the log gave events; `dealt` of those had come and found no room. How many of them were still to be
+/// counted.
 pub(crate) async fn note_gap(
     pool: &PgPool,
     handler: &str,
     gap: &Gap,
     (error, delay, dealt): (Option<&str>, Duration, i64),
-) -> sqlx::Result<()> {
-    sqlx::query("select outbox.note_gap($1, $2, $3, $4, $5, $6)")
+) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select outbox.note_gap($1, $2, $3, $4, $5, $6)")
         .bind(handler)
         .bind(&gap.topic)
         .bind(&gap.key)
         .bind(error)
         .bind(interval(delay))
         .bind(dealt)
-        .execute(pool)
-        .await?;
-    Ok(())
+        .fetch_one(pool)
+        .await
 }
 
 pub(crate) async fn note_conflict(

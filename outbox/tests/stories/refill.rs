@@ -136,6 +136,52 @@ async fn what_finds_no_room_is_known_by_version_and_had_later() -> Result<(), Bo
     scene.end().await
 }
 
+/// The database has no room for one event of one key, for a while.
+const NO_ROOM: &str = "create function public.no_room() returns trigger language plpgsql as $$ begin
+        raise exception 'as the story wants it' using errcode = '57P03'; end $$;
+    create trigger no_room before insert on outbox.parked for each row when (new.key = 'a' and new.version = 6)
+        execute function public.no_room()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_discarded_or_missing_or_had_from_the_log_is_counted_once() -> Result<(), BoxError> {
+    let mut scene = Scene::new("counted").await?;
+    scene.send("g", 1, "1");
+    scene.make("g", 2, "never came");
+    scene.send("g", 3, "3");
+    let mut last = None;
+    for (key, refused) in [("a", [1, 6]), ("c", [1, 2])] {
+        for version in 1..=if key == "a" { 6 } else { 5 } {
+            let shouts = if refused.contains(&version) { "!" } else { "" };
+            last = Some(scene.send(key, version, &format!("{shouts}{version}")));
+        }
+    }
+    scene.start(Some(Arc::new(scene.log.clone())), RefillOptions { parked_per_key_max: 3, ..soon() });
+    scene.effects(&["g:1:1", "g:2:never came", "g:3:3"]).await?;
+    scene.dead(2).await?;
+    scene.sum(13).await?;
+    // The first of both keys is discarded. The log then gives 4 and 5 of a, and 6 can be neither applied nor kept.
+    sqlx::raw_sql(NO_ROOM).execute(&scene.home.admin).await?;
+    let (pool, all) = (scene.home.admin.clone(), dead_letter::Filter::default());
+    let letters: Vec<Uuid> =
+        dead_letter::list(&pool, &all, None, 10).await?.iter().map(|letter| letter.id).collect();
+    dead_letter::discard(&pool, &letters, "ann", "as the story wants it").await?;
+    until(2, async || Ok(scene.tally.of("test.judge", "refused"))).await?;
+    scene.effects(&["a:2:2", "a:3:3", "a:4:4", "a:5:5", "g:1:1", "g:2:never came", "g:3:3"]).await?;
+    // The last of c was known by its version, comes again, and finds room behind the second, which is dead.
+    scene.dead(1).await?;
+    scene.line.put(&last.ok_or("a record")?);
+    scene.sum(14).await?;
+    sqlx::raw_sql("drop trigger no_room on outbox.parked").execute(&pool).await?;
+    scene.dead(2).await?;
+    scene.sum(14).await?;
+    scene.mend();
+    dead_letter::replay_all(&pool, &all, "ann", "mended").await?;
+    scene.at_rest().await?;
+    until(14, async || Ok(scene.tally.settled("test.judge"))).await?;
+    assert_eq!(scene.tally.of("test.judge", "refused"), 2);
+    scene.end().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_event_finds_room_though_those_behind_it_have_it_all() -> Result<(), BoxError> {
     let mut scene = Scene::new("own-turn").await?;
