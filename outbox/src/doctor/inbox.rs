@@ -57,7 +57,7 @@ pub async fn held_back(pool: &PgPool, bounds: &Bounds) -> Result<Vec<Finding>, E
 
 /// Whether handlers keep up with what this database published: of the last 1,000 events that were delivered at least
 /// [`Bounds::progress_age`] ago, how many each handler of their topic has not passed. A handler in another database is not
-/// seen here, nor one that has never applied anything.
+/// seen here, nor one that never started, nor one that its group reads without.
 ///
 /// # Errors
 /// [`Error::Database`], [`Error::Denied`].

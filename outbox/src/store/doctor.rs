@@ -174,26 +174,26 @@ pub(crate) async fn held_back_counts(pool: &PgPool) -> sqlx::Result<HeldBack> {
 }
 
 /// Per handler and topic, how many of the last 1,000 events of this log that were delivered at least `age` ago it has not
-/// passed.
+/// passed. One that began `now` need not have the events from before, where it has no cursor.
 pub(crate) async fn handlers_behind(
     pool: &PgPool,
     age: Duration,
 ) -> sqlx::Result<Vec<(String, String, i64)>> {
     sqlx::query_as(
         "with recent as (
-             select e.topic, e.key, e.version from outbox.event e
+             select e.topic, e.key, e.version, e.created_at from outbox.event e
              where e.created_at < clock_timestamp() - $1 and e.created_at > clock_timestamp() - $1 - interval '2 days'
                and not exists (select from outbox.pending p where p.bucket = e.bucket and p.position = e.position)
              order by e.position desc limit 1000
          )
          select reads.handler, reads.topic, count(*)
-         from (select h.name as handler, t.topic
-               from outbox.handler h
-               cross join (select distinct topic from recent) t
-               where exists (select from outbox.cursor c where c.handler = h.name and c.topic = t.topic)) reads
+         from (select distinct w.handler, w.topic from outbox.reader w where w.missed_from is null) reads
+         join outbox.baseline b on b.handler = reads.handler and b.topic = reads.topic
          join recent r on r.topic = reads.topic
          left join outbox.cursor c on c.handler = reads.handler and c.topic = r.topic and c.key = r.key
-         where coalesce(c.version, 0) < r.version
+         left join outbox.archived_cursor a on a.handler = reads.handler and a.topic = r.topic and a.key = r.key
+         where coalesce(c.version, a.version, 0) < r.version
+           and (b.kind <> 'now' or c.key is not null or a.key is not null or r.created_at > b.set_at)
          group by reads.handler, reads.topic order by reads.handler, reads.topic",
     )
     .bind(interval(age))

@@ -197,6 +197,30 @@ async fn a_handler_that_stands_still_is_told() -> Result<(), BoxError> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_never_applied_anything_is_told_too() -> Result<(), BoxError> {
+    let mut world = World::new("never").await?;
+    let home = Home::new(world.stack, "never", "test.notes").await?;
+    let (memory, elsewhere) = (Memory::new(1), Memory::new(1));
+    let relay = outbox::Relay::new(home.relay.clone(), memory.sink());
+    world.spawn(|shutdown| relay.run(shutdown));
+    // It reads another broker than the one that the relay sends to.
+    let inbox = Inbox::new(home.module.clone(), elsewhere.source("inbox")).register(Slow);
+    world.spawn(|shutdown| inbox.run(shutdown));
+    let readers = || async {
+        Ok(sqlx::query_scalar::<_, i64>("select count(*) from outbox.reader").fetch_one(&home.admin).await?)
+    };
+    until(1, readers).await?;
+    home.publish(&noted("a", 1)).await?;
+    until(0, || home.pending()).await?;
+    let at_once = Bounds { progress_age: Duration::ZERO, ..Bounds::default() };
+    let found = doctor::handlers(&home.admin, &at_once).await?;
+    let told: Vec<&str> = found.iter().map(|finding| finding.what.as_str()).collect();
+    assert_eq!(told, ["test.slow has not passed 1 of the last 1000 events of notes.v1"]);
+    world.stop().await?;
+    home.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lost_rights_are_named() -> Result<(), BoxError> {
     let world = World::new("doctorrights").await?;
     let home = Home::new(world.stack, "doctorrights", "test.notes").await?;
