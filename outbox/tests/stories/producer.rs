@@ -77,7 +77,8 @@ async fn a_topic_that_may_not_be_written_to_is_named_and_waited_for() -> Result<
     let shutdown = tokio_util::sync::CancellationToken::new();
     let running = tokio::spawn(relay.run(shutdown.clone()));
     // The broker describes the topic to whoever may not write to it: only a refused record tells.
-    let found = status.wait_for(|status| !status.missing.is_empty()).await?.clone();
+    let told = status.wait_for(|status| !status.missing.is_empty());
+    let found = tokio::time::timeout(Duration::from_secs(20), told).await??.clone();
     assert_eq!(found.missing.keys().collect::<Vec<_>>(), [NOTES.name()], "{found:?}");
     until(0, || home.pending()).await?;
     status.wait_for(outbox::RelayStatus::is_ready).await?;

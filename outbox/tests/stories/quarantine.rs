@@ -134,7 +134,8 @@ async fn a_topic_that_takes_nothing_uses_up_no_attempt() -> Result<(), BoxError>
     let relay = Relay::new(home.relay.clone(), fickle.clone()).with(options);
     let mut status = relay.status();
     let relay = Running::start(relay);
-    let found = status.wait_for(|status| !status.missing.is_empty()).await?.clone();
+    let told = status.wait_for(|status| !status.missing.is_empty());
+    let found = tokio::time::timeout(Duration::from_secs(20), told).await??.clone();
     assert!(!found.is_ready() && found.broker.is_none(), "{found:?}");
     assert!(found.faults().iter().any(|fault| fault.starts_with("topic notes.v1 can't be written to")));
     assert_eq!(refused_and_not(&home).await?, (0, 5));
