@@ -1,8 +1,11 @@
 //! No data is never success.
 
-use strangler::{Advance, Controller, Health, Stage, Verdict};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crate::world::{World, following, refusal};
+use strangler::{Advance, Controller, Health, Settings, Stage, Verdict};
+
+use crate::world::{SOON, World, eventually, following, refusal, settings};
 
 #[tokio::test]
 async fn following_needs_a_metric_and_a_target_that_serves() {
@@ -99,14 +102,20 @@ async fn a_target_that_published_nothing_is_said_to_and_not_to_have_been_reached
 #[tokio::test]
 async fn a_feed_that_catches_up_while_the_gate_looks_passes() {
     let world = World::new().await;
-    let controller = world.controller();
+    // As long as the story takes to see the first look.
+    let patient = Settings { feed_timeout: SOON, ..settings() };
+    let controller = world.controller_of(Arc::new(world.shop.clone()), patient);
     world.follow(&controller).await;
     world.execute("update shop.payment set version = 2").await;
+    world.target.publish("first", 2);
+    let before = world.shop.asked.load(Ordering::SeqCst);
     let step = Advance::ramp(10);
     let (step, ()) = tokio::join!(controller.advance(&step, "a test"), async {
-        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        let looked = async || world.shop.asked.load(Ordering::SeqCst) > before;
+        eventually("the gate has looked, and found the feed behind", looked).await;
         world.caught_up("first", 2);
     });
+    assert!(world.shop.asked.load(Ordering::SeqCst) > before + 1, "it looked again");
     step.unwrap();
     world.end().await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use strangler::{Advance, Answer, Bounds, Error, Home, Homes, Seam};
 
-use crate::world::{World, eventually};
+use crate::world::{SOON, World, eventually};
 
 /// A home that notes its calls and answers what it is told.
 #[derive(Default)]
@@ -83,6 +83,13 @@ impl Both {
     async fn read(&self, key: &str) -> Result<i64, Said> {
         self.seam.read(key, |home| async move { home.call(0) }).await
     }
+
+    /// Whether a look for an owner has come to its end: nothing else is asked by the role that writes.
+    async fn has_looked(&self) -> bool {
+        let sql = "select count(*) from pg_stat_activity
+                   where usename = current_database() || '_writes' and state = 'idle' and query like '%find_owner%'";
+        self.world.number(sql).await > 0
+    }
 }
 
 #[tokio::test]
@@ -135,10 +142,12 @@ async fn a_write_is_repeated_within_its_bounds_and_then_retryable() {
 
 #[tokio::test]
 async fn a_key_that_moves_is_waited_for_and_its_unsettled_epoch_shown_to_nobody() {
-    let both = both().await;
+    let mut both = both().await;
+    // As long as the story takes to see the first look.
+    both.seam = both.seam.bounds(Bounds { reroutes_max: 9, reroute_timeout: SOON, ..Bounds::default() });
     both.world.execute("update strangler.owner set phase = 'moving', epoch = 2 where key = 'mine'").await;
     let settle = async {
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        eventually("the write has found its key moving", async || both.has_looked().await).await;
         both.world
             .execute("update strangler.owner set owner = 'target', phase = 'settled', epoch = 3 where key = 'mine'")
             .await;

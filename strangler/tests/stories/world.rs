@@ -2,6 +2,7 @@
 
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgTransaction};
@@ -36,6 +37,8 @@ pub(crate) struct Shop {
     pub(crate) pool: PgPool,
     pub(crate) replica: Memory,
     pub(crate) target: Memory,
+    /// How often the reverse feed was asked for and has answered.
+    pub(crate) asked: Arc<AtomicUsize>,
 }
 
 pub(crate) fn settings() -> Settings {
@@ -70,7 +73,7 @@ impl World {
         replica.set_health(Some(Health::Serving));
         let target = Memory::default();
         target.set_health(Some(Health::Serving));
-        let shop = Shop { pool: admin.clone(), replica, target: target.clone() };
+        let shop = Shop { pool: admin.clone(), replica, target: target.clone(), asked: Arc::default() };
         Self {
             births: Owners::new(MIGRATION, births_pool.clone()),
             writes: Owners::new(MIGRATION, writes_pool.clone()),
@@ -197,7 +200,9 @@ impl Domain for Shop {
     }
 
     async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError> {
-        strangler::Evidence::applied(&self.replica, keys).await
+        let applied = strangler::Evidence::applied(&self.replica, keys).await;
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        applied
     }
 }
 
