@@ -2,6 +2,7 @@
 
 mod args;
 mod keep;
+mod logs;
 mod progress;
 mod report;
 mod run;

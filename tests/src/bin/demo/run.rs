@@ -1,8 +1,7 @@
 //! From an empty machine to the table.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use stack::Stack;
@@ -13,6 +12,7 @@ use tests::{Binaries, Port, Ports, Shop, World};
 
 use crate::args::Args;
 use crate::keep;
+use crate::logs;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::walk::{Mark, Walk};
@@ -35,7 +35,7 @@ pub(crate) async fn run(args: &Args) -> Result<bool> {
     progress.begin("bringing up PostgreSQL and Kafka");
     let stack = Box::pin(Stack::start(args.stack)).await?;
     progress.say(&stack.describe());
-    let logs = logs_folder()?;
+    let logs = logs::folder()?;
     let world = World::new(&stack, "demo", &logs)?;
     progress.say(&format!("logs are in {}", logs.display()));
     let result = Box::pin(in_world(args, &progress, &stack, &world, binaries)).await;
@@ -140,14 +140,4 @@ fn port(progress: &Progress, what: &str, number: u16) -> Result<Port> {
         progress.say(&format!("port {number} is in use; {what} gets {}", port.number()));
     }
     Ok(port)
-}
-
-/// `target/demo/<time>-<process>`: logs stay there, for whoever wants to read them afterwards.
-fn logs_folder() -> Result<PathBuf> {
-    let program = std::env::current_exe().context("find the running program")?;
-    let target = program.parent().and_then(Path::parent).context("the running program is in no folder")?;
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
-    let folder = target.join("demo").join(format!("{seconds}-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    Ok(folder)
 }
