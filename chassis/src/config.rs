@@ -169,6 +169,19 @@ impl Reader {
         self.within(name, value, default, &range, &allowed)
     }
 
+    /// A duration that may be absent, within bounds. `absent` says in the help what happens then.
+    pub fn maybe_duration(
+        &mut self,
+        name: &'static str,
+        absent: &str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let [low, high] = [*range.start(), *range.end()].map(Span);
+        let allowed = format!("a duration from {low} to {high}, such as 250ms, 30s, 5m or 2h");
+        let Span(value) = self.maybe(name, absent, &allowed)?;
+        Some(self.within(name, value, low.0, &range, &allowed))
+    }
+
     /// `true` or `false`.
     pub fn switch(&mut self, name: &'static str, default: bool, meaning: &str) -> bool {
         self.optional(name, default, &format!("true or false: {meaning}"))

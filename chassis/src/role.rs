@@ -48,6 +48,19 @@ pub async fn ensure_role(admin: &PgPool, url: &Url) -> Result<(), Error> {
     }
 }
 
+/// Makes sure that whoever migrates can change what the role owns: a superuser can, anyone else becomes a member.
+///
+/// # Errors
+/// The database's answer, for a role that does not exist or is not the caller's to grant.
+pub async fn ensure_member(admin: &PgPool, role: &str) -> Result<(), Error> {
+    let refused = |source| Error::Database { role: role.to_owned(), source };
+    if is_member(admin, role).await.map_err(refused)? {
+        return Ok(());
+    }
+    let sql = format!("grant {} to current_user", quoted(role));
+    sqlx::query(AssertSqlSafe(sql)).execute(admin).await.map(drop).map_err(refused)
+}
+
 /// An SQL identifier in quotes.
 pub fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
@@ -64,6 +77,10 @@ async fn exists(admin: &PgPool, role: &str) -> Result<bool, sqlx::Error> {
         .bind(role)
         .fetch_one(admin)
         .await
+}
+
+async fn is_member(admin: &PgPool, role: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select pg_has_role($1::name, 'usage')").bind(role).fetch_one(admin).await
 }
 
 /// Utility statements take no parameters, so PostgreSQL itself does the quoting.

@@ -111,6 +111,14 @@ impl<S: Sink> Relay<S> {
         self.wake.clone()
     }
 
+    /// Is woken by a handle that was made before it, with `Wake::default()`: for publishers that are made first, and for a
+    /// relay that takes an ended one's place.
+    #[must_use]
+    pub fn woken_by(mut self, wake: Wake) -> Self {
+        self.wake = wake;
+        self
+    }
+
     /// How it is doing, from now on; also after its end.
     pub fn status(&self) -> watch::Receiver<RelayStatus> {
         self.status.subscribe()

@@ -152,6 +152,11 @@ impl<'w> Shop<'w> {
     /// # Errors
     /// When it does not come up or does not get ready.
     pub async fn start_monolith(&self, name: &str, roles: &str) -> Result<Listening> {
+        self.start_ready(self.running_monolith(name, roles)).await
+    }
+
+    /// How [`Shop::start_monolith`] starts it, for a story that changes a setting.
+    pub fn running_monolith(&self, name: &str, roles: &str) -> Spec {
         let mut spec = self.monolith_spec(name, &["--role", roles]);
         spec.env.retain(|(name, _)| name != "MONOLITH_ADMIN_DATABASE_URL");
         if roles == "all" || roles.contains("web") {
@@ -160,7 +165,7 @@ impl<'w> Shop<'w> {
         } else {
             spec.env.push(("MONOLITH_ADMIN_LISTEN".into(), "127.0.0.1:0".into()));
         }
-        self.start_ready(spec).await
+        spec
     }
 
     /// Starts the payments service and waits until it is ready.
@@ -168,11 +173,16 @@ impl<'w> Shop<'w> {
     /// # Errors
     /// When it does not come up or does not get ready.
     pub async fn start_service(&self, name: &str, roles: &str) -> Result<Listening> {
+        self.start_ready(self.running_service(name, roles)).await
+    }
+
+    /// How [`Shop::start_service`] starts it, for a story that changes a setting.
+    pub fn running_service(&self, name: &str, roles: &str) -> Spec {
         let mut spec = self.service_spec(name, &["--role", roles]);
         spec.env.retain(|(name, _)| name != "PAYMENTS_ADMIN_DATABASE_URL");
         spec.env.push(("PAYMENTS_GRPC_LISTEN".into(), self.ports.grpc.hand_over()));
         spec.env.push(("PAYMENTS_ADMIN_LISTEN".into(), "127.0.0.1:0".into()));
-        self.start_ready(spec).await
+        spec
     }
 
     /// Starts a process of a spec that ran before, and waits until it is ready.

@@ -9,6 +9,7 @@ mod notes;
 mod ordering;
 mod orders;
 mod problems;
+mod relaying;
 mod rights;
 mod settings;
 mod telemetry;

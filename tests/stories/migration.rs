@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(30);
 const SETTLED: Duration = Duration::from_secs(90);
 
 /// Waits until a payment has a status, as its tenant reads it.
-async fn until_status(client: &Client, payment: &str, status: &str) -> Result<()> {
+pub(crate) async fn until_status(client: &Client, payment: &str, status: &str) -> Result<()> {
     until(&format!("payment {payment} to be {status}"), SOON, async || {
         let answer = client.get(&format!("/v1/payments/{payment}")).await?;
         ensure!(answer.status == 200 && answer.text("status") == status, "{} {}", answer.status, answer.body);

@@ -34,13 +34,13 @@ async fn a_missing_or_bad_setting_stops_the_start_and_is_named() {
         let service = shop.service_spec("service", &[]);
 
         for name in
-            ["MONOLITH_ORDERS_DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "TOKEN_SECRET", "PROVIDER_URL"]
+            ["MONOLITH_HOUSEKEEPER_DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "TOKEN_SECRET", "PROVIDER_URL"]
         {
             let (code, said) = refused(monolith.clone(), without(name)).await?;
             assert_eq!(code, Some(2), "{said}");
             assert!(said.contains(&format!("{name}: not set")), "{name} is not named:\n{said}");
         }
-        for name in ["PAYMENTS_DATABASE_URL", "PAYMENTS_OUTBOX_DATABASE_URL", "PROVIDER_SECRET_KEY"] {
+        for name in ["PAYMENTS_DATABASE_URL", "PAYMENTS_HOUSEKEEPER_DATABASE_URL", "PROVIDER_SECRET_KEY"] {
             let (code, said) = refused(service.clone(), without(name)).await?;
             assert_eq!(code, Some(2), "{said}");
             assert!(said.contains(&format!("{name}: not set")), "{name} is not named:\n{said}");

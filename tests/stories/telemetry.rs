@@ -6,14 +6,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use chassis::listening::Listening;
+use chassis::{Telemetry, server};
+use outbox::memory::{Memory, Outage};
+use outbox::{Metrics, Relay, RelayOptions, quarantine};
 use sqlx::PgPool;
 use tests::checker::Ended;
 use tests::{Binaries, Shop, story, until};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
+use crate::notes::{self, NOTES, Noted, publish, until_delivered};
 use crate::orders::{order, place};
 
 const SOON: Duration = Duration::from_secs(30);
-/// What shows only once it has happened; nothing refuses a record of a healthy shop.
+/// What shows only once it has happened, and does not happen in a healthy shop; a story of its own makes it happen.
 const RARE: [&str; 3] = ["outbox_refused_total", "outbox_quarantines_total", "outbox_outages_total"];
 
 async fn scrape(listening: &Listening) -> Result<String> {
@@ -41,9 +47,15 @@ fn families(text: &str) -> BTreeSet<String> {
     types.map(str::to_owned).collect()
 }
 
+/// The whole text of a file of the repository.
+fn file(path: &str) -> Result<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::fs::read_to_string(root.join(path)).with_context(|| format!("read {path}"))
+}
+
 /// All words of a file that begin with `outbox_`, without the suffixes that Prometheus gives to parts of a histogram.
 fn named_in(file: &str) -> Result<BTreeSet<String>> {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file))?;
+    let text = self::file(file)?;
     let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
     let words = words.filter(|word| word.starts_with("outbox_"));
     Ok(words.map(|word| word.trim_end_matches("_bucket").to_owned()).collect())
@@ -128,4 +140,57 @@ async fn an_events_trace_is_its_requests() {
         Ok(())
     })
     .await;
+}
+
+#[test]
+fn each_alert_has_its_line_in_the_documentation() {
+    let rules = file("deploy/prometheus/outbox.rules.yaml").unwrap();
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let page = file("docs/telemetry.md").unwrap();
+    let table = page.split("## Alerts").nth(1).unwrap();
+    let lines = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    assert_eq!(alerts, lines.collect::<Vec<_>>(), "in the same order");
+    assert!(alerts.len() > 5, "{alerts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_rare_is_shown_by_its_documented_name() {
+    story(async |world, stack| {
+        let post = notes::post(world, stack).await?;
+        let telemetry = Telemetry::new("post", None)?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listening = Listening::default().at("admin", listener.local_addr()?);
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(server::serve(listener, telemetry.routes(), shutdown.clone()));
+        let memory = Memory::new(1);
+        memory.refuse(|_| true);
+        let options = RelayOptions { attempts_max: 1, ..RelayOptions::default() };
+        let relay = Relay::new(post.relay.clone(), memory.sink()).with(options);
+        let relay = relay.metrics(Metrics::new(&telemetry.meter()));
+        let relay = tokio::spawn(relay.run(shutdown.clone()));
+
+        publish(&post.module, &Noted::new("a", 1)).await?;
+        until_shown(&listening, &["outbox_refused_total", "outbox_quarantines_total"]).await?;
+        memory.outage(Outage::Down);
+        publish(&post.module, &Noted::new("b", 1)).await?;
+        until_shown(&listening, &RARE).await?;
+
+        memory.outage(Outage::None);
+        memory.refuse(|_| false);
+        quarantine::resend(&post.admin, (NOTES, "a", 1), "ann", "the broker was mended").await?;
+        until_delivered(&post).await?;
+        shutdown.cancel();
+        relay.await??;
+        serving.await??;
+        Ok(())
+    })
+    .await;
+}
+
+async fn until_shown(listening: &Listening, names: &[&str]) -> Result<()> {
+    until(&format!("{names:?} to be shown"), SOON, async || {
+        let shown = families(&scrape(listening).await?);
+        Ok(names.iter().all(|name| shown.contains(*name)).then_some(()))
+    })
+    .await
 }

@@ -13,13 +13,14 @@ use chassis::token::{Issuer, Verifier};
 use chassis::{Shutdown, Tasks, Telemetry, admin, never_fails, server};
 use notifications::{QueueReceipt, QueueRefundReceipt};
 use orders::{FollowPayment, Orders};
-use outbox::{Inbox, Metrics, Relay, Replica, Tracer, kafka};
+use outbox::{Inbox, Metrics, Replica, Tracer, Wake, kafka};
 use sqlx::PgPool;
 use strangler::{Controller, Owners, control};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::relay::{Said, Sending};
 use crate::token::{AUDIENCE, ISSUER, SERVICE, SERVICE_AUDIENCE};
 use crate::{
     AtSource, Config, MIGRATION, MovingPayments, PaymentsDomain, Pools, Remote, RequestPayments, Roles, Shop,
@@ -48,6 +49,8 @@ struct Parts {
     telemetry: Telemetry,
     metrics: Metrics,
     tracer: Tracer,
+    /// Of the relay in this process, if there is one: who commits an event that others wait for, wakes it.
+    wake: Wake,
 }
 
 /// Runs the parts of `roles` until a signal, or until one of them ends.
@@ -68,7 +71,10 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         parts.web(listener, &mut tasks);
     }
     if roles.relay {
-        parts.relay(&config.kafka, &mut tasks)?;
+        let said = parts.relay(config, &mut tasks);
+        if !roles.web {
+            readiness::relay(&readiness, said);
+        }
     }
     if roles.inbox {
         parts.inbox(&config.kafka, &mut tasks)?;
@@ -98,18 +104,21 @@ impl Parts {
         let work = TaskTracker::new();
         let requests = RequestPayments::new(Owners::new(MIGRATION, pools.orders.clone()));
         let catalog = Catalog::new(pools.catalog.clone());
+        let wake = Wake::default();
         let orders = Orders::new(pools.orders.clone(), catalog, Arc::new(requests), work.clone());
         let home = Home {
             pool: pools.payments.clone(),
             authority: Arc::new(AtSource(Owners::new(MIGRATION, pools.payments.clone()))),
             provider: Arc::new(Stripe::new(config.provider.clone())?),
+            wake: wake.clone(),
         };
         let service = Endpoint::from_shared(config.service.url.expose().to_owned())?;
         Ok(Self {
             pools,
             work,
             home,
-            orders,
+            orders: orders.wakes(wake.clone()),
+            wake,
             channel: service
                 .connect_timeout(CONNECT_TIMEOUT)
                 .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
@@ -125,15 +134,15 @@ impl Parts {
     }
 
     /// The gauges are read beside the relay: it has the right, and one reader is enough.
-    fn relay(&self, kafka: &kafka::Config, tasks: &mut Tasks) -> anyhow::Result<()> {
-        let (pool, shutdown) = (self.pools.outbox.clone(), tasks.shutdown());
-        let relay = Relay::new(pool.clone(), kafka::sink(kafka)?)
-            .metrics(self.metrics.clone())
-            .tracer(self.tracer.clone());
-        tasks.spawn("relay", relay.run(shutdown.clone()));
-        let observe = outbox::metrics::observe(pool, self.metrics.clone(), OBSERVE_EVERY, shutdown);
+    fn relay(&self, config: &Config, tasks: &mut Tasks) -> Said {
+        let telemetry = (self.metrics.clone(), self.tracer.clone());
+        let sending = Sending::new(config, self.pools.clone(), self.wake.clone(), telemetry);
+        let said = sending.said.clone();
+        tasks.spawn("relay", sending.run(tasks.shutdown()));
+        let pool = self.pools.outbox.clone();
+        let observe = outbox::metrics::observe(pool, self.metrics.clone(), OBSERVE_EVERY, tasks.shutdown());
         tasks.spawn("outbox gauges", never_fails(observe));
-        Ok(())
+        said
     }
 
     fn web(&self, listener: TcpListener, tasks: &mut Tasks) {

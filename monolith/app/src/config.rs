@@ -22,6 +22,9 @@ pub struct Config {
     pub databases: Databases,
     /// `MONOLITH_DATABASE_POOL_MAX`: the most connections of each module's pool, 2 to 100; default 10.
     pub pool_max: u32,
+    /// `MONOLITH_RELAY_POLL`: how often the relay looks for events when nothing wakes it. By default after 1 to 50 ms, the
+    /// longer the less there is. Committing an order, or a payment's outcome, wakes a relay in the same process.
+    pub relay_poll: Option<Duration>,
     /// `MONOLITH_SHUTDOWN_GRACE`: how long the process may take to end; default 20 s.
     pub grace: Duration,
     /// `KAFKA_*`.
@@ -56,6 +59,8 @@ pub struct Databases {
     pub notifications: Url,
     /// `MONOLITH_OUTBOX_DATABASE_URL`: the relay's role.
     pub outbox: Url,
+    /// `MONOLITH_HOUSEKEEPER_DATABASE_URL`: the role that owns the outbox's logs and drops their old days.
+    pub housekeeper: Url,
     /// `MONOLITH_STRANGLER_DATABASE_URL`: the controller's role.
     pub strangler: Url,
 }
@@ -83,6 +88,9 @@ impl Config {
         let databases = Databases::read(reader);
         let pool_max = reader.number("MONOLITH_DATABASE_POOL_MAX", 10, 2..=100);
         let second = Duration::from_secs(1);
+        let (shortest, longest) = (Duration::from_millis(1), 600 * second);
+        let relay_poll =
+            reader.maybe_duration("MONOLITH_RELAY_POLL", "1ms to 50ms, as there is need", shortest..=longest);
         let grace = reader.duration("MONOLITH_SHUTDOWN_GRACE", 20 * second, second..=300 * second);
         let kafka = kafka(reader);
         let token_key = reader.signing_key("TOKEN_SECRET");
@@ -94,6 +102,7 @@ impl Config {
             admin_listen,
             databases: databases?,
             pool_max,
+            relay_poll,
             grace,
             kafka: kafka?,
             token_key: token_key?,
@@ -124,6 +133,7 @@ impl Databases {
         let payments = url("MONOLITH_PAYMENTS_DATABASE_URL");
         let notifications = url("MONOLITH_NOTIFICATIONS_DATABASE_URL");
         let outbox = url("MONOLITH_OUTBOX_DATABASE_URL");
+        let housekeeper = url("MONOLITH_HOUSEKEEPER_DATABASE_URL");
         let strangler = url("MONOLITH_STRANGLER_DATABASE_URL");
         let databases = Self {
             catalog: catalog?,
@@ -131,6 +141,7 @@ impl Databases {
             payments: payments?,
             notifications: notifications?,
             outbox: outbox?,
+            housekeeper: housekeeper?,
             strangler: strangler?,
         };
         databases.check_roles(reader);
@@ -148,7 +159,7 @@ impl Databases {
     }
 
     /// Each with its setting.
-    fn named(&self) -> [(&'static str, &Url); 6] {
+    fn named(&self) -> [(&'static str, &Url); 7] {
         [
             ("MONOLITH_CATALOG_DATABASE_URL", &self.catalog),
             ("MONOLITH_ORDERS_DATABASE_URL", &self.orders),
@@ -156,11 +167,12 @@ impl Databases {
             ("MONOLITH_NOTIFICATIONS_DATABASE_URL", &self.notifications),
             ("MONOLITH_OUTBOX_DATABASE_URL", &self.outbox),
             ("MONOLITH_STRANGLER_DATABASE_URL", &self.strangler),
+            ("MONOLITH_HOUSEKEEPER_DATABASE_URL", &self.housekeeper),
         ]
     }
 
     /// All of them.
-    pub(crate) fn urls(&self) -> [&Url; 6] {
+    pub(crate) fn urls(&self) -> [&Url; 7] {
         self.named().map(|(_, url)| url)
     }
 }
@@ -195,7 +207,8 @@ mod tests {
     use super::*;
 
     fn settings() -> Vec<(String, String)> {
-        let modules = ["CATALOG", "ORDERS", "PAYMENTS", "NOTIFICATIONS", "OUTBOX", "STRANGLER"];
+        let modules =
+            ["CATALOG", "ORDERS", "PAYMENTS", "NOTIFICATIONS", "OUTBOX", "HOUSEKEEPER", "STRANGLER"];
         let databases = modules.map(|module| {
             let url = format!("postgres://{}:s3cret@127.0.0.1/shop", module.to_lowercase());
             (format!("MONOLITH_{module}_DATABASE_URL"), url)
@@ -217,7 +230,7 @@ mod tests {
     fn what_is_needed_is_enough() {
         let config = read(settings()).unwrap();
         assert_eq!(config.service.url.expose(), "http://127.0.0.1:50051/");
-        assert_eq!((config.pool_max, config.http_listen.port()), (10, 0));
+        assert_eq!((config.pool_max, config.http_listen.port(), config.relay_poll), (10, 0, None));
     }
 
     #[test]
@@ -227,12 +240,14 @@ mod tests {
         settings.push(("MONOLITH_ORDERS_DATABASE_URL".into(), "postgres://catalog:s3cret@h/shop".into()));
         settings.push(("TOKEN_SECRET".into(), "short".into()));
         settings.push(("PAYMENTS_SERVICE_URL".into(), "50051".into()));
+        settings.push(("MONOLITH_RELAY_POLL".into(), "1h".into()));
         let error = read(settings).unwrap_err();
         for part in [
             "KAFKA_BOOTSTRAP_SERVERS: not set",
             "MONOLITH_ORDERS_DATABASE_URL=postgres://catalog:***@h/shop: the user is another module's",
             "TOKEN_SECRET=***: too short",
             "PAYMENTS_SERVICE_URL=50051: not understood",
+            "MONOLITH_RELAY_POLL=1h: out of range",
         ] {
             assert!(error.contains(part), "{part} is not in\n{error}");
         }

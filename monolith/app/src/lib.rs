@@ -12,6 +12,7 @@ mod migrate;
 mod payments;
 mod pools;
 mod readiness;
+mod relay;
 mod remote;
 mod token;
 

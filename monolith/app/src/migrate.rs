@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use chassis::database::{PoolOptions, pool};
 use chassis::migrations::{Migrations, exclusively};
-use chassis::role::ensure_role;
+use chassis::role::{ensure_member, ensure_role};
 use outbox::Topic;
 use outbox::kafka::create_topics;
 use proto::{ORDERS, PAYMENTS};
@@ -49,6 +49,8 @@ async fn database(admin: &PgPool, databases: &Databases, seed: &[String]) -> any
     for schema in schemas() {
         schema.apply(admin).await?;
     }
+    // The log's days too: nobody may have looked after them for weeks.
+    outbox::migrate(admin).await?;
     strangler::define(admin, MIGRATION).await?;
     for url in databases.urls() {
         ensure_role(admin, url).await?;
@@ -62,7 +64,7 @@ async fn database(admin: &PgPool, databases: &Databases, seed: &[String]) -> any
 
 /// A module's role may use its own tables and call the functions named here; nothing else.
 async fn grant(admin: &PgPool, databases: &Databases) -> anyhow::Result<()> {
-    let [catalog, orders, payments, notifications, relay, controller] =
+    let [catalog, orders, payments, notifications, relay, controller, housekeeper] =
         databases.urls().map(|url| url.username());
     catalog::grant(admin, &catalog).await?;
     orders::grant(admin, &orders).await?;
@@ -80,6 +82,8 @@ async fn grant(admin: &PgPool, databases: &Databases) -> anyhow::Result<()> {
     }
     outbox::grant_replica(admin, &payments).await?;
     outbox::grant_relay(admin, &relay).await?;
+    ensure_member(admin, &housekeeper).await?;
+    outbox::grant_housekeeper(admin, &housekeeper).await?;
     strangler::grant_assigner(admin, &orders).await?;
     strangler::grant_writer(admin, &payments).await?;
     strangler::grant_controller(admin, &controller).await?;

@@ -8,6 +8,7 @@ use sqlx::PgPool;
 
 use crate::Pools;
 use crate::migrate::schemas;
+use crate::relay::Said;
 
 /// Ready when every schema is exactly what this program was built for, as its own role sees it.
 pub(crate) fn databases(readiness: &Readiness, pools: &Pools) {
@@ -27,6 +28,11 @@ pub(crate) fn kafka(readiness: &Readiness, sink: Arc<impl Sink>) {
         let sink = sink.clone();
         async move { sink.check().await.map_err(|error| error.to_string()) }
     });
+}
+
+/// Ready when everything that was granted can be sent. Only for a process without the API, likewise.
+pub(crate) fn relay(readiness: &Readiness, said: Said) {
+    readiness.check("relay", move || std::future::ready(said.ready()));
 }
 
 fn check_of(schema: &str, pools: &Pools) -> Option<(&'static str, PgPool)> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use catalog::Catalog;
 use chassis::Page;
+use outbox::Wake;
 use proto::{OrderId, PaymentId};
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
@@ -23,12 +24,21 @@ pub struct Orders {
     /// Transactions that outlive their request; the process waits for them before it ends.
     pub(crate) tasks: TaskTracker,
     pub(crate) placing: Arc<Semaphore>,
+    pub(crate) wake: Wake,
 }
 
 impl Orders {
     /// Orders over the pool of their role. `tasks` is joined by the process.
     pub fn new(pool: PgPool, catalog: Catalog, payments: Arc<dyn Payments>, tasks: TaskTracker) -> Self {
-        Self { pool, catalog, payments, tasks, placing: Arc::new(Semaphore::new(PLACING_MAX)) }
+        let placing = Arc::new(Semaphore::new(PLACING_MAX));
+        Self { pool, catalog, payments, tasks, placing, wake: Wake::default() }
+    }
+
+    /// Wakes a relay of this process after each order. Without, it finds the events when it looks next.
+    #[must_use]
+    pub fn wakes(mut self, relay: Wake) -> Self {
+        self.wake = relay;
+        self
     }
 
     /// Places an order: stores it, opens its payment and publishes `OrderPlaced`, all or nothing. Once begun it goes on

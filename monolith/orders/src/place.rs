@@ -1,14 +1,11 @@
 //! Placing an order.
 
-use std::sync::Arc;
-
 use catalog::ProductId;
 use chassis::shield;
 use proto::{Money, OrderId, PaymentId, events};
-use sqlx::PgPool;
 
 use crate::order::price;
-use crate::{Error, Line, NewOrder, Order, Orders, PaymentRequest, Payments, Status, store};
+use crate::{Error, Line, NewOrder, Order, Orders, PaymentRequest, Status, store};
 
 /// What a request to place an order came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +31,9 @@ pub(crate) async fn place(orders: &Orders, new: NewOrder) -> Result<Placed, Erro
     }
     let room = orders.placing.clone().try_acquire_owned().map_err(|_| Error::Full)?;
     let draft = draft(orders, new).await?;
-    let (pool, payments) = (orders.pool.clone(), orders.payments.clone());
+    let accepting = orders.clone();
     shield(&orders.tasks, async move {
-        let placed = accept(&pool, &payments, draft).await;
+        let placed = accept(&accepting, draft).await;
         drop(room);
         placed
     })
@@ -52,8 +49,8 @@ async fn draft(orders: &Orders, new: NewOrder) -> Result<Draft, Error> {
     Ok(Draft { id: OrderId::new(), new, lines, total })
 }
 
-async fn accept(pool: &PgPool, payments: &Arc<dyn Payments>, draft: Draft) -> Result<Placed, Error> {
-    let mut tx = pool.begin().await?;
+async fn accept(orders: &Orders, draft: Draft) -> Result<Placed, Error> {
+    let mut tx = orders.pool.begin().await?;
     if !store::claim(&mut tx, &draft.new.tenant, &draft.new.key).await? {
         return Err(Error::InFlight);
     }
@@ -63,12 +60,14 @@ async fn accept(pool: &PgPool, payments: &Arc<dyn Payments>, draft: Draft) -> Re
         return Ok(placed);
     }
     // Before our own rows: the migration row and the owner row come first in the order of locks.
-    let payment = payments.request(&mut tx, &draft.payment_request()).await.map_err(Error::Payments)?;
+    let payment =
+        orders.payments.request(&mut tx, &draft.payment_request()).await.map_err(Error::Payments)?;
     let placed_at = store::insert(&mut tx, &draft, payment).await?;
     store::insert_lines(&mut tx, draft.id, &draft.lines).await?;
     let order = draft.accepted(payment, placed_at);
     outbox::publish(&mut tx, &events::OrderPlaced::from(&order)).await?;
     tx.commit().await?;
+    orders.wake.now();
     Ok(Placed::New(order))
 }
 

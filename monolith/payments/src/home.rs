@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use outbox::Wake;
 use sqlx::PgPool;
 
 use crate::{Authority, Provider};
@@ -15,6 +16,8 @@ pub struct Home {
     pub authority: Arc<dyn Authority>,
     /// Who moves the money.
     pub provider: Arc<dyn Provider>,
+    /// Wakes a relay of this process when an outcome is committed; `Wake::default()` where none runs.
+    pub wake: Wake,
 }
 
 impl fmt::Debug for Home {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use outbox::{Incoming, Meta, Received, StateTransfer as _};
+use outbox::{Incoming, Meta, Received, StateTransfer as _, Wake};
 use proto::{PAYMENTS, PaymentId, PaymentStream, events as wire};
 use sqlx::PgPool;
 use sqlx::postgres::{PgPoolOptions, PgTransaction};
@@ -61,7 +61,7 @@ impl World {
         outbox::grant_replica(&admin, &role).await.unwrap();
         let pool = PgPoolOptions::new().max_connections(24).connect(&url).await.unwrap();
         let (owns, provider) = (Arc::new(All(AtomicBool::new(true))), Arc::new(Memory::new()));
-        let home = Home { pool, authority: owns.clone(), provider: provider.clone() };
+        let home = Home { pool, authority: owns.clone(), provider: provider.clone(), wake: Wake::default() };
         World { database, admin, home, owns, provider }
     }
 

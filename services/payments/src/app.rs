@@ -10,7 +10,7 @@ use chassis::listening::Listening;
 use chassis::telemetry::Requests;
 use chassis::token::Verifier;
 use chassis::{Shutdown, Tasks, Telemetry, admin, never_fails, server};
-use outbox::{Metrics, Relay, Replica, Tracer, kafka};
+use outbox::{Metrics, Replica, Tracer, Wake, kafka};
 use payments::{Engine, Home, Limits, Local, Replicate, Stripe};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -19,10 +19,13 @@ use tokio_util::task::TaskTracker;
 use crate::evidence::Cursors;
 use crate::grpc::{self, AUDIENCE, ISSUER, Server};
 use crate::migrate::ORIGIN;
+use crate::relay::Sending;
 use crate::{AtTarget, Config, MIGRATION, Roles, readiness};
 
 /// How often the outbox's gauges are read.
 const OBSERVE_EVERY: Duration = Duration::from_secs(5);
+/// Housekeeping uses one connection at a time.
+const HOUSEKEEPER_MAX: u32 = 1;
 
 /// Runs the parts of `roles` until a signal, or until one of them ends.
 ///
@@ -30,14 +33,16 @@ const OBSERVE_EVERY: Duration = Duration::from_secs(5);
 /// The first part that failed, or what could not be started or did not end in time.
 pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow::Result<()> {
     let shutdown = Shutdown::listen(config.grace)?;
-    let open = |url, part: &str| pool(url, &PoolOptions::new(format!("{ORIGIN}.{part}"), config.pool_max));
-    let module = open(&config.databases.payments, "payments")?;
-    let relay = open(&config.databases.outbox, "outbox")?;
+    let open = |url, part: &str, most| pool(url, &PoolOptions::new(format!("{ORIGIN}.{part}"), most));
+    let module = open(&config.databases.payments, "payments", config.pool_max)?;
+    let relay = open(&config.databases.outbox, "outbox", config.pool_max)?;
+    let housekeeper = open(&config.databases.housekeeper, "housekeeper", HOUSEKEEPER_MAX)?;
+    let wake = Wake::default();
     // Money transactions that outlive their request.
     let work = TaskTracker::new();
     let authority = Arc::new(AtTarget(strangler::Authority::new(MIGRATION)));
     let provider = Arc::new(Stripe::new(config.provider.clone())?);
-    let home = Home { pool: module.clone(), authority: authority.clone(), provider };
+    let home = Home { pool: module.clone(), authority: authority.clone(), provider, wake: wake.clone() };
     let metrics = Metrics::new(&telemetry.meter());
     let tracer = telemetry.tracers().map_or_else(Tracer::noop, Tracer::new);
     let readiness = Readiness::new();
@@ -59,9 +64,12 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         let observe =
             outbox::metrics::observe(relay.clone(), metrics.clone(), OBSERVE_EVERY, shutdown.token());
         tasks.spawn("outbox gauges", never_fails(observe));
-        let relay = Relay::new(relay.clone(), kafka::sink(&config.kafka)?);
-        let relay = relay.metrics(metrics.clone()).tracer(tracer.clone());
-        tasks.spawn("relay", relay.run(shutdown.token()));
+        let pools = (relay.clone(), housekeeper.clone());
+        let sending = Sending::new(config, pools, wake, (metrics.clone(), tracer.clone()));
+        if !roles.serve {
+            readiness::relay(&readiness, sending.said.clone());
+        }
+        tasks.spawn("relay", sending.run(shutdown.token()));
     }
     if roles.inbox {
         let replicate = Replicate::new(authority.clone(), authority);
@@ -80,8 +88,9 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         let ended = tasks.join().await;
         work.close();
         work.wait().await;
-        module.close().await;
-        relay.close().await;
+        for pool in [&module, &relay, &housekeeper] {
+            pool.close().await;
+        }
         ended
     };
     Ok(shutdown.run(ended).await??)

@@ -23,6 +23,9 @@ pub struct Config {
     pub databases: Databases,
     /// `PAYMENTS_DATABASE_POOL_MAX`: the most connections of each pool, 2 to 100; default 16.
     pub pool_max: u32,
+    /// `PAYMENTS_RELAY_POLL`: how often the relay looks for events when nothing wakes it. By default after 1 to 50 ms, the
+    /// longer the less there is. Committing a payment's outcome wakes a relay in the same process.
+    pub relay_poll: Option<Duration>,
     /// `PAYMENTS_SHUTDOWN_GRACE`: how long the process may take to end; default 20 s.
     pub grace: Duration,
     /// `KAFKA_*`.
@@ -42,6 +45,8 @@ pub struct Databases {
     pub payments: Url,
     /// `PAYMENTS_OUTBOX_DATABASE_URL`: the relay's role.
     pub outbox: Url,
+    /// `PAYMENTS_HOUSEKEEPER_DATABASE_URL`: the role that owns the outbox's logs and drops their old days.
+    pub housekeeper: Url,
 }
 
 /// What `migrate` needs.
@@ -68,6 +73,9 @@ impl Config {
         let databases = Databases::read(reader);
         let pool_max = reader.number("PAYMENTS_DATABASE_POOL_MAX", 16, 2..=100);
         let second = Duration::from_secs(1);
+        let (shortest, longest) = (Duration::from_millis(1), 600 * second);
+        let relay_poll =
+            reader.maybe_duration("PAYMENTS_RELAY_POLL", "1ms to 50ms, as there is need", shortest..=longest);
         let grace = reader.duration("PAYMENTS_SHUTDOWN_GRACE", 20 * second, second..=300 * second);
         let kafka = kafka(reader);
         let token_key = reader.signing_key("TOKEN_SECRET");
@@ -78,6 +86,7 @@ impl Config {
             admin_listen,
             databases: databases?,
             pool_max,
+            relay_poll,
             grace,
             kafka: kafka?,
             token_key: token_key?,
@@ -103,12 +112,18 @@ impl Databases {
     fn read(reader: &mut Reader) -> Option<Self> {
         let payments = reader.url("PAYMENTS_DATABASE_URL", &POSTGRES, DATABASE);
         let outbox = reader.url("PAYMENTS_OUTBOX_DATABASE_URL", &POSTGRES, DATABASE);
-        let (payments, outbox) = (payments?, outbox?);
+        let housekeeper = reader.url("PAYMENTS_HOUSEKEEPER_DATABASE_URL", &POSTGRES, DATABASE);
+        let (payments, outbox, housekeeper) = (payments?, outbox?, housekeeper?);
         // The relay deletes from the queue; the module may not.
         if payments.username() == outbox.username() {
             reader.reject("PAYMENTS_OUTBOX_DATABASE_URL", "the user is the module's", DATABASE);
         }
-        Some(Self { payments, outbox })
+        // The owner of the logs may change what runs with the rights of whoever migrates.
+        if [payments.username(), outbox.username()].contains(&housekeeper.username()) {
+            let wrong = "the user is the module's or the relay's";
+            reader.reject("PAYMENTS_HOUSEKEEPER_DATABASE_URL", wrong, DATABASE);
+        }
+        Some(Self { payments, outbox, housekeeper })
     }
 }
 
@@ -124,6 +139,7 @@ mod tests {
         let mut settings = vec![
             ("PAYMENTS_DATABASE_URL", "postgres://payments:s3cret@h/payments"),
             ("PAYMENTS_OUTBOX_DATABASE_URL", "postgres://relay:s3cret@h/payments"),
+            ("PAYMENTS_HOUSEKEEPER_DATABASE_URL", "postgres://housekeeper:s3cret@h/payments"),
             ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"),
             ("TOKEN_SECRET", "a key of thirty-two bytes at least"),
             ("PROVIDER_URL", "http://127.0.0.1:12111"),
@@ -136,13 +152,15 @@ mod tests {
     #[test]
     fn what_is_needed_is_enough() {
         let config = read(|_| {}).unwrap();
-        assert_eq!((config.grpc_listen.port(), config.pool_max), (50051, 16));
+        assert_eq!((config.grpc_listen.port(), config.pool_max, config.relay_poll), (50051, 16, None));
     }
 
     #[test]
     fn every_bad_setting_is_named_and_no_password_shows() {
         let error = read(|settings| {
             settings[1].1 = "postgres://payments:s3cret@h/payments";
+            settings[2].1 = "postgres://payments:s3cret@h/payments";
+            settings.push(("PAYMENTS_RELAY_POLL", "often"));
             settings.push(("PROVIDER_TIMEOUT", "1h"));
             settings.push(("PAYMENTS_GRPC_LISTEN", "here"));
             settings.retain(|(name, _)| *name != "TOKEN_SECRET");
@@ -150,6 +168,8 @@ mod tests {
         .unwrap_err();
         for part in [
             "PAYMENTS_OUTBOX_DATABASE_URL=postgres://payments:***@h/payments: the user is the module's",
+            "PAYMENTS_HOUSEKEEPER_DATABASE_URL=postgres://payments:***@h/payments: the user is the module's or the relay's",
+            "PAYMENTS_RELAY_POLL=often: not understood",
             "PROVIDER_TIMEOUT=1h: out of range",
             "PAYMENTS_GRPC_LISTEN=here: not understood",
             "TOKEN_SECRET: not set",

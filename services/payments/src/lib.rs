@@ -11,6 +11,7 @@ mod evidence;
 mod grpc;
 mod migrate;
 mod readiness;
+mod relay;
 #[cfg(test)]
 mod tests;
 

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use chassis::database::{PoolOptions, pool};
 use chassis::migrations::{Migrations, exclusively};
-use chassis::role::ensure_role;
+use chassis::role::{ensure_member, ensure_role};
 use outbox::kafka::create_topics;
 use proto::PAYMENTS;
 use sqlx::PgPool;
@@ -45,7 +45,9 @@ pub(crate) async fn database(admin: &PgPool, databases: &Databases) -> anyhow::R
     for schema in schemas() {
         schema.apply(admin).await?;
     }
-    for url in [&databases.payments, &databases.outbox] {
+    // The log's days too: nobody may have looked after them for weeks.
+    outbox::migrate(admin).await?;
+    for url in [&databases.payments, &databases.outbox, &databases.housekeeper] {
         ensure_role(admin, url).await?;
     }
     grant(admin, databases).await
@@ -54,11 +56,14 @@ pub(crate) async fn database(admin: &PgPool, databases: &Databases) -> anyhow::R
 /// The module's role may use its own tables and call the functions of the others; the relay's works on the queue.
 async fn grant(admin: &PgPool, databases: &Databases) -> anyhow::Result<()> {
     let (module, relay) = (databases.payments.username(), databases.outbox.username());
+    let housekeeper = databases.housekeeper.username();
     payments::grant(admin, &module).await?;
     outbox::grant_module(admin, &module, ORIGIN, &[PAYMENTS]).await?;
     outbox::grant_replica(admin, &module).await?;
     strangler::grant_home(admin, &module).await?;
     outbox::grant_relay(admin, &relay).await?;
+    ensure_member(admin, &housekeeper).await?;
+    outbox::grant_housekeeper(admin, &housekeeper).await?;
     for schema in schemas() {
         let reader = if schema.schema() == "outbox" { &relay } else { &module };
         schema.readable_by(admin, reader).await?;

@@ -12,6 +12,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::migrate::schemas;
+use crate::relay::Said;
 
 /// How often the gRPC health service learns whether the process is ready.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -38,6 +39,11 @@ pub(crate) fn kafka(readiness: &Readiness, sink: Arc<impl Sink>) {
         let sink = sink.clone();
         async move { sink.check().await.map_err(|error| error.to_string()) }
     });
+}
+
+/// Ready when everything that was granted can be sent. Only for a process without gRPC: that one serves all the same.
+pub(crate) fn relay(readiness: &Readiness, said: Said) {
+    readiness.check("relay", move || std::future::ready(said.ready()));
 }
 
 /// Keeps the gRPC health service in step with the readiness until the shutdown; from then on it says `NOT_SERVING`.

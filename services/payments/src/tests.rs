@@ -6,7 +6,7 @@ use std::time::Duration;
 use chassis::service_token::{Bearer, set_tenant};
 use chassis::token::{Issuer, Verifier};
 use chassis::{Secret, Url, database};
-use outbox::{Meta, Received, StateTransfer as _};
+use outbox::{Meta, Received, StateTransfer as _, Wake};
 use payments::provider::{Call, Fault, Memory};
 use payments::{Engine, Home, Limits, Local, Replicate};
 use proto::payments as v1;
@@ -58,7 +58,11 @@ impl World {
         let login = |role: &str| -> Url {
             format!("postgres://{}_{role}:secret@{address}", database.name()).parse().unwrap()
         };
-        let databases = Databases { payments: login("payments"), outbox: login("relay") };
+        let databases = Databases {
+            payments: login("payments"),
+            outbox: login("relay"),
+            housekeeper: login("housekeeper"),
+        };
         let open = |url: &Url| database::pool(url, &database::PoolOptions::new("story", 8)).unwrap();
         let admin = open(&database.url().parse().unwrap());
         migrate::database(&admin, &databases).await.unwrap();
@@ -67,7 +71,8 @@ impl World {
         let authority = Arc::new(AtTarget(strangler::Authority::new(MIGRATION)));
         let provider = Arc::new(Memory::new());
         let pool = open(&databases.payments);
-        let home = Home { pool, authority: authority.clone(), provider: provider.clone() };
+        let home =
+            Home { pool, authority: authority.clone(), provider: provider.clone(), wake: Wake::default() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());

@@ -14,7 +14,8 @@ pub(super) type Pairs = Vec<(String, String)>;
 /// Connections of each module's pool, so that several worlds fit into one server.
 const POOL_MAX: &str = "10";
 /// The monolith's modules, as in the names of settings and roles.
-const MODULES: [&str; 6] = ["CATALOG", "ORDERS", "PAYMENTS", "NOTIFICATIONS", "OUTBOX", "STRANGLER"];
+const MODULES: [&str; 7] =
+    ["CATALOG", "ORDERS", "PAYMENTS", "NOTIFICATIONS", "OUTBOX", "HOUSEKEEPER", "STRANGLER"];
 
 /// What stays the same however often a process is restarted.
 pub(super) struct Settings {
@@ -50,6 +51,7 @@ impl Settings {
             ("PAYMENTS_ADMIN_DATABASE_URL", target_url),
             ("PAYMENTS_DATABASE_URL", role_url(target_url, "payments")?.as_str()),
             ("PAYMENTS_OUTBOX_DATABASE_URL", role_url(target_url, "outbox")?.as_str()),
+            ("PAYMENTS_HOUSEKEEPER_DATABASE_URL", role_url(target_url, "housekeeper")?.as_str()),
         ]);
         service.extend(shared);
         let journal = world.logs().join("journal.jsonl").display().to_string();

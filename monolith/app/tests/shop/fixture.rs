@@ -16,7 +16,7 @@ use catalog::Catalog;
 use chassis::token::{Issuer, Role, Verifier};
 use chassis::{Page, Reader, Secret, Url};
 use orders::Orders;
-use outbox::kafka;
+use outbox::{Wake, kafka};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use strangler::Owners;
@@ -149,6 +149,7 @@ fn databases(database: &stack::Database) -> anyhow::Result<Databases> {
         payments: url("payments")?,
         notifications: url("notifications")?,
         outbox: url("outbox")?,
+        housekeeper: url("housekeeper")?,
         strangler: url("strangler")?,
     })
 }
@@ -162,6 +163,7 @@ fn shop(pools: &Pools, remote: Arc<dyn Desk>, tasks: &TaskTracker) -> Shop {
         pool: pools.payments.clone(),
         authority: Arc::new(AtSource(owners.clone())),
         provider: Arc::new(Memory::default()),
+        wake: Wake::default(),
     };
     let local = Arc::new(Local::new(home, tasks.clone()));
     let payments = Arc::new(MovingPayments::new(owners, local, remote, orders.clone()));

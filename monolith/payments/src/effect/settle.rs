@@ -32,6 +32,7 @@ pub(crate) async fn settle(home: &Home, intent: &Intent, verdict: &Verdict) -> R
         }
     };
     tx.commit().await?;
+    home.wake.now();
     Ok(settled)
 }
 

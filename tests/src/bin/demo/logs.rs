@@ -66,8 +66,7 @@ mod tests {
         }
         prune(demo.path(), 2, |pid| pid == 8).unwrap();
         let left = std::fs::read_dir(demo.path()).unwrap();
-        let mut left: Vec<_> =
-            left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();
         assert_eq!(left, ["1700000001-8", "1700000002-9", "1700000003-10", "notes"]);
     }
