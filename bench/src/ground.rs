@@ -26,7 +26,7 @@ pub(crate) const PARTITIONS: i32 = 8;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections of a scene's pool, above the most clients or writers that a row uses at once.
-const CONNECTIONS: u32 = 64;
+const CONNECTIONS: u32 = 32;
 
 /// The servers, and where programs and logs are.
 pub(crate) struct Ground {
@@ -99,7 +99,9 @@ impl Scene {
     /// A database with the contender's schema, the business table, and a topic.
     pub(crate) async fn new(ground: &Ground, contender: Contender, name: &str) -> Result<Self> {
         let database = ground.stack.database("bench").await?;
-        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).connect(database.url()).await?;
+        // Without a ping before each transaction: it is no part of anyone's work.
+        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).test_before_acquire(false);
+        let pool = pool.connect(database.url()).await?;
         contender.prepare(&pool).await.with_context(|| format!("the schema of {}", contender.name()))?;
         workload::prepare(&pool, contender).await.context("the business table")?;
         let prefix = ground.topic(name).await?;

@@ -14,7 +14,7 @@ use tokio::{task::JoinSet, time::sleep_until};
 use crate::{ground::Scene, limits::per_second, workload};
 
 /// Transactions of an open loop that may be open at once; when all are, the next are late, and that counts.
-const OPEN_MAX: u32 = 32;
+const OPEN_MAX: u32 = 16;
 
 /// A booking that was due, and committed.
 pub(crate) struct Commit {

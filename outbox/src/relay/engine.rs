@@ -43,8 +43,8 @@ pub(super) struct Busy {
     refills: usize,
     fetches: usize,
     /// Rows that are being fetched, and the payload bytes they may bring.
-    rows: usize,
-    bytes: usize,
+    pub(super) rows: usize,
+    pub(super) bytes: usize,
     removals: usize,
     refusal: bool,
     due: bool,
@@ -201,8 +201,10 @@ impl<S: Sink> Engine<S> {
         }
     }
 
+    /// A quarter of the slots is enough to keep a broker busy. With fewer keys than slots the window would else be filled
+    /// with rows that are long from their turn, and those that find no room be read again.
     fn room_in_window(&self) -> usize {
-        self.window.room(self.options.in_flight_max + self.flight.lanes.stalled())
+        self.window.room(self.options.in_flight_max.div_ceil(4) + self.flight.lanes.stalled())
     }
 
     fn start_fetches(&mut self) {
@@ -217,16 +219,8 @@ impl<S: Sink> Engine<S> {
         if rows < enough.min(ready) || bytes == 0 {
             return;
         }
-        let departures: Vec<Departure> = std::iter::from_fn(|| self.window.take())
-            .take(rows)
-            .map(|row| Departure {
-                bucket: row.bucket,
-                position: row.position,
-                created_at: row.created_at,
-                attempts: 0,
-                refused_before: false,
-            })
-            .collect();
+        let departures: Vec<Departure> =
+            std::iter::from_fn(|| self.window.take()).take(rows).map(Departure::first).collect();
         self.fetch(departures, bytes);
     }
 
@@ -274,8 +268,10 @@ impl<S: Sink> Engine<S> {
                     super::reader::Reading::Refill(_) => self.busy.refills -= 1,
                 }
                 match page {
-                    Ok(page) => {
+                    Ok(mut page) => {
+                        let brought = std::mem::take(&mut page.events);
                         self.reader.absorb(&mut self.window, scan, (reading, &range), &page, took);
+                        self.send_brought(brought);
                         None
                     }
                     Err(error) => {

@@ -6,7 +6,7 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::Futures
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::{RelayOptions, lanes::Lanes};
+use super::{RelayOptions, lanes::Lanes, window::Taken};
 use crate::{Refusal, Sink, Tracer, envelope, store::Logged};
 
 /// A row that was handed to the sink, or would have been.
@@ -34,6 +34,13 @@ pub(super) struct Departure {
     pub(super) created_at: OffsetDateTime,
     pub(super) attempts: i32,
     pub(super) refused_before: bool,
+}
+
+impl Departure {
+    /// Of a row that was never refused.
+    pub(super) fn first(Taken { bucket, position, created_at }: Taken) -> Self {
+        Self { bucket, position, created_at, attempts: 0, refused_before: false }
+    }
 }
 
 /// The records in flight.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Error, Refusal, Sink,
-    store::{Delivered, Due, Fetched, Refusals},
+    store::{Delivered, Due, Fetched, Logged, Refusals},
 };
 
 impl<S: Sink> Engine<S> {
@@ -49,6 +49,23 @@ impl<S: Sink> Engine<S> {
             self.put_back(row);
         }
         failed
+    }
+
+    /// Sends the events that came with their rows, if there is room for all that is ready. The others are fetched in turn.
+    pub(super) fn send_brought(&mut self, events: Vec<(i64, Logged)>) {
+        if self.stopping || Instant::now() >= self.due.lease_ends {
+            return;
+        }
+        for (position, event) in events {
+            let (rows, bytes) = self.flight.room(self.busy.rows);
+            if rows < self.window.ready() || bytes <= self.busy.bytes {
+                return;
+            }
+            let Some(row) = self.window.take_this(position) else { continue };
+            if let Err(lane) = self.flight.send(Departure::first(row), event) {
+                self.hold_back(false, position, lane);
+            }
+        }
     }
 
     fn put_back(&mut self, row: Departure) {

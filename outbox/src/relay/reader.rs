@@ -31,6 +31,9 @@ const LAGS: [Option<Duration>; 4] = [
 /// Rows of each bucket that one page of a pass looks at.
 const PASS_ROWS: i64 = 512;
 
+/// Rows looked at when the end of the queue was reached before; those that may be sent bring their events along.
+const TAIL_ROWS: usize = 512;
+
 /// Rows that one page of a refill looks at.
 const REFILL_ROWS: i64 = 1_024;
 
@@ -38,7 +41,7 @@ const REFILL_ROWS: i64 = 1_024;
 const PASS_REST: u32 = 20;
 
 /// A poll that found the end of the queue rests for this many times as long as it took.
-const POLL_REST: u32 = 3;
+const POLL_REST: u32 = 1;
 
 /// How often the last position drawn is noted at most.
 const SAMPLE: Duration = Duration::from_millis(5);
@@ -163,7 +166,9 @@ impl Reader {
             return None;
         }
         let near = self.drawn_before(self.near).unwrap_or(0);
-        let rows = (room.min(self.page_rows) / self.held.len()).max(1);
+        let with_events = !self.held.values().any(|held| held.more);
+        let page_rows = if with_events { self.page_rows.min(TAIL_ROWS) } else { self.page_rows };
+        let rows = (room.min(page_rows) / self.held.len()).max(1);
         let after = |held: &Held| if held.more { held.read_to } else { held.read_to.min(near) };
         let range = Range {
             buckets: self.buckets(),
@@ -171,6 +176,7 @@ impl Reader {
             until: vec![i64::MAX; self.held.len()],
             rows: i64::try_from(rows).unwrap_or(i64::MAX),
             heads_only: false,
+            with_events,
         };
         self.woken = false;
         Some((Reading::Forward { near }, range))
@@ -193,8 +199,14 @@ impl Reader {
             pass.due = now + pass.every;
             return None;
         }
-        let mut range =
-            Range { buckets: vec![], after: vec![], until: vec![], rows: PASS_ROWS, heads_only: true };
+        let mut range = Range {
+            buckets: vec![],
+            after: vec![],
+            until: vec![],
+            rows: PASS_ROWS,
+            heads_only: true,
+            with_events: false,
+        };
         for (bucket, after, until) in pass.left.drain(..) {
             range.buckets.push(bucket);
             range.after.push(after);
@@ -211,6 +223,7 @@ impl Reader {
             until: vec![i64::MAX],
             rows: REFILL_ROWS,
             heads_only: false,
+            with_events: false,
         };
         (Reading::Refill(rest), range)
     }
@@ -258,7 +271,7 @@ impl Reader {
         }
         let more = !page.more.is_empty();
         self.idle = if added > 0 || more { self.poll.0 } else { (self.idle * 2).min(self.poll.1) };
-        // Polls that find little take at most a quarter of the time.
+        // Polls that find little take at most half of the time.
         let wait = self.idle.max((took * POLL_REST).min(self.poll.1));
         self.forward_due = Instant::now() + if more || self.woken { Duration::ZERO } else { wait };
     }

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use super::gone::{Fate, Gone};
 use crate::store::{Ahead, Pending};
 
-/// Rows of one key that are kept when the window is more than half full.
+/// Rows of one key that are kept at least, when the window is more than half full.
 const NARROW: usize = 32;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,9 +224,10 @@ impl Window {
         self.tails.insert(row.position, chain);
     }
 
-    /// How many rows of one key are kept.
+    /// How many rows of one key are kept: above half no more than its share, so that others find room.
     fn bound(&self) -> usize {
-        let narrow = if self.rows.len() < self.max / 2 { self.max } else { NARROW };
+        let share = (self.max / self.chains.len().max(1)).max(NARROW);
+        let narrow = if self.rows.len() < self.max / 2 { self.max } else { share };
         (self.max / 64).clamp(1, narrow)
     }
 
@@ -257,6 +258,10 @@ impl Window {
         while let Some(id) = self.ready.pop_front() {
             let Some(chain) = self.chains.get_mut(&id).filter(|chain| chain.queued) else { continue };
             chain.queued = false;
+            if chain.taken >= self.per_key {
+                // Its row went with its event; its return queues the chain again.
+                continue;
+            }
             let mut at = Some(chain.head);
             while let Some(position) = at {
                 let Some(row) = self.rows.get_mut(&position) else { break };
@@ -271,6 +276,18 @@ impl Window {
             }
         }
         None
+    }
+
+    /// Takes this row, if it may be sent now.
+    pub(super) fn take_this(&mut self, position: i64) -> Option<Taken> {
+        let row = self.rows.get_mut(&position).filter(|row| row.state == State::Waiting)?;
+        let chain = self.chains.get_mut(&row.chain)?;
+        if chain.head != position || chain.held {
+            return None;
+        }
+        row.state = State::Taken;
+        chain.taken += 1;
+        Some(Taken { bucket: chain.bucket, position, created_at: row.created_at })
     }
 
     /// Not sent after all: it goes first the next time.

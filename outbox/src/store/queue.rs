@@ -40,6 +40,8 @@ pub(crate) struct Range {
     pub(crate) rows: i64,
     /// Returns only rows that may be sent, and the last one looked at of each bucket that has more.
     pub(crate) heads_only: bool,
+    /// Brings the events of rows that may be sent along, if they are small.
+    pub(crate) with_events: bool,
 }
 
 /// What was read, in the order of positions within each bucket.
@@ -50,11 +52,15 @@ pub(crate) struct Page {
     pub(crate) rows: Vec<Pending>,
     /// Buckets with more rows, and the last position looked at there.
     pub(crate) more: Vec<(i16, i64)>,
+    /// Events that were brought along.
+    pub(crate) events: Vec<(i64, Logged)>,
 }
 
 /// Reads rows that were never refused. One walk of the primary key per bucket: `bucket = any(..) order by position` would
 /// read the whole table.
-pub(crate) const READ_PAGE: &str = "
+macro_rules! read_page {
+    () => {
+        "
     select 0::smallint as bucket, s.last_value as position, now() as created_at, null::bigint as previous,
            0::smallint as ahead, 0::bigint as n
     from outbox.position s
@@ -73,10 +79,28 @@ pub(crate) const READ_PAGE: &str = "
             limit $4
         ) q
     ) found
-    where not $5 or found.ahead = 0 or found.n = $4";
+    where not $5 or found.ahead = 0 or found.n = $4"
+    };
+}
+
+pub(crate) const READ_PAGE: &str = read_page!();
+
+/// The same with the small events of rows that may be sent and were published lately: at the queue's end one question is
+/// enough then. The hour bounds the partitions that are looked at.
+pub(crate) const READ_TAIL: &str = concat!(
+    "
+    select page.*, e.id, e.topic, e.key, e.version, e.kind, e.origin, e.payload, e.headers
+    from (",
+    read_page!(),
+    ") page
+    left join outbox.event e
+      on page.n > 0 and page.ahead = 0 and e.position = page.position and e.created_at = page.created_at
+     and e.created_at between now() - interval '1 hour' and now() + interval '1 hour'
+     and octet_length(e.payload) <= 2048 and pg_column_size(e.headers) <= 2048"
+);
 
 pub(crate) async fn read_page(connection: &mut PgConnection, range: &Range) -> sqlx::Result<Page> {
-    let found = sqlx::query(READ_PAGE)
+    let found = sqlx::query(if range.with_events { READ_TAIL } else { READ_PAGE })
         .bind(&range.buckets)
         .bind(&range.after)
         .bind(&range.until)
@@ -84,7 +108,7 @@ pub(crate) async fn read_page(connection: &mut PgConnection, range: &Range) -> s
         .bind(range.heads_only)
         .fetch_all(connection)
         .await?;
-    let mut page = Page { drawn: 0, rows: Vec::with_capacity(found.len()), more: Vec::new() };
+    let mut page = Page { drawn: 0, rows: Vec::with_capacity(found.len()), more: vec![], events: vec![] };
     for row in found {
         let n: i64 = row.try_get(5)?;
         let position = row.try_get(1)?;
@@ -101,6 +125,12 @@ pub(crate) async fn read_page(connection: &mut PgConnection, range: &Range) -> s
         page.rows.push(Pending { bucket, position, created_at, previous, ahead });
         if n == range.rows {
             page.more.push((bucket, position));
+        }
+        // One that was not brought, or can't be read, is fetched: that says why.
+        if range.with_events
+            && let Ok(event) = Logged::from_row(&row)
+        {
+            page.events.push((position, event));
         }
     }
     Ok(page)

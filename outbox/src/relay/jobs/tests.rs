@@ -31,8 +31,8 @@ struct Did {
 /// Runs a statement as one that was prepared long ago, and takes its effect back.
 async fn explain(pool: &PgPool, statement: &str, arguments: &str) -> Did {
     let mut connection = pool.acquire().await.unwrap();
-    let types =
-        if statement == store::READ_PAGE { "(smallint[], bigint[], bigint[], bigint, boolean)" } else { "" };
+    let reads = [store::READ_PAGE, store::READ_TAIL].contains(&statement);
+    let types = if reads { "(smallint[], bigint[], bigint[], bigint, boolean)" } else { "" };
     let before = format!(
         "deallocate all; set plan_cache_mode = force_generic_plan; begin; prepare asked{types} as {statement}"
     );
@@ -96,6 +96,12 @@ async fn plans_hold_beside_dead_entries_and_a_pinned_horizon() {
         only_by_index(&did.scans);
         assert!((did.rows - 641.0).abs() < 0.5, "{} rows", did.rows);
         assert!(did.buffers < 4_000, "{} buffers for {LIVE} rows", did.buffers);
+        // At the end, with the events of what may be sent: a look-up in the partitions of the hour for each row.
+        let did = explain(&pool, store::READ_TAIL, &read(DEAD, 8, false)).await;
+        only_by_index(&did.scans);
+        assert!((did.rows - 513.0).abs() < 0.5, "{} rows", did.rows);
+        assert!(did.scans.len() <= 4, "{:#?}", did.scans);
+        assert!(did.buffers < 6_000, "{} buffers for 512 rows and no events", did.buffers);
         // A pass from the beginning walks over the dead, but looks at no more than its page of the living.
         let did = explain(&pool, store::READ_PAGE, &read(0, 4, true)).await;
         only_by_index(&did.scans);

@@ -1,7 +1,7 @@
 //! Reading on behind the rows of a key that are kept.
 
 use super::{Rest, Window};
-use crate::store::Pending;
+use crate::store::{Ahead, Pending};
 
 impl Window {
     /// The next part of the queue to read for a key whose kept rows run out.
@@ -15,20 +15,28 @@ impl Window {
         self.refills.push_back(rest);
     }
 
-    /// Takes in what was read behind a rest: the rows that follow its link, one by one. `more`: the queue goes on behind the
-    /// last position looked at.
+    /// Takes in what was read behind a rest: the rows that follow its link, one by one; and since they are here, those that
+    /// follow other keys' last rows. `more`: the queue goes on behind the last position looked at.
     pub(in crate::relay) fn refill(&mut self, rest: Rest, rows: &[Pending], more: Option<i64>) {
-        let mut link = rest.link;
+        let (mut link, mut full) = (rest.link, false);
         for row in rows {
-            if row.previous != Some(link) {
-                continue;
-            }
             let known = self.rows.contains_key(&row.position) || self.gone.fate(row.position).is_some();
-            if !known && !self.offer(row) {
+            if row.previous != Some(link) {
+                match (self.ahead(row), row.previous) {
+                    _ if known => {}
+                    (Ahead::Waiting, Some(previous)) => drop(self.append(row, previous)),
+                    (Ahead::Gone, _) => drop(self.offer_alone(row)),
+                    _ => {}
+                }
+            } else if known || self.offer(row) {
+                link = row.position;
+            } else {
                 self.rest(link, row);
-                return;
+                full = true;
             }
-            link = row.position;
+        }
+        if full {
+            return;
         }
         let last = rows.last().map_or(rest.from, |row| row.position.max(rest.from));
         let unseen = self.dropped.get(&rest.bucket).copied().unwrap_or(0) != rest.dropped;

@@ -78,7 +78,7 @@ impl Run {
                 self.take_in(answer);
             }
             60..80 => {
-                if let Some(taken) = self.window.take() {
+                if let Some(taken) = self.take() {
                     let (key, previous, refused) = self.queue.rows[&taken.position];
                     assert!(!refused, "a refused row came through the lane of the others");
                     let before = previous.filter(|previous| self.queue.rows.contains_key(previous));
@@ -96,6 +96,16 @@ impl Run {
             let position = self.delivered.remove(0);
             self.window.removed(position);
         }
+    }
+
+    /// The next one, or any one that came with its event.
+    fn take(&mut self) -> Option<Taken> {
+        if self.random.random_bool(0.7) {
+            return self.window.take();
+        }
+        let nth = self.random.random_range(0..=self.queue.rows.len());
+        let position = *self.queue.rows.keys().nth(nth)?;
+        self.window.take_this(position)
     }
 
     fn ask(&mut self) {
