@@ -11,7 +11,7 @@ use crate::{Error, store};
 /// [`Error::Database`].
 pub async fn partitions(pool: &PgPool, bounds: &Bounds) -> Result<Vec<Finding>, Error> {
     const CHECK: &str = "partitions";
-    const RELAY: &str = "relays make them, up to 14 days ahead: run one and look at its log; select outbox.make_partitions(14) helps at once";
+    const RELAY: &str = "relays make them, up to 14 days ahead: run one and look at its log; select outbox.make_partitions(14) as the owner helps at once";
     let at = ask(bounds, store::partitions(pool)).await?;
     let mut found = Vec::new();
     if at.today_missing {

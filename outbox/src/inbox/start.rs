@@ -205,12 +205,24 @@ impl<S: Source> Settling<'_, S> {
         if moved.is_empty() {
             return Ok(());
         }
-        self.source.reposition(&moved).await?;
+        self.source.reposition(&moved).await.map_err(|error| self.kept_waiting(error))?;
         for to in moved {
             let same = |place: &&mut Place| (place.topic, place.partition) == (to.topic, to.partition);
             places.iter_mut().filter(same).for_each(|place| *place = to);
         }
         Ok(())
+    }
+
+    /// What whoever waits should know of a broker that refuses.
+    fn kept_waiting(&self, error: Error) -> Error {
+        match error {
+            Error::Broker(error) => Error::Broker(format!(
+                "group {} can't be put where handlers {:?} begin, which is so while members without one of them read: {error}",
+                self.source.group(),
+                self.handlers
+            )),
+            other => other,
+        }
     }
 
     fn unmet(&self, handler: &str, span: &Span, unmet: Unmet) -> Error {

@@ -8,8 +8,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Gate, InboxOptions, Kind, compare::compare_page, consumer::ending, patience::Patience, start::check_company,
-    verdict::chain,
+    Gate, InboxOptions, Kind, compare::compare_page, consumer::ending, patience::Patience,
+    start::check_company, verdict::chain,
 };
 use crate::{Error, Source, store};
 
