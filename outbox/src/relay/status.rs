@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RelayStatus {
-    /// Why the database can't be used; `None` when it was the last time.
+    /// Why the database can't be used; `None` when it was the last time. Also that the leases have ended without an answer.
     pub database: Option<String>,
     /// Why the broker can't be reached, when nothing was delivered for as long as a lease holds.
     pub broker: Option<String>,
-    /// Topics that can't be written to, each with the reason. Every topic that a module of this database was granted is
-    /// looked after.
+    /// Topics that can't be written to, each with the reason: the cluster says so, or said so of the last record. Every topic
+    /// that a module of this database was granted is looked after.
     pub missing: BTreeMap<String, String>,
     /// Buckets held, of 64 that all relays share. None is no fault: another relay may hold them.
     pub buckets: usize,
