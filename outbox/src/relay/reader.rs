@@ -166,9 +166,12 @@ impl Reader {
             return None;
         }
         let near = self.drawn_before(self.near).unwrap_or(0);
-        let with_events = !self.held.values().any(|held| held.more);
-        let page_rows = if with_events { self.page_rows.min(TAIL_ROWS) } else { self.page_rows };
-        let rows = (room.min(page_rows) / self.held.len()).max(1);
+        let tail = !self.held.values().any(|held| held.more);
+        let rows = if tail {
+            room.min(self.page_rows).min(TAIL_ROWS)
+        } else {
+            (room.min(self.page_rows) / self.held.len()).max(1)
+        };
         let after = |held: &Held| if held.more { held.read_to } else { held.read_to.min(near) };
         let range = Range {
             buckets: self.buckets(),
@@ -176,7 +179,7 @@ impl Reader {
             until: vec![i64::MAX; self.held.len()],
             rows: i64::try_from(rows).unwrap_or(i64::MAX),
             heads_only: false,
-            with_events,
+            tail,
         };
         self.woken = false;
         Some((Reading::Forward { near }, range))
@@ -205,7 +208,7 @@ impl Reader {
             until: vec![],
             rows: PASS_ROWS,
             heads_only: true,
-            with_events: false,
+            tail: false,
         };
         for (bucket, after, until) in pass.left.drain(..) {
             range.buckets.push(bucket);
@@ -223,7 +226,7 @@ impl Reader {
             until: vec![i64::MAX],
             rows: REFILL_ROWS,
             heads_only: false,
-            with_events: false,
+            tail: false,
         };
         (Reading::Refill(rest), range)
     }

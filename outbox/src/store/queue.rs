@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{FromRow, PgConnection, Row as _, types::Json};
+use sqlx::{FromRow, PgConnection, Row as _, postgres::PgRow, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -40,8 +40,8 @@ pub(crate) struct Range {
     pub(crate) rows: i64,
     /// Returns only rows that may be sent, and the last one looked at of each bucket that has more.
     pub(crate) heads_only: bool,
-    /// Brings the events of rows that may be sent along, if they are small.
-    pub(crate) with_events: bool,
+    /// The queue's end was reached before: reads what is new in the log, and brings small events along.
+    pub(crate) tail: bool,
 }
 
 /// What was read, in the order of positions within each bucket.
@@ -58,9 +58,7 @@ pub(crate) struct Page {
 
 /// Reads rows that were never refused. One walk of the primary key per bucket: `bucket = any(..) order by position` would
 /// read the whole table.
-macro_rules! read_page {
-    () => {
-        "
+pub(crate) const READ_PAGE: &str = "
     select 0::smallint as bucket, s.last_value as position, now() as created_at, null::bigint as previous,
            0::smallint as ahead, 0::bigint as n
     from outbox.position s
@@ -79,28 +77,13 @@ macro_rules! read_page {
             limit $4
         ) q
     ) found
-    where not $5 or found.ahead = 0 or found.n = $4"
-    };
-}
-
-pub(crate) const READ_PAGE: &str = read_page!();
-
-/// The same with the small events of rows that may be sent and were published lately: at the queue's end one question is
-/// enough then. The hour bounds the partitions that are looked at.
-pub(crate) const READ_TAIL: &str = concat!(
-    "
-    select page.*, e.id, e.topic, e.key, e.version, e.kind, e.origin, e.payload, e.headers
-    from (",
-    read_page!(),
-    ") page
-    left join outbox.event e
-      on page.n > 0 and page.ahead = 0 and e.position = page.position and e.created_at = page.created_at
-     and e.created_at between now() - interval '1 hour' and now() + interval '1 hour'
-     and octet_length(e.payload) <= 2048 and pg_column_size(e.headers) <= 2048"
-);
+    where not $5 or found.ahead = 0 or found.n = $4";
 
 pub(crate) async fn read_page(connection: &mut PgConnection, range: &Range) -> sqlx::Result<Page> {
-    let found = sqlx::query(if range.with_events { READ_TAIL } else { READ_PAGE })
+    if range.tail {
+        return read_tail(connection, range).await;
+    }
+    let found = sqlx::query(READ_PAGE)
         .bind(&range.buckets)
         .bind(&range.after)
         .bind(&range.until)
@@ -116,24 +99,69 @@ pub(crate) async fn read_page(connection: &mut PgConnection, range: &Range) -> s
             page.drawn = position;
             continue;
         }
-        let ahead = match row.try_get(4)? {
-            0i16 => Ahead::Gone,
-            1 => Ahead::Waiting,
-            _ => Ahead::Refused,
-        };
-        let (bucket, created_at, previous) = (row.try_get(0)?, row.try_get(2)?, row.try_get(3)?);
-        page.rows.push(Pending { bucket, position, created_at, previous, ahead });
+        page.rows.push(pending(&row)?);
         if n == range.rows {
-            page.more.push((bucket, position));
-        }
-        // One that was not brought, or can't be read, is fetched: that says why.
-        if range.with_events
-            && let Ok(event) = Logged::from_row(&row)
-        {
-            page.events.push((position, event));
+            page.more.push((row.try_get(0)?, position));
         }
     }
     Ok(page)
+}
+
+/// Reads the end of the queue, of all buckets at once, by what is new in the log: a few rows, where a walk of each bucket costs
+/// a look at each. What has no event, or one of another hour (whose partition is not looked at), is found by a pass. The limit
+/// of one keeps the planner from walking the queue.
+pub(crate) const READ_TAIL: &str = "
+    select tail.*, s.last_value as drawn
+    from outbox.position s
+    left join lateral (
+        select e.bucket, e.position, e.created_at, e.previous,
+               coalesce((select case when b.retry_at is null then 1 else 2 end from outbox.pending b
+                         where b.bucket = e.bucket and b.position = e.previous), 0)::smallint as ahead,
+               e.id, e.topic, e.key, e.version, e.kind, e.origin,
+               case when octet_length(e.payload) <= 2048 then e.payload end as payload, e.headers
+        from outbox.event e
+        cross join lateral (
+            select from outbox.pending p
+            where p.bucket = e.bucket and p.position = e.position and p.created_at = e.created_at
+              and p.retry_at is null
+            limit 1
+        ) waiting
+        where e.position > $1 and e.bucket = any ($2)
+          and e.created_at between now() - interval '1 hour' and now() + interval '1 hour'
+        order by e.position
+        limit $3
+    ) tail on true";
+
+async fn read_tail(connection: &mut PgConnection, range: &Range) -> sqlx::Result<Page> {
+    let found = sqlx::query(READ_TAIL)
+        .bind(range.after.iter().min())
+        .bind(&range.buckets)
+        .bind(range.rows)
+        .fetch_all(connection)
+        .await?;
+    let mut page = Page { drawn: 0, rows: Vec::with_capacity(found.len()), more: vec![], events: vec![] };
+    for row in found {
+        page.drawn = row.try_get("drawn")?;
+        let Some(position) = row.try_get::<Option<i64>, _>(1)? else { continue };
+        page.rows.push(pending(&row)?);
+        // One that was not brought, or can't be read, is fetched: that says why.
+        page.events.extend(Logged::from_row(&row).ok().map(|event| (position, event)));
+    }
+    if i64::try_from(page.rows.len()).is_ok_and(|rows| rows == range.rows) {
+        let last = page.rows.last().map_or(0, |row| row.position);
+        page.more = range.buckets.iter().map(|bucket| (*bucket, last)).collect();
+    }
+    Ok(page)
+}
+
+fn pending(row: &PgRow) -> sqlx::Result<Pending> {
+    let ahead = match row.try_get(4)? {
+        0i16 => Ahead::Gone,
+        1 => Ahead::Waiting,
+        _ => Ahead::Refused,
+    };
+    let (bucket, position) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(Pending { bucket, position, created_at: row.try_get(2)?, previous: row.try_get(3)?, ahead })
 }
 
 /// An event as the log holds it.
@@ -169,8 +197,11 @@ pub(crate) const FETCH: &str = "
                 coalesce(sum(octet_length(e.payload)) over (order by u.n rows between unbounded preceding
                                                             and 1 preceding), 0) as ahead
          from unnest($1::bigint[], $2::timestamptz[]) with ordinality as u (position, created_at, n)
-         left join outbox.event e on e.position = u.position and e.created_at = u.created_at
-                                 and e.created_at between $4 and $5
+         left join lateral (
+             select l.* from outbox.event l
+             where l.position = u.position and l.created_at = u.created_at and l.created_at between $4 and $5
+             limit 1
+         ) e on true
      ) w";
 
 /// The events at these places, each with its position, until their payloads reach `bytes`; the one that reaches it is the
