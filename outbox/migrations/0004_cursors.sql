@@ -22,7 +22,7 @@ create table outbox.reader (
     consumer_group text not null,
     topic text not null,
     handler text not null references outbox.handler (name),
-    missed_from bigint[],           -- in each partition, from 0 on; 0 in one that is beyond them. Null while it reads
+    missed_from bigint[],           -- by partition, from 0 on; null, or beyond them, where it misses nothing. Null while it reads
     constraint reader_pkey primary key (consumer_group, topic, handler)
 );
 
@@ -186,12 +186,14 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     select r.handler, r.missed_from from outbox.reader r where r.consumer_group = $1 and r.topic = $2
 $$;
 
--- Notes that a member of a group reads a topic with these handlers: others that the group had miss what comes after `positions`,
--- the group's offset in each partition. One that misses something already stays where it was.
+-- Notes that a member of a group reads a topic with these handlers: others that the group had miss what comes from `positions` on,
+-- the offsets at which it reads, by partition; null where it does not. What one misses already stays as it was.
 create function outbox.left_out(consumer_group text, topic text, handlers text[], positions bigint[]) returns void
 language sql security definer set search_path = pg_catalog, pg_temp as $$
-    update outbox.reader r set missed_from = $4
-    where r.consumer_group = $1 and r.topic = $2 and r.handler <> all ($3) and r.missed_from is null
+    update outbox.reader r
+    set missed_from = array(select coalesce(had.missed, had.begins)
+                            from unnest(r.missed_from, $4) with ordinality had (missed, begins, n) order by had.n)
+    where r.consumer_group = $1 and r.topic = $2 and r.handler <> all ($3)
 $$;
 
 -- Notes that a group reads a topic with these handlers from now on, and which are left out.

@@ -70,6 +70,10 @@ pub trait Source: Send + Sync + 'static {
     /// not look dead. Partitions that come while it is held are held too. It may be said again.
     fn hold(&self, held: bool);
 
+    /// The places that were assigned to this member since the last call, each with the position that it is read from; `None`
+    /// is its beginning. An assignment is told here before [`Source::recv`] brings a record of it.
+    fn assigned(&self) -> Vec<Place>;
+
     /// The places whose position the log has stored since the last call, so that the caller can keep a note that the group
     /// has read them.
     fn noted(&self) -> Vec<Place>;

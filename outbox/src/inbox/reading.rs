@@ -32,9 +32,10 @@ pub(super) struct Reading<'a, S> {
     lanes: Vec<Lane>,
     /// Where each lane's handler begins: what is before is not for it.
     begun: Vec<Offsets>,
-    /// To be told after the first record.
-    company: Option<Company>,
-    has_read: bool,
+    /// To be told at every assignment.
+    company: Company,
+    /// Read, and from before the beginning of all handlers.
+    passed_over: Vec<Ticket>,
     marks: Marks,
     running: JoinSet<Result<Done, Error>>,
     /// Records read and not dealt with, once per handler, and their bytes.
@@ -66,8 +67,8 @@ impl<'a, S: Source> Reading<'a, S> {
             pool: pool.clone(),
             lanes: gates.iter().map(|gate| Lane::new(gate.clone())).collect(),
             begun: started.begun,
-            company: Some(started.company),
-            has_read: false,
+            company: started.company,
+            passed_over: Vec::new(),
             marks: Marks::default(),
             running: JoinSet::new(),
             held: 0,
@@ -101,6 +102,10 @@ impl<'a, S: Source> Reading<'a, S> {
     /// Hands out work, waits for something to happen, and takes what has come meanwhile.
     async fn turn(&mut self) -> Result<(), Error> {
         self.tell_company().await?;
+        if self.stop.is_cancelled() {
+            return Ok(());
+        }
+        self.pass_over();
         self.hand_out();
         self.hold_if_full();
         let reads = self.has_room() || self.held_back;
@@ -120,14 +125,26 @@ impl<'a, S: Source> Reading<'a, S> {
         Ok(())
     }
 
-    /// Once, before the first record is handed out.
-    async fn tell_company(&mut self) -> Result<(), Error> {
-        if self.has_read
-            && let Some(company) = self.company.take()
-        {
-            self.patience.until(|| company.tell(&self.pool, self.source.group())).await?;
+    /// At every assignment, before a record of it is dealt with. Untold only when the stop came first.
+    async fn tell_company(&self) -> Result<(), Error> {
+        let assigned = self.source.assigned();
+        if !assigned.is_empty() {
+            let gate = &self.lanes[0].gate;
+            self.patience.until(|| self.company.tell(gate, self.source, &assigned)).await?;
         }
         Ok(())
+    }
+
+    fn pass_over(&mut self) {
+        let mut passed = Vec::new();
+        for ticket in self.passed_over.drain(..) {
+            if let Some(offset) = self.marks.close(ticket) {
+                note(&mut passed, &ticket, offset);
+            }
+        }
+        for (topic, partition, offset) in passed {
+            self.done(topic, partition, offset);
+        }
     }
 
     /// A member that does not poll is thrown out of its group, and keeps the others from sharing until then. So what is full
@@ -170,7 +187,6 @@ impl<'a, S: Source> Reading<'a, S> {
     fn take(&mut self, message: Result<Message, Error>) -> Result<(), Error> {
         match message {
             Ok(message) => {
-                self.has_read = true;
                 if self.held_back && !self.has_room() {
                     // Of a partition that has just come, perhaps.
                     self.source.hold(true);
@@ -195,11 +211,7 @@ impl<'a, S: Source> Reading<'a, S> {
             |(lane, begun): &(&Lane, &Offsets)| lane.gate.topic() == topic && begun.of(partition) <= offset;
         let handlers = self.lanes.iter().zip(&self.begun).filter(wanting).count();
         if handlers == 0 {
-            // From before the beginning of all.
-            let ticket = self.marks.open(topic, partition, offset, 1);
-            if let Some(offset) = self.marks.close(ticket) {
-                self.done(topic, partition, offset);
-            }
+            self.passed_over.push(self.marks.open(topic, partition, offset, 1));
             return;
         }
         match Envelope::of(&message) {

@@ -20,6 +20,25 @@ impl Offsets {
     }
 }
 
+/// Where the group reads, or has read, without a handler: the first such offset by partition; none where it misses nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Missed(pub(super) Vec<Option<i64>>);
+
+impl Missed {
+    fn of(&self, partition: i32) -> Option<i64> {
+        usize::try_from(partition).ok().and_then(|n| self.0.get(n)).copied().flatten()
+    }
+
+    /// Of two offsets of a partition the earlier one stays.
+    pub(super) fn from(&mut self, partition: i32, offset: i64) {
+        let Ok(n) = usize::try_from(partition) else { return };
+        if self.0.len() <= n {
+            self.0.resize(n + 1, None);
+        }
+        self.0[n] = Some(self.0[n].map_or(offset, |known| known.min(offset)));
+    }
+}
+
 /// A partition as the group finds it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
@@ -36,7 +55,7 @@ pub(super) enum Need {
     /// It had what the group has read.
     Nothing,
     /// The group has read on without it, from there.
-    Missed(Offsets),
+    Missed(Missed),
     /// It is new in this group, and begins there.
     Begins(Offsets),
 }
@@ -56,14 +75,12 @@ impl Span {
         let (partition, stands) = (self.place.partition, self.place.position);
         match need {
             Need::Nothing => Ok(stands.unwrap_or(self.first)),
-            Need::Missed(from) => {
-                let from = from.of(partition);
-                match stands {
-                    Some(at) if at > from && from < self.first => Err(Unmet::Gone(from)),
-                    Some(at) => Ok(at.min(from)),
-                    None => Ok(from.max(self.first)),
-                }
-            }
+            Need::Missed(missed) => match (missed.of(partition), stands) {
+                (None, stands) => Ok(stands.unwrap_or(self.first)),
+                (Some(from), Some(at)) if at > from && from < self.first => Err(Unmet::Gone(from)),
+                (Some(from), Some(at)) => Ok(at.min(from)),
+                (Some(from), None) => Ok(from.max(self.first)),
+            },
             Need::Begins(from) => {
                 let from = from.of(partition);
                 if from > self.end {
@@ -96,10 +113,14 @@ mod tests {
 
     #[test]
     fn a_handler_that_was_left_out_gets_what_it_missed_or_an_error() {
-        assert_eq!(span(Some(40)).target(&Need::Missed(at(20))), Ok(20));
-        assert_eq!(span(Some(20)).target(&Need::Missed(at(20))), Ok(20));
-        assert_eq!(span(Some(40)).target(&Need::Missed(at(5))), Err(Unmet::Gone(5)));
-        assert_eq!(span(None).target(&Need::Missed(at(0))), Ok(10));
+        let missed = |offset| Need::Missed(Missed(vec![Some(0), offset]));
+        assert_eq!(span(Some(40)).target(&missed(Some(20))), Ok(20));
+        assert_eq!(span(Some(20)).target(&missed(Some(20))), Ok(20));
+        assert_eq!(span(Some(40)).target(&missed(Some(5))), Err(Unmet::Gone(5)));
+        assert_eq!(span(None).target(&missed(Some(0))), Ok(10));
+        // Nobody has read this partition without it, whatever the log has lost of it.
+        assert_eq!(span(Some(40)).target(&missed(None)), Ok(40));
+        assert_eq!(span(None).target(&Need::Missed(Missed::default())), Ok(10));
     }
 
     #[test]
@@ -114,6 +135,15 @@ mod tests {
             "the others go on from where they are"
         );
         assert_eq!(span(None).target(&Need::Begins(at(51))), Err(Unmet::Gone(51)), "the topic was made anew");
+    }
+
+    #[test]
+    fn what_is_missed_begins_at_the_earliest_assignment() {
+        let mut missed = Missed::default();
+        for (partition, offset) in [(2, 7), (2, 5), (2, 6), (0, 1), (-1, 3)] {
+            missed.from(partition, offset);
+        }
+        assert_eq!(missed, Missed(vec![Some(1), None, Some(5)]));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use sqlx::{PgPool, postgres::PgTransaction};
 use super::{
     Baseline, Gate,
     refill::check_orphans,
-    span::{Need, Offsets, Span, Unmet},
+    span::{Missed, Need, Offsets, Span, Unmet},
 };
 use crate::{Error, Place, Source, Topic, store};
 
@@ -21,18 +21,49 @@ pub(super) struct Started {
     pub(super) company: Company,
 }
 
-/// The handlers of each topic here, and where the group stood.
-pub(super) struct Company(Vec<(Topic, Vec<&'static str>, Offsets)>);
+/// The handlers of each topic here.
+pub(super) struct Company(Vec<(Topic, Vec<&'static str>)>);
 
 impl Company {
-    /// To be called when this member has read its first record, for it is one of the group by then. Another one may have
-    /// begun a handler between this member's notes and its joining; that handler is left out here.
-    pub(super) async fn tell(&self, pool: &PgPool, group: &str) -> Result<(), Error> {
-        for (topic, handlers, stood) in &self.0 {
-            store::left_out(pool, (group, topic.name()), handlers, &stood.0).await?;
+    /// Notes what the group's other handlers miss by what this member reads. To be called at every assignment, before a record
+    /// of it is dealt with: another member may have begun a handler between this member's notes and its joining, and one
+    /// whose session was over joins again without a start.
+    pub(super) async fn tell<S: Source>(
+        &self,
+        gate: &Gate,
+        source: &S,
+        assigned: &[Place],
+    ) -> Result<(), Error> {
+        let mut tx = gate.begin().await?;
+        // A start that takes a handler back into the group is over by now, or looks after this.
+        store::lock_group(&mut tx, source.group()).await?;
+        for (topic, handlers) in &self.0 {
+            let at = (source.group(), topic.name());
+            let readers = store::readers(&mut *tx, at.0, at.1).await?;
+            if readers.keys().all(|reader| handlers.contains(&reader.as_str())) {
+                continue;
+            }
+            let here: Vec<Place> = assigned.iter().filter(|place| place.topic == *topic).copied().collect();
+            store::left_out(&mut tx, at, handlers, &begins(source, &here).await?.0).await?;
         }
-        Ok(())
+        Ok(tx.commit().await?)
     }
+}
+
+/// Where an assignment is read from; what has no position, from the log's first offset.
+async fn begins<S: Source>(source: &S, assigned: &[Place]) -> Result<Missed, Error> {
+    let mut begins = Missed::default();
+    let (known, unknown): (Vec<Place>, Vec<Place>) =
+        assigned.iter().partition(|place| place.position.is_some());
+    for place in known {
+        place.position.into_iter().for_each(|position| begins.from(place.partition, position));
+    }
+    if !unknown.is_empty() {
+        for (place, (first, _)) in unknown.iter().zip(source.bounds(&unknown).await?) {
+            begins.from(place.partition, first);
+        }
+    }
+    Ok(begins)
 }
 
 /// Claims the handlers' names, settles where each begins and where the group must stand for that, and starts to read.
@@ -61,10 +92,9 @@ pub(super) async fn start<S: Source>(
     for topic in topics.iter().copied() {
         let here = gates.iter().filter(|gate| gate.topic() == topic);
         let handlers: Vec<_> = here.map(|gate| gate.name()).collect();
-        let stands = stands(topic, &places);
         let mut settling = Settling { source, tx: &mut tx, topic, handlers: &handlers, baseline };
-        begun.extend(settling.settle(&mut places, &stands).await?);
-        company.push((topic, handlers, stands));
+        begun.extend(settling.settle(&mut places).await?);
+        company.push((topic, handlers));
     }
     let started: Vec<Place> = places.into_iter().filter(|place| place.position.is_some()).collect();
     for place in &started {
@@ -80,15 +110,6 @@ pub(super) async fn start<S: Source>(
     Ok(Started { begun, company: Company(company) })
 }
 
-/// The group's offset in each partition of a topic.
-fn stands(topic: Topic, places: &[Place]) -> Offsets {
-    let mut stands = Offsets::default();
-    for place in places.iter().filter(|place| place.topic == topic) {
-        stands.set(place.partition, place.position.unwrap_or(0));
-    }
-    stands
-}
-
 /// Says so when another member of the group has started without a handler that this one has.
 pub(super) async fn check_company<S: Source>(pool: &PgPool, source: &S, gate: &Gate) -> Result<(), Error> {
     let (handler, topic, group) = (gate.name(), gate.topic().name(), source.group());
@@ -97,8 +118,8 @@ pub(super) async fn check_company<S: Source>(pool: &PgPool, source: &S, gate: &G
             handler,
             topic,
             group,
-            "another member of the group reads without this handler: its events there are missed until all members have it \
-             and one of them starts anew, which reads them again"
+            "another member of the group reads, or has read, without this handler, which has missed those events: stop all \
+             members of the group and start them with it; the first start reads these events again"
         );
     }
     Ok(())
@@ -131,17 +152,14 @@ struct Settling<'a, S> {
 
 impl<S: Source> Settling<'_, S> {
     /// Puts the group where its handlers need it, notes both, and returns where each handler begins.
-    async fn settle(
-        &mut self,
-        places: &mut [Place],
-        stands: &Offsets,
-    ) -> Result<Vec<(&'static str, Offsets)>, Error> {
+    async fn settle(&mut self, places: &mut [Place]) -> Result<Vec<(&'static str, Offsets)>, Error> {
         let (group, topic) = (self.source.group(), self.topic.name());
         let readers = store::readers(&mut **self.tx, group, topic).await?;
         let mut spans = Vec::new();
         if self.handlers.iter().any(|handler| !matches!(readers.get(*handler), Some(None))) {
             spans = self.spans(places).await?;
         }
+        let stands = self.stands(places, &spans);
         let (mut begun, mut needs, mut new) = (Vec::new(), Vec::new(), Vec::new());
         for handler in self.handlers.iter().copied() {
             let noted = store::begun_at(self.tx, handler, topic).await?.map(Offsets);
@@ -151,7 +169,7 @@ impl<S: Source> Settling<'_, S> {
             let begins = noted.unwrap_or_else(|| self.first_begins(&spans));
             needs.push(match readers.get(handler) {
                 Some(None) => Need::Nothing,
-                Some(Some(missed)) => Need::Missed(Offsets(missed.clone())),
+                Some(Some(missed)) => Need::Missed(Missed(missed.clone())),
                 None => Need::Begins(begins.clone()),
             });
             begun.push((handler, begins));
@@ -169,6 +187,19 @@ impl<S: Source> Settling<'_, S> {
         let here: Vec<Place> = places.iter().filter(|place| place.topic == self.topic).copied().collect();
         let bounds = self.source.bounds(&here).await?;
         Ok(here.into_iter().zip(bounds).map(|(place, (first, end))| Span { place, first, end }).collect())
+    }
+
+    /// Where the group stands before it is put elsewhere. Where it has no position and is given none, nothing is missed before
+    /// someone reads there, and says so then.
+    fn stands(&self, places: &[Place], spans: &[Span]) -> Missed {
+        let mut stands = Missed::default();
+        for place in places.iter().filter(|place| place.topic == self.topic) {
+            let span = spans.iter().find(|span| span.place.partition == place.partition);
+            if let Some(position) = place.position.or(span.map(|span| span.first)) {
+                stands.from(place.partition, position);
+            }
+        }
+        stands
     }
 
     /// Where a handler begins at its very first start.
@@ -217,7 +248,8 @@ impl<S: Source> Settling<'_, S> {
     fn kept_waiting(&self, error: Error) -> Error {
         match error {
             Error::Broker(error) => Error::Broker(format!(
-                "group {} can't be put where handlers {:?} begin, which is so while members without one of them read: {error}",
+                "group {} can't be put where handlers {:?} go on while any member of it reads: stop them all, those with \
+                 these handlers too: {error}",
                 self.source.group(),
                 self.handlers
             )),

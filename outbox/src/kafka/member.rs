@@ -31,6 +31,7 @@ struct State {
     topics: HashMap<String, Topic>,
     started: HashSet<(String, i32)>,
     noted: Vec<Place>,
+    assigned: Vec<Place>,
     held: bool,
     fault: Option<Fault>,
 }
@@ -66,6 +67,10 @@ impl Member {
         std::mem::take(&mut self.state().noted)
     }
 
+    pub(super) fn take_assigned(&self) -> Vec<Place> {
+        std::mem::take(&mut self.state().assigned)
+    }
+
     /// Whether partitions that are assigned from now on are paused.
     pub(super) fn hold(&self, held: bool) {
         self.state().held = held;
@@ -84,8 +89,22 @@ impl Member {
     /// Takes an assignment. What is held back is paused at once, and what was paused when it went to another member and is back
     /// is read again: librdkafka keeps a pause across assignments.
     fn assign(&self, consumer: &BaseConsumer<Self>, positions: &TopicPartitionList) -> KafkaResult<()> {
+        // Before anything of it can be read.
+        self.begins(positions);
         consumer.assign(positions)?;
         if self.state().held { consumer.pause(positions) } else { consumer.resume(positions) }
+    }
+
+    fn begins(&self, positions: &TopicPartitionList) {
+        let mut state = self.state();
+        for at in positions.elements() {
+            let Some(topic) = state.topics.get(at.topic()).copied() else { continue };
+            let position = match at.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            state.assigned.push(Place { topic, partition: at.partition(), position });
+        }
     }
 
     /// The assignment with the offsets to read from.

@@ -281,6 +281,10 @@ impl Source for KafkaSource {
         }
     }
 
+    fn assigned(&self) -> Vec<Place> {
+        self.member().take_assigned()
+    }
+
     fn noted(&self) -> Vec<Place> {
         self.member().take_noted()
     }

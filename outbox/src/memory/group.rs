@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::Topic;
+use crate::{Place, Topic};
 
 /// A consumer group.
 #[derive(Default)]
@@ -10,6 +10,8 @@ pub(super) struct Group {
     /// Members by number, with the topics they read.
     members: BTreeMap<u64, Vec<Topic>>,
     positions: BTreeMap<(Topic, i32), Position>,
+    /// What each member has got and not asked for yet.
+    assigned: BTreeMap<u64, Vec<Place>>,
 }
 
 #[derive(Default)]
@@ -49,6 +51,7 @@ impl Group {
 
     pub(super) fn leave(&mut self, member: u64) {
         self.members.remove(&member);
+        self.assigned.remove(&member);
         self.share();
     }
 
@@ -65,8 +68,17 @@ impl Group {
             let holder = turn.checked_rem(readers.len()).and_then(|n| readers.get(n).copied());
             if holder != position.holder {
                 *position = Position { holder, next: position.done, done: position.done };
+                if let Some(holder) = holder {
+                    let place = Place { topic: *topic, partition: *partition, position: Some(position.done) };
+                    self.assigned.entry(holder).or_default().push(place);
+                }
             }
         }
+    }
+
+    /// What a member has got since it was asked for last.
+    pub(super) fn take_assigned(&mut self, member: u64) -> Vec<Place> {
+        self.assigned.remove(&member).unwrap_or_default()
     }
 
     /// The places a member reads next.

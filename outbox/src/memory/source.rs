@@ -128,6 +128,11 @@ impl Source for MemorySource {
         self.memory.0.changed.notify_waiters();
     }
 
+    fn assigned(&self) -> Vec<Place> {
+        let mut state = self.memory.state();
+        state.groups.get_mut(&self.group).map(|group| group.take_assigned(self.member)).unwrap_or_default()
+    }
+
     /// None: a position is here for as long as the broker is, so there is nothing to remember of it.
     fn noted(&self) -> Vec<Place> {
         Vec::new()

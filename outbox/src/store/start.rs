@@ -52,12 +52,13 @@ pub(crate) async fn subscribe(
     Ok(())
 }
 
-/// The handlers that the group has read a topic with; with offsets, those of them that have missed what came after.
+/// The handlers that the group has read a topic with; with offsets, those of them that have missed what came after, in the
+/// partitions that have one.
 pub(crate) async fn readers(
     db: impl PgExecutor<'_>,
     group: &str,
     topic: &str,
-) -> sqlx::Result<HashMap<String, Option<Vec<i64>>>> {
+) -> sqlx::Result<HashMap<String, Option<Vec<Option<i64>>>>> {
     let rows = sqlx::query_as("select handler, missed_from from outbox.readers($1, $2)")
         .bind(group)
         .bind(topic)
@@ -71,7 +72,7 @@ pub(crate) async fn read_with(
     tx: &mut PgTransaction<'_>,
     (group, topic): (&str, &str),
     handlers: &[&str],
-    positions: &[i64],
+    positions: &[Option<i64>],
 ) -> sqlx::Result<()> {
     sqlx::query("select outbox.read_with($1, $2, $3, $4)")
         .bind(group)
@@ -83,19 +84,19 @@ pub(crate) async fn read_with(
     Ok(())
 }
 
-/// Notes that a member of the group, which stood at `positions`, reads a topic with these handlers only.
+/// Notes that a member of the group reads a topic from `positions` on with these handlers only.
 pub(crate) async fn left_out(
-    pool: &PgPool,
+    tx: &mut PgTransaction<'_>,
     (group, topic): (&str, &str),
     handlers: &[&str],
-    positions: &[i64],
+    positions: &[Option<i64>],
 ) -> sqlx::Result<()> {
     sqlx::query("select outbox.left_out($1, $2, $3, $4)")
         .bind(group)
         .bind(topic)
         .bind(handlers)
         .bind(positions)
-        .execute(pool)
+        .execute(&mut **tx)
         .await?;
     Ok(())
 }

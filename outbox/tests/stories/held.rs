@@ -81,6 +81,10 @@ impl Source for Counted {
         self.seen.held.store(held, Ordering::SeqCst);
     }
 
+    fn assigned(&self) -> Vec<Place> {
+        self.source.assigned()
+    }
+
     fn noted(&self) -> Vec<Place> {
         self.source.noted()
     }

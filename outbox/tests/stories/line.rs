@@ -84,6 +84,10 @@ impl Source for LineSource {
         Ok(())
     }
 
+    fn assigned(&self) -> Vec<Place> {
+        Vec::new()
+    }
+
     fn noted(&self) -> Vec<Place> {
         Vec::new()
     }

@@ -26,6 +26,7 @@ mod producers;
 mod publishing;
 mod quarantine;
 mod refill;
+mod rejoining;
 mod relay;
 mod replaying;
 mod replica;

@@ -151,6 +151,10 @@ impl Source for Scripted {
         self.0.arrived.notify_one();
     }
 
+    fn assigned(&self) -> Vec<Place> {
+        Vec::new()
+    }
+
     fn noted(&self) -> Vec<Place> {
         Vec::new()
     }

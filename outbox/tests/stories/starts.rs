@@ -25,9 +25,9 @@ use crate::{
 };
 
 /// Writes down what it gets.
-struct Early;
+pub(crate) struct Early;
 /// The same, beside it.
-struct Late;
+pub(crate) struct Late;
 
 impl Handler for Early {
     const NAME: &'static str = "test.early";
@@ -47,42 +47,42 @@ impl Handler for Late {
     }
 }
 
-const NOW: Baseline = Baseline::Now { because: "the story wants it" };
+pub(crate) const NOW: Baseline = Baseline::Now { because: "the story wants it" };
 
 /// A database, and a topic of one partition.
-struct Stage {
-    world: World,
-    home: Home,
-    memory: Memory,
+pub(crate) struct Stage {
+    pub(crate) world: World,
+    pub(crate) home: Home,
+    pub(crate) memory: Memory,
 }
 
 /// An inbox that runs.
-struct Running(CancellationToken, JoinHandle<Result<(), Error>>);
+pub(crate) struct Running(CancellationToken, JoinHandle<Result<(), Error>>);
 
 impl Running {
-    async fn stop(self) -> Result<(), BoxError> {
+    pub(crate) async fn stop(self) -> Result<(), BoxError> {
         self.0.cancel();
         Ok(self.1.await??)
     }
 }
 
 impl Stage {
-    async fn new(name: &str) -> Result<Self, BoxError> {
+    pub(crate) async fn new(name: &str) -> Result<Self, BoxError> {
         let world = World::new(name).await?;
         let home = Home::new(world.stack, name, "test.notes").await?;
         Ok(Self { world, home, memory: Memory::new(1) })
     }
 
-    fn put(&self, key: &str, version: i64) {
+    pub(crate) fn put(&self, key: &str, version: i64) {
         self.memory.append(line(key, version, "x").message());
     }
 
-    fn inbox(&self, group: &str) -> Inbox<MemorySource> {
+    pub(crate) fn inbox(&self, group: &str) -> Inbox<MemorySource> {
         Inbox::new(self.home.module.clone(), self.memory.source(group))
     }
 
     /// What a handler did, as `key version`, by keys; one thing twice is there twice.
-    async fn done(&self, by: &'static str, wanted: &[&str]) -> Result<(), BoxError> {
+    pub(crate) async fn done(&self, by: &'static str, wanted: &[&str]) -> Result<(), BoxError> {
         let query = "select key || version from public.effect where text = $1 order by key, version";
         let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
         until(wanted, async || Ok(sqlx::query_scalar(query).bind(by).fetch_all(&self.home.admin).await?))
@@ -90,19 +90,19 @@ impl Stage {
     }
 
     /// Waits until a group is noted to read with so many handlers.
-    async fn reads(&self, group: &str, handlers: i64) -> Result<(), BoxError> {
+    pub(crate) async fn reads(&self, group: &str, handlers: i64) -> Result<(), BoxError> {
         let query = "select count(*) from outbox.reader where consumer_group = $1 and missed_from is null";
         let count = async || Ok(sqlx::query_scalar(query).bind(group).fetch_one(&self.home.admin).await?);
         until(handlers, count).await
     }
 
-    async fn end(self) -> Result<(), BoxError> {
+    pub(crate) async fn end(self) -> Result<(), BoxError> {
         self.world.stop().await?;
         self.home.drop_now().await
     }
 }
 
-fn run<S: Source>(inbox: Inbox<S>) -> Running {
+pub(crate) fn run<S: Source>(inbox: Inbox<S>) -> Running {
     let stop = CancellationToken::new();
     Running(stop.clone(), tokio::spawn(inbox.run(stop)))
 }
@@ -295,6 +295,10 @@ impl Source for Overtaken {
 
     fn hold(&self, held: bool) {
         self.source.hold(held);
+    }
+
+    fn assigned(&self) -> Vec<Place> {
+        self.source.assigned()
     }
 
     fn noted(&self) -> Vec<Place> {
