@@ -6,6 +6,15 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     select case outbox.begun($1, $2) when 'now' then $3 - 1 else 0 end
 $$;
 
+-- Those of the keys that a handler which began `now` has never met. A replay of one brings what was left out for good.
+create function outbox.unmet(handler text, topic text, keys text[]) returns setof text
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select k from unnest($3) k
+    where outbox.begun($1, $2) = 'now'
+      and not exists (select from outbox.cursor c where c.handler = $1 and c.topic = $2 and c.key = k)
+      and not exists (select from outbox.archived_cursor a where a.handler = $1 and a.topic = $2 and a.key = k)
+$$;
+
 -- The origins of this database: an event of one of them can't be newer than its head here.
 create function outbox.own_origins() returns text[]
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$

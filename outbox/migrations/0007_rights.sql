@@ -23,7 +23,7 @@ begin
         outbox.forget_gaps(text), outbox.incomplete(text),
         outbox.note_conflict(text, text, text, bigint, uuid, uuid),
         outbox.is_replaced(text, text, text, bigint, bytea, jsonb),
-        outbox.begun_at(text, text), outbox.begin_at(text, text, text, text, bigint[]), outbox.own_origins(),
+        outbox.begun_at(text, text), outbox.unmet(text, text, text[]), outbox.begin_at(text, text, text, text, bigint[]), outbox.own_origins(),
         outbox.admit_runs(text, text, text[], bigint[], bigint[], uuid[], bigint[]),
         outbox.compare(text, text, text, interval, integer),
         outbox.next_parked(text, text, text), outbox.unpark(text, text, text),

@@ -64,6 +64,11 @@ impl Envelope {
         self.kind == SKIPPED
     }
 
+    /// Whether it comes from a replay to Kafka.
+    pub(crate) fn is_replayed(&self) -> bool {
+        self.headers.get(crate::replay::HEADER).is_some()
+    }
+
     pub(crate) fn meta(&self) -> Meta {
         Meta {
             topic: self.topic.clone(),

@@ -13,7 +13,7 @@ pub enum Baseline {
     /// At the end of the topic: earlier events are left out, and `because` says why that is right. A key that has no cursor
     /// begins with whichever event of it is met first, at any version and for good, so the loss of a new key's first
     /// events goes unnoticed. Where the end was is kept, so another group or other handlers beside it change nothing.
-    /// Partitions added later are read from their beginning.
+    /// Partitions added later are read from their beginning. What a replay to Kafka sends begins no key.
     Now {
         /// Kept with the baseline.
         because: &'static str,

@@ -88,8 +88,14 @@ impl Gate {
         events: &[Arc<Envelope>],
         outcomes: &mut [Outcome],
     ) -> Result<Vec<usize>, Error> {
+        let left_out = self.left_out(tx, events.iter().map(|event| &**event)).await?;
+        for (event, outcome) in events.iter().zip(outcomes.iter_mut()) {
+            if event.is_replayed() && left_out.contains(&event.key) {
+                *outcome = Outcome::Dealt(Dealt::Duplicate);
+            }
+        }
         let mut due = Vec::new();
-        let mut stretches = self.stretches(events);
+        let mut stretches = self.stretches(events, outcomes);
         // The second round takes what the first one cut to what is due; its cursors are locked, so there is no third.
         for _ in 0..2 {
             let runs: Vec<&Run<'_>> = stretches.iter().map(|stretch| &stretch.run).collect();
@@ -115,10 +121,13 @@ impl Gate {
     }
 
     /// The batch by key, in the order of keys: of each the versions that follow each other without a gap or a repeat. What
-    /// comes after such a run is dealt with one by one.
-    fn stretches<'a>(&self, events: &'a [Arc<Envelope>]) -> Vec<Stretch<'a>> {
+    /// comes after such a run is dealt with one by one, and what has an outcome is passed over.
+    fn stretches<'a>(&self, events: &'a [Arc<Envelope>], outcomes: &[Outcome]) -> Vec<Stretch<'a>> {
         let mut by_key: BTreeMap<&str, (Stretch<'a>, bool)> = BTreeMap::new();
         for (n, event) in events.iter().enumerate() {
+            if outcomes[n] != Outcome::OneByOne {
+                continue;
+            }
             let own_last = self.is_own(event).then_some(event.version);
             let Some((stretch, open)) = by_key.get_mut(event.key.as_str()) else {
                 let run = Run {

@@ -1,6 +1,6 @@
 //! The gate in front of one handler: per key, versions 1, 2, 3 ... once each.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use futures::FutureExt as _;
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction, postgres::PgTransaction};
@@ -258,9 +258,14 @@ impl Gate {
     /// The gate, the effect and the commit. An event that was kept has a row of its own among those which the cursor passes.
     async fn transact(&self, event: &Envelope, came: Came) -> Result<Attempt, Error> {
         let mut tx = self.begin().await?;
-        let attempt = match &self.kind {
-            Kind::Handler => self.admit(&mut tx, event).await?,
-            Kind::Replica { module } => replica::admit(self, &mut tx, event, module).await?,
+        let left_out = !self.left_out(&mut tx, std::iter::once(event)).await?.is_empty();
+        let attempt = if left_out {
+            Attempt::Dealt(Dealt::Duplicate, false)
+        } else {
+            match &self.kind {
+                Kind::Handler => self.admit(&mut tx, event).await?,
+                Kind::Replica { module } => replica::admit(self, &mut tx, event, module).await?,
+            }
         };
         let waiting = match &attempt {
             Attempt::Dealt(_, waiting) | Attempt::Conflict(_, waiting) => *waiting,
@@ -285,6 +290,21 @@ impl Gate {
             self.superseded(removed);
         }
         Ok(attempt)
+    }
+
+    /// The keys of replayed events that are not to be begun by them: a handler that began `now` has left these keys out, and a
+    /// replay to Kafka has new offsets for old events. Asks the database only where there are such events.
+    pub(super) async fn left_out<'a>(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        events: impl Iterator<Item = &'a Envelope>,
+    ) -> Result<HashSet<String>, Error> {
+        let keys: Vec<&str> =
+            events.filter(|event| event.is_replayed()).map(|event| event.key.as_str()).collect();
+        if keys.is_empty() {
+            return Ok(HashSet::new());
+        }
+        Ok(store::unmet(tx, self.name(), self.topic().name(), &keys).await?)
     }
 
     /// Moves the cursor by one and runs the effect.

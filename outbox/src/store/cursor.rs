@@ -1,6 +1,6 @@
 //! Cursors and what waits in front of them.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use sqlx::{FromRow, PgPool, postgres::PgTransaction, types::Json};
 use uuid::Uuid;
@@ -72,6 +72,22 @@ pub(crate) async fn admit(
         .bind(event.id)
         .fetch_one(&mut **tx)
         .await
+}
+
+/// Those of the keys that a handler which began `now` has never met.
+pub(crate) async fn unmet(
+    tx: &mut PgTransaction<'_>,
+    handler: &str,
+    topic: &str,
+    keys: &[&str],
+) -> sqlx::Result<HashSet<String>> {
+    let keys: Vec<String> = sqlx::query_scalar("select outbox.unmet($1, $2, $3)")
+        .bind(handler)
+        .bind(topic)
+        .bind(keys)
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(keys.into_iter().collect())
 }
 
 pub(crate) async fn admit_runs(

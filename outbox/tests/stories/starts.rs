@@ -137,6 +137,41 @@ async fn a_handler_that_began_now_keeps_its_beginning_in_any_group_and_company()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replay_brings_a_handler_nothing_from_before_its_beginning() -> Result<(), BoxError> {
+    let stage = Stage::new("replayed").await?;
+    let again = |key, version| {
+        let mut message = line(key, version, "x").message();
+        message.headers.push((outbox::replay::HEADER.into(), "1".into()));
+        stage.memory.append(message);
+    };
+    stage.put("a", 1);
+    stage.put("a", 2);
+    stage.put("b", 1);
+    let running = run(stage.inbox("one").register(Late).baseline(NOW));
+    stage.reads("one", 1).await?;
+    running.stop().await?;
+    // Read at once, as a batch; then one for itself.
+    for (key, version) in [("a", 1), ("a", 2), ("b", 1)] {
+        again(key, version);
+    }
+    let inbox = stage.inbox("one").register(Late).baseline(NOW);
+    let tally = inbox.tally();
+    let running = run(inbox);
+    until(3, async || Ok(tally.settled(Late::NAME))).await?;
+    again("c", 1);
+    until(4, async || Ok(tally.settled(Late::NAME))).await?;
+    assert_eq!(texts(&stage.home, "select key || version from public.effect").await?, [""; 0]);
+    // The key begins with what is new, and from then on a replay brings what was lost.
+    stage.put("a", 3);
+    stage.done("late", &["a3"]).await?;
+    again("a", 2);
+    again("a", 4);
+    stage.done("late", &["a3", "a4"]).await?;
+    running.stop().await?;
+    stage.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_was_left_out_gets_what_its_group_has_read_meanwhile() -> Result<(), BoxError> {
     let stage = Stage::new("leftout").await?;
     let both = || stage.inbox("group").register(Early).register(Late);
