@@ -209,7 +209,7 @@ begin
         looked := looked + 1;
         last_ := greatest(last_, each.position);
         continue when next_.pending;
-        applied := outbox.lock_cursor(at_.handler, each.topic, each.key);
+        applied := outbox.lock_cursor(at_.handler, each.topic, each.key, each.version);
         continue when each.version <= applied
             or exists (select from outbox.dead_letter d where d.handler = at_.handler and d.topic = each.topic
                            and d.key = each.key and d.version = each.version);
@@ -225,13 +225,15 @@ begin
     return looked;
 end $$;
 
--- Locks a key's cursor, made at 0 or taken from the archive when there is none, and returns its version.
-create function outbox.lock_cursor(handler text, topic text, key text) returns bigint
+-- Locks a key's cursor and returns its version. Where there is none it is taken from the archive, or made as the gate would make it
+-- that meets `version` first.
+create function outbox.lock_cursor(handler text, topic text, key text, version bigint) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     version_ bigint;
 begin
-    insert into outbox.cursor (handler, topic, key, version) values ($1, $2, $3, 0) on conflict do nothing;
+    insert into outbox.cursor (handler, topic, key, version) values ($1, $2, $3, outbox.opening($1, $2, $4))
+    on conflict do nothing;
     select c.version into version_ from outbox.cursor c
     where c.handler = $1 and c.topic = $2 and c.key = $3 for update;
     return version_;
@@ -263,7 +265,8 @@ begin
     if not exists (select from outbox.handler h where h.name = $1) then
         raise invalid_parameter_value using message = format('there is no handler %s', $1);
     end if;
-    perform outbox.lock_cursor($1, $2, $3);
+    -- One that is made here is at 0: too early for any rewind, so it is undone.
+    perform outbox.lock_cursor($1, $2, $3, 1);
     select c.* into at_ from outbox.cursor c where c.handler = $1 and c.topic = $2 and c.key = $3;
     again := at_.version - $4;
     if $4 < 0 or again <= 0 or again > 1000 then
@@ -302,7 +305,7 @@ revoke execute on function outbox.chain(text, text, bigint, integer), outbox.rec
     outbox.ask_replay(text, text, timestamptz, timestamptz, bigint, bigint, text, text, text),
     outbox.ask_replay_of_letter(uuid, text, text), outbox.open_replay(bigint), outbox.replay_next(outbox.replay, integer),
     outbox.replay_batch(bigint, integer), outbox.note_replay(bigint, bigint, bigint, bigint, bigint),
-    outbox.redeliver_batch(bigint, integer, integer), outbox.lock_cursor(text, text, text),
+    outbox.redeliver_batch(bigint, integer, integer), outbox.lock_cursor(text, text, text, bigint),
     outbox.cancel_replay(bigint, text, text), outbox.rewind(text, text, text, bigint, text, text) from public;
 insert into outbox.operator_function (signature) values
     ('outbox.chain(text, text, bigint, integer)'),

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use outbox::{
-    BoxError, Error, Record, Refusal, Sink, audit,
+    Baseline, BoxError, Error, Inbox, Record, Refusal, Sink, audit,
     memory::{Memory, MemorySink},
     replay::{self, Options, Selection},
 };
@@ -176,6 +176,27 @@ async fn a_redelivery_fills_a_gap_and_repeats_no_effect() -> Result<(), BoxError
     assert_eq!(shelf.home.effects().await?, whole);
     let stranger = replay::ask_for(&shelf.operator, "test.nobody", &all_of("a"), ME, WHY).await;
     assert!(matches!(&stranger, Err(Error::Refused(why)) if why.contains("has not met")), "{stranger:?}");
+    shelf.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redelivery_begins_a_key_of_a_handler_that_began_now() -> Result<(), BoxError> {
+    let mut shelf = Shelf::new("begins").await?;
+    shelf.publish("a", 3).await?;
+    shelf.relay();
+    until(0, || shelf.home.pending()).await?;
+    let inbox = Inbox::new(shelf.home.module.clone(), shelf.memory.source("keep")).register(Keep);
+    let inbox = inbox.baseline(Baseline::Now { because: WHY });
+    shelf.spawn(|shutdown| inbox.run(shutdown));
+    until(1, || shelf.count("outbox.reader")).await?;
+    shelf.publish("b", 1).await?;
+    until(vec!["b:1:1".to_owned()], || shelf.home.effects()).await?;
+    let id = replay::ask_for(&shelf.operator, handler(), &versions("a", 2, 3), ME, WHY).await?;
+    assert_eq!(replay::redeliver(&shelf.operator, id, &Options::default()).await?.delivered, 2);
+    until(["b:1:1", "a:2:2", "a:3:3"].map(String::from).to_vec(), || shelf.home.effects()).await?;
+    shelf.publish("a", 1).await?;
+    until(4, || async { Ok(shelf.home.effects().await?.len()) }).await?;
+    assert_eq!(shelf.count("outbox.parked").await? + shelf.count("outbox.overflow").await?, 0);
     shelf.end().await
 }
 
