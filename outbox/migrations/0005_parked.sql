@@ -36,6 +36,7 @@ create table outbox.dead_letter (
     fingerprint text not null,          -- outbox.fingerprint(error): letters of one cause share it
     attempts integer not null,
     buried_at timestamptz not null default clock_timestamp(),
+    replaced boolean not null default false,    -- as in outbox.parked: it was edited, and was refused again
     constraint dead_letter_key unique (handler, topic, key, version)
 );
 create index dead_letter_group on outbox.dead_letter (handler, kind, fingerprint, id);
@@ -152,10 +153,15 @@ create function outbox.is_replaced(handler text, topic text, key text, version b
     returns boolean
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     select exists (
-        select from outbox.parked p
-        join outbox.handler h on h.name = p.handler and h.role = session_user
-        where p.handler = $1 and p.topic = $2 and p.key = $3 and p.version = $4 and p.replaced
-          and (p.payload, p.headers) is distinct from ($5, $6)
+        select from (
+            select p.payload, p.headers from outbox.parked p
+            where p.handler = $1 and p.topic = $2 and p.key = $3 and p.version = $4 and p.replaced
+            union all
+            select d.payload, d.headers from outbox.dead_letter d
+            where d.handler = $1 and d.topic = $2 and d.key = $3 and d.version = $4 and d.replaced
+        ) instead
+        join outbox.handler h on h.name = $1 and h.role = session_user
+        where (instead.payload, instead.headers) is distinct from ($5, $6)
     )
 $$;
 
@@ -245,10 +251,11 @@ begin
         return 'again';
     end if;
     insert into outbox.dead_letter (id, handler, topic, key, version, event_id, kind, payload, headers, error, fingerprint,
-                                    attempts)
+                                    attempts, replaced)
     values (outbox.uuid_v7(clock_timestamp()), $1, $2, $3, $4, $5,
             left(coalesce(parked_.headers, $7) ->> 'ce_type', 200), coalesce(parked_.payload, $6), coalesce(parked_.headers, $7),
-            left(coalesce($8, ''), 2000), outbox.fingerprint(left(coalesce($8, ''), 2000)), $9);
+            left(coalesce($8, ''), 2000), outbox.fingerprint(left(coalesce($8, ''), 2000)), $9,
+            coalesce(parked_.replaced, false));
     return case when known then 'again' else 'dead' end;
 end $$;
 

@@ -30,7 +30,7 @@ begin
     end if;
     insert into outbox.parked (handler, topic, key, version, id, reason, error, payload, headers, replaced)
     values (letter_.handler, letter_.topic, letter_.key, letter_.version, letter_.event_id, 'failed', letter_.error,
-            coalesce($2, letter_.payload), coalesce($3, letter_.headers), $2 is not null);
+            coalesce($2, letter_.payload), coalesce($3, letter_.headers), $2 is not null or letter_.replaced);
     return letter_;
 end $$;
 

@@ -139,6 +139,35 @@ async fn an_edited_letter_must_decode_and_takes_the_place_of_the_original() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_edit_that_is_refused_again_is_not_forgotten() -> Result<(), BoxError> {
+    let (scene, sent) = buried("edit-again", &["a"]).await?;
+    let pool = scene.home.admin.clone();
+    let letter = ids(&scene).await?[0];
+    let (better, decode) = (br#"{"key":"a","text":"!better"}"#, &dead_letter::decodes::<Noted>);
+    assert!(dead_letter::edit_and_replay(&pool, letter, better, decode, ME, WHY).await?);
+    until(true, async || Ok(ids(&scene).await?.first().is_some_and(|id| *id != letter))).await?;
+    scene.mend();
+    // The handler would take the original now.
+    for round in ["dead", "replayed and dead"] {
+        let settled = scene.tally.settled("test.judge");
+        scene.line.put(&sent[0]);
+        until(true, async || Ok(scene.tally.settled("test.judge") > settled)).await?;
+        assert_eq!(texts(&scene.home, "select text from public.effect").await?, [""; 0], "{round}");
+        if round == "dead" {
+            scene.judge.strict.store(true, std::sync::atomic::Ordering::SeqCst);
+            let letters = ids(&scene).await?;
+            assert_eq!(dead_letter::replay(&pool, &letters, ME, WHY).await?, 1);
+            until(true, async || Ok(ids(&scene).await?.first().is_some_and(|id| *id != letters[0]))).await?;
+            scene.mend();
+        }
+    }
+    assert_eq!(dead_letter::replay(&pool, &ids(&scene).await?, ME, WHY).await?, 1);
+    scene.effects(&["a:1:!better", "a:2:2"]).await?;
+    scene.at_rest().await?;
+    scene.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_replay_beside_a_redelivery_has_one_effect() -> Result<(), BoxError> {
     let keys = ["a", "b", "c", "d", "e", "f"];
     let (scene, sent) = buried("beside", &keys).await?;
