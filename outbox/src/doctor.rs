@@ -70,6 +70,8 @@ pub struct Bounds {
     pub undelivered_age: Duration,
     /// Within this time a delivered event should have been dealt with by each handler (5 min).
     pub progress_age: Duration,
+    /// An event that waits this long for an earlier one of its key has a gap before it (5 min).
+    pub gap_age: Duration,
     /// Age of a transaction, which holds back vacuum and late rows (10 min).
     pub transaction_age: Duration,
     /// Dead rows in the queue (1,000,000).
@@ -88,6 +90,7 @@ impl Default for Bounds {
             partitions_kept: 14,
             undelivered_age: Duration::from_secs(60),
             progress_age: Duration::from_secs(300),
+            gap_age: Duration::from_secs(300),
             transaction_age: Duration::from_secs(600),
             dead_rows: 1_000_000,
             clock_skew: Duration::from_secs(1),

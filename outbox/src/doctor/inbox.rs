@@ -10,7 +10,7 @@ use crate::{Error, store};
 /// # Errors
 /// [`Error::Database`], [`Error::Denied`].
 pub async fn held_back(pool: &PgPool, bounds: &Bounds) -> Result<Vec<Finding>, Error> {
-    let at = ask(bounds, store::held_back_counts(pool)).await?;
+    let at = ask(bounds, store::held_back_counts(pool, bounds.gap_age)).await?;
     let finding = |count: i64, severity, what: &str, remedy| {
         (count > 0).then(|| Finding::new("held_back", severity, format!("{count} {what}"), remedy))
     };

@@ -119,9 +119,13 @@ impl Gauges {
             gauge(meter, &shown, "outbox.quarantined", "Events given up, to be resent or skipped.", |o| {
                 vec![(o.waiting.quarantined, Vec::new())]
             }),
-            gauge(meter, &shown, "outbox.unreadable", "Records without a usable key, version or id.", |o| {
-                vec![(o.waiting.unreadable, Vec::new())]
-            }),
+            gauge(
+                meter,
+                &shown,
+                "outbox.unreadable",
+                "Records without a usable key, version or id that nobody has discarded.",
+                |o| vec![(o.waiting.unreadable, Vec::new())],
+            ),
             gauge(meter, &shown, "outbox.parked", "Events that wait in front of a handler.", |o| {
                 o.handlers.iter().map(|(name, parked, _)| (*parked, of(name))).collect()
             }),

@@ -158,17 +158,31 @@ pub(crate) struct HeldBack {
     pub(crate) awaiting: i64,
 }
 
-/// Each count stops at a million.
-pub(crate) async fn held_back_counts(pool: &PgPool) -> sqlx::Result<HeldBack> {
+/// Each count stops at a million. A gap is what a log is to be asked for, and what nothing of for `gap_age` has been seen of while a
+/// later event of its key waits: without a refill nobody notes that.
+pub(crate) async fn held_back_counts(pool: &PgPool, gap_age: Duration) -> sqlx::Result<HeldBack> {
     sqlx::query_as(
         "select
              (select count(*) from (select from outbox.dead_letter limit 1000000) d) as dead,
              (select count(*) from (select from outbox.parked where reason <> 'early' limit 1000000) p) as refused,
-             (select count(*) from (select from outbox.overflow limit 1000000) o) as gaps,
+             (select count(*) from (
+                  (select o.handler, o.topic, o.key from outbox.overflow o limit 1000000)
+                  union
+                  (select p.handler, p.topic, p.key from outbox.parked p
+                   join outbox.cursor c on c.handler = p.handler and c.topic = p.topic and c.key = p.key
+                   where p.reason = 'early' and p.parked_at < clock_timestamp() - $1 and p.version > c.version + 1
+                     and not c.awaiting_snapshot
+                     and not exists (select from outbox.parked n where n.handler = p.handler and n.topic = p.topic
+                                         and n.key = p.key and n.version = c.version + 1)
+                     and not exists (select from outbox.dead_letter d where d.handler = p.handler and d.topic = p.topic
+                                         and d.key = p.key and d.version = c.version + 1)
+                   limit 1000000)
+              ) gaps) as gaps,
              (select count(*) from (select from outbox.unreadable where discarded_at is null limit 1000000) u) as unreadable,
              (select count(*) from (select from outbox.conflict limit 1000000) c) as conflicts,
              (select count(*) from (select from outbox.cursor where awaiting_snapshot limit 1000000) a) as awaiting",
     )
+    .bind(interval(gap_age))
     .fetch_one(pool)
     .await
 }

@@ -10,6 +10,7 @@ pub(crate) struct Waiting {
     /// At most 1,000,000: a longer queue needs no exact number.
     pub(crate) pending: i64,
     pub(crate) quarantined: i64,
+    /// That nobody has discarded.
     pub(crate) unreadable: i64,
 }
 
@@ -27,7 +28,8 @@ pub(crate) async fn waiting(pool: &PgPool) -> sqlx::Result<Waiting> {
          (select count(*) from (select from outbox.pending p where p.quarantined_at is null limit 1000000) counted) as pending,
          (select count(*) from (select from outbox.pending p where p.quarantined_at is not null limit 1000000) counted)
              as quarantined,
-         (select count(*) from (select from outbox.unreadable limit 1000000) counted) as unreadable",
+         (select count(*) from (select from outbox.unreadable u where u.discarded_at is null limit 1000000) counted)
+             as unreadable",
     )
     .fetch_one(pool)
     .await

@@ -15,7 +15,8 @@ use opentelemetry_sdk::metrics::{
     data::{AggregatedMetrics, MetricData},
 };
 use outbox::{
-    BoxError, Error, Inbox, Metrics, Record, Refusal, Relay, RelayOptions, Sink, kafka, metrics::observe,
+    BoxError, Error, Inbox, Metrics, Record, Refusal, Relay, RelayOptions, Sink, dead_letter,
+    dead_letter::Place, kafka, metrics::observe,
 };
 
 use super::Answer;
@@ -187,6 +188,29 @@ async fn an_outage_shows_in_the_age_of_the_oldest_event() -> Result<(), BoxError
     .await?;
     away.store(false, Ordering::SeqCst);
     until((0.0, 0.0), async || Ok((age()?, numbers.counted("outbox.pending", "")?))).await?;
+    world.stop().await?;
+    home.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_somebody_discarded_is_shown_no_more() -> Result<(), BoxError> {
+    let world = World::new("discarded").await?;
+    let home = Home::new(world.stack, "discarded", "test.notes").await?;
+    let numbers = Numbers::new();
+    let bad =
+        "insert into outbox.unreadable (consumer_group, topic, partition, record_offset, error, headers)
+               values ('g', 't', 0, 0, 'no', '{}')";
+    sqlx::query(bad).execute(&home.admin).await?;
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let every = Duration::from_millis(20);
+    let observer =
+        tokio::spawn(observe(home.relay.clone(), numbers.metrics.clone(), every, shutdown.clone()));
+    until(Some(1.0), async || numbers.read("outbox.unreadable", "")).await?;
+    let place = Place { group: "g".into(), topic: "t".into(), partition: 0, offset: 0 };
+    assert!(dead_letter::discard_unreadable(&home.admin, &place, "ann", "seen").await?);
+    until(Some(0.0), async || numbers.read("outbox.unreadable", "")).await?;
+    shutdown.cancel();
+    observer.await?;
     world.stop().await?;
     home.drop_now().await
 }
