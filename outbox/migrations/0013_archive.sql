@@ -1,4 +1,4 @@
--- The archive: heads and cursors of keys whose stream has ended.
+-- The archive: heads and cursors of keys whose stream has ended. And the end of a handler.
 
 -- Archives those of the keys that are at rest here: the last event is older than `quiet` and delivered, every cursor has reached
 -- the head, nothing waits. Others, and those that somebody works on, are passed over: it waits for nobody. At most 1,000 keys.
@@ -82,3 +82,51 @@ revoke execute on function outbox.archive_keys(text, text[], interval, text, tex
 insert into outbox.operator_function (signature) values
     ('outbox.archive_keys(text, text[], interval, text, text)'),
     ('outbox.archive_ended(text, text[], interval, bigint, integer, text, text)');
+
+-- Ends a handler that no program has any more, such as one that was given another name: what waits for it is dropped, its cursors
+-- and where it began are forgotten, and nothing is kept for it from then on. Its name stays its role's; a program that starts it
+-- again begins anew. Refused (22023) while a group is noted to read with it, unless `forced`: then make sure that none does.
+-- One transaction. Returns how many keys it had met.
+create function outbox.retire_handler(handler text, forced boolean, actor text, reason text) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    groups_ text;
+    parked_ bigint;
+    dead_ bigint;
+    incomplete_ bigint;
+    keys_ bigint;
+begin
+    -- A start that notes its group as a reader needs this row, and waits; so does whoever opens a key.
+    perform from outbox.handler h where h.name = $1 for update;
+    if not found then
+        raise invalid_parameter_value using message = format('there is no handler %s', $1);
+    end if;
+    select string_agg(r.consumer_group, ', ' order by r.consumer_group) into groups_ from (
+        select distinct r.consumer_group from outbox.reader r where r.handler = $1 and r.missed_from is null
+    ) r;
+    if groups_ is not null and $2 is not true then
+        raise invalid_parameter_value using
+            message = format('handler %s is noted to read in group %s: start that without it first, or force it when the group is gone',
+                             $1, groups_);
+    end if;
+    -- Cursors first, as everywhere.
+    delete from outbox.cursor c where c.handler = $1;
+    get diagnostics keys_ = row_count;
+    delete from outbox.parked p where p.handler = $1;
+    get diagnostics parked_ = row_count;
+    delete from outbox.dead_letter d where d.handler = $1;
+    get diagnostics dead_ = row_count;
+    delete from outbox.overflow o where o.handler = $1;
+    get diagnostics incomplete_ = row_count;
+    delete from outbox.archived_cursor a where a.handler = $1;
+    delete from outbox.applied_id a where a.handler = $1;
+    delete from outbox.reader r where r.handler = $1;
+    delete from outbox.baseline b where b.handler = $1;
+    update outbox.replay r set ended_at = clock_timestamp(), cancelled = true where r.handler = $1 and r.ended_at is null;
+    perform outbox.note_audit($3, 'retire_handler', jsonb_build_object('handler', $1, 'forced', $2 is true, 'keys', keys_,
+        'parked', parked_, 'dead', dead_, 'incomplete', incomplete_), $4);
+    return keys_;
+end $$;
+
+revoke execute on function outbox.retire_handler(text, boolean, text, text) from public;
+insert into outbox.operator_function (signature) values ('outbox.retire_handler(text, boolean, text, text)');

@@ -24,6 +24,7 @@ mod relay;
 pub mod replay;
 mod replica;
 pub mod retention;
+pub mod retirement;
 mod schema;
 mod sink;
 mod source;

@@ -14,6 +14,7 @@ mod queue;
 mod refill;
 mod replay;
 mod retention;
+mod retirement;
 mod start;
 mod waiting;
 
@@ -31,5 +32,6 @@ pub(crate) use queue::*;
 pub(crate) use refill::*;
 pub(crate) use replay::*;
 pub(crate) use retention::*;
+pub(crate) use retirement::*;
 pub(crate) use start::*;
 pub(crate) use waiting::*;

@@ -31,6 +31,7 @@ mod relay;
 mod replaying;
 mod replica;
 mod retention;
+mod retiring;
 mod retries;
 mod scripted;
 mod setback;
