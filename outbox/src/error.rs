@@ -32,10 +32,11 @@ pub enum Error {
         /// The bound, [`crate::BATCH_BYTES_MAX`].
         bytes_max: usize,
     },
-    /// The log has no day for now, so nothing can be published: for two weeks nobody has kept house, run a relay or migrated.
+    /// The log has no day for now, so nothing can be published: for two weeks nobody has kept house, run a relay or migrated, or
+    /// their housekeeping failed and its errors were not seen.
     /// The transaction is aborted and must be rolled back.
     #[error(
-        "the outbox's log has no day for now: start a relay, or run `select outbox.make_partitions(14)` as its owner"
+        "the outbox's log has no day for now: run `select outbox.make_partitions(14)` as its owner, and see in a relay's log why none was made"
     )]
     NoDay,
     /// The event could not be encoded.

@@ -76,8 +76,8 @@ impl<S: Sink> Relay<S> {
         self
     }
 
-    /// Replaces its housekeeping, which makes the log's days ahead beside the sending. With a pool whose role is the housekeeper
-    /// ([`crate::grant_housekeeper`]) it drops old days too; by default, over the relay's pool, they stay.
+    /// Replaces its housekeeping, which makes the log's days ahead beside the sending, always over the relay's pool. With a pool whose
+    /// role is the housekeeper ([`crate::grant_housekeeper`]) it drops old days too; by default they stay.
     #[must_use]
     pub fn housekeeping(mut self, housekeeping: Housekeeping) -> Self {
         self.housekeeping = housekeeping;
@@ -156,7 +156,7 @@ impl<S: Sink> Relay<S> {
         };
         // Housekeeping ends with the sending, whatever ended that.
         let ended = shutdown.child_token();
-        let housekeeping = self.housekeeping.run(ended.clone());
+        let housekeeping = self.housekeeping.making_over(self.pool).run(ended.clone());
         let sending = async {
             let result = engine.run(shutdown).await;
             ended.cancel();

@@ -81,13 +81,21 @@ pub enum Stopped {
 #[derive(Debug, Clone)]
 pub struct Housekeeping {
     pool: PgPool,
+    /// Over which days are made.
+    makes: PgPool,
     options: Options,
 }
 
 impl Housekeeping {
     /// Housekeeping over a pool; it uses one connection of it at a time.
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, options: Options::default() }
+        Self { makes: pool.clone(), pool, options: Options::default() }
+    }
+
+    /// Makes days over another pool: without them nothing can be published, so they must not hang on the housekeeper's login.
+    pub(crate) fn making_over(mut self, pool: PgPool) -> Self {
+        self.makes = pool;
+        self
     }
 
     /// Replaces the bounds.
@@ -135,7 +143,7 @@ impl Housekeeping {
     /// # Errors
     /// [`Error::Denied`], [`Error::Database`]; days that were dropped before it stay dropped.
     pub async fn round(&self) -> Result<Report, Error> {
-        let made = store::make_partitions(&self.pool, i32::from(self.options.ahead_days)).await?;
+        let made = store::make_partitions(&self.makes, i32::from(self.options.ahead_days)).await?;
         let keep_from = store::keep_from(&self.pool, i32::from(self.options.keep_days.max(1))).await?;
         Ok(Report { made, ..self.drop_before(keep_from).await? })
     }

@@ -126,6 +126,13 @@ impl Gauges {
                 "Records without a usable key, version or id that nobody has discarded.",
                 |o| vec![(o.waiting.unreadable, Vec::new())],
             ),
+            gauge(
+                meter,
+                &shown,
+                "outbox.days_ahead",
+                "Days after today that the log has, at most 30.",
+                |o| vec![(o.waiting.days_ahead, Vec::new())],
+            ),
             gauge(meter, &shown, "outbox.parked", "Events that wait in front of a handler.", |o| {
                 o.handlers.iter().map(|(name, parked, _)| (*parked, of(name))).collect()
             }),

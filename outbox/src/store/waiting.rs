@@ -12,6 +12,8 @@ pub(crate) struct Waiting {
     pub(crate) quarantined: i64,
     /// That nobody has discarded.
     pub(crate) unreadable: i64,
+    /// Days after today that the log has without a hole, at most 30.
+    pub(crate) days_ahead: i64,
 }
 
 /// The first row of each bucket is its oldest, or within a transaction's length of it.
@@ -29,7 +31,14 @@ pub(crate) async fn waiting(pool: &PgPool) -> sqlx::Result<Waiting> {
          (select count(*) from (select from outbox.pending p where p.quarantined_at is not null limit 1000000) counted)
              as quarantined,
          (select count(*) from (select from outbox.unreadable u where u.discarded_at is null limit 1000000) counted)
-             as unreadable",
+             as unreadable,
+         (select min(n) - 1 from generate_series(1, 31) as ahead (n)
+          where n = 31 or not exists (
+              select from pg_inherits i
+              where i.inhparent = to_regclass('outbox.event') and not i.inhdetachpending
+                and i.inhrelid = to_regclass('outbox.event_'
+                    || to_char((clock_timestamp() at time zone 'UTC')::date + n, 'YYYYMMDD')))
+         )::bigint as days_ahead",
     )
     .fetch_one(pool)
     .await

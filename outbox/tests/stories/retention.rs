@@ -183,6 +183,26 @@ async fn a_relay_with_a_housekeeper_drops_old_days_while_it_sends() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn days_are_made_ahead_though_the_housekeeper_can_not_log_in() -> Result<(), BoxError> {
+    let mut shelf = Shelf::new("nologin").await?;
+    let last: String = sqlx::query_scalar(
+        "select 'event_' || to_char((clock_timestamp() at time zone 'UTC')::date + 14, 'YYYYMMDD')",
+    )
+    .fetch_one(&shelf.home.admin)
+    .await?;
+    let drop = sqlx::AssertSqlSafe(format!("drop table outbox.{last}"));
+    sqlx::query(drop).execute(&shelf.home.admin).await?;
+    let options = (*shelf.keeper.connect_options()).clone().username("nobody_of_that_name");
+    let nobody = sqlx::PgPool::connect_lazy_with(options);
+    assert!(nobody.acquire().await.is_err());
+    let keeping = Housekeeping::new(nobody);
+    let relay = Relay::new(shelf.home.relay.clone(), shelf.memory.sink()).housekeeping(keeping);
+    shelf.spawn(|shutdown| relay.run(shutdown));
+    until(true, || shelf.has(&last)).await?;
+    shelf.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_logs_change_hands_beside_open_publishers_or_not_at_all() -> Result<(), BoxError> {
     let home = Home::new(stack::shared().await?, "changehands", "test.notes").await?;
     let keeper = shelf::role(&home, "keeper").await?;
