@@ -31,10 +31,10 @@ pub(super) enum Done {
         bytes: usize,
         events: Result<Vec<(i64, Fetched)>>,
     },
-    /// `noteless`: there was no place for the note of it.
+    /// `result`: whether all of them were there. `noteless`: there was no place for the note of it.
     Removed {
         rows: Vec<Delivered>,
-        result: Result<()>,
+        result: Result<bool>,
         noteless: bool,
     },
     Refused {
@@ -106,8 +106,8 @@ pub(super) fn remove(database: Database, mut rows: Vec<Delivered>, noted: bool) 
             if noteless {
                 removed = store::remove(&mut line, &rows).await;
             }
-            removed?;
-            line.done(Ok(()))
+            let all = removed?;
+            Ok(line.done(all))
         });
         let result = asked.await;
         Done::Removed { rows, result, noteless }

@@ -150,15 +150,26 @@ impl<S: Sink> Engine<S> {
         self.refusals.delays.push(delay.min(self.options.refusal_delay_max).as_secs_f64());
     }
 
-    /// Their deletion has committed, or they are still to be forgotten.
-    pub(super) fn removed(&mut self, rows: Vec<Delivered>, result: Result<(), Error>) -> Option<Error> {
-        if let Err(error) = result {
-            self.delivered.extend(rows);
-            return Some(error);
-        }
+    /// Their deletion has committed, or they are still to be forgotten. When not `all` of them were there, another relay has
+    /// deleted some, or the database was set back and other events stand in their places: their keys are read anew.
+    pub(super) fn removed(&mut self, rows: Vec<Delivered>, all: Result<bool, Error>) -> Option<Error> {
+        let all = match all {
+            Ok(all) => all,
+            Err(error) => {
+                self.delivered.extend(rows);
+                return Some(error);
+            }
+        };
         for (_, position, _) in rows {
-            self.window.removed(position);
+            if all {
+                self.window.removed(position);
+            } else {
+                self.window.mistaken(position);
+            }
             self.settled(position);
+        }
+        if !all {
+            self.reader.look_again();
         }
         None
     }

@@ -286,21 +286,25 @@ pub(crate) const REMOVE: &str = "
          delete from outbox.pending p
          using unnest($1::smallint[], $2::bigint[], $3::timestamptz[]) as delivered (bucket, position, created_at)
          where p.bucket = delivered.bucket and p.position = delivered.position and p.created_at = delivered.created_at
+         returning p.position
+     ), noted as (
+         insert into outbox.sent (at, positions) values (clock_timestamp(), $2)
      )
-    insert into outbox.sent (at, positions) values (clock_timestamp(), $2)";
+    select count(*) from gone";
 
 /// Forgets delivered rows, and notes that their delivery was reported: one row, however many they are. Give them sorted: two
-/// relays that forget the same rows then wait for each other, and not in a ring.
-pub(crate) async fn remove_noted(connection: &mut PgConnection, rows: &[Delivered]) -> sqlx::Result<()> {
+/// relays that forget the same rows then wait for each other, and not in a ring. Returns whether all of them were there.
+pub(crate) async fn remove_noted(connection: &mut PgConnection, rows: &[Delivered]) -> sqlx::Result<bool> {
     let (buckets, positions, times) = columns(rows);
-    sqlx::query(REMOVE).bind(buckets).bind(positions).bind(times).execute(connection).await?;
-    Ok(())
+    let removed: i64 =
+        sqlx::query_scalar(REMOVE).bind(buckets).bind(positions).bind(times).fetch_one(connection).await?;
+    Ok(usize::try_from(removed).is_ok_and(|removed| removed == rows.len()))
 }
 
 /// The same without the note.
-pub(crate) async fn remove(connection: &mut PgConnection, rows: &[Delivered]) -> sqlx::Result<()> {
+pub(crate) async fn remove(connection: &mut PgConnection, rows: &[Delivered]) -> sqlx::Result<bool> {
     let (buckets, positions, times) = columns(rows);
-    sqlx::query(
+    let removed = sqlx::query(
         "delete from outbox.pending p
          using unnest($1::smallint[], $2::bigint[], $3::timestamptz[]) as delivered (bucket, position, created_at)
          where p.bucket = delivered.bucket and p.position = delivered.position and p.created_at = delivered.created_at",
@@ -310,7 +314,7 @@ pub(crate) async fn remove(connection: &mut PgConnection, rows: &[Delivered]) ->
     .bind(times)
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(usize::try_from(removed.rows_affected()).is_ok_and(|removed| removed == rows.len()))
 }
 
 fn columns(rows: &[Delivered]) -> (Vec<i16>, Vec<i64>, Vec<OffsetDateTime>) {

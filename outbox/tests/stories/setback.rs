@@ -1,6 +1,6 @@
 //! A relay beside a database that was set back, that lacks a day, or that other relays see with other eyes.
 
-use outbox::{BoxError, Error, Relay};
+use outbox::{BoxError, Error, Relay, RelayOptions};
 use uuid::Uuid;
 
 use crate::{
@@ -8,6 +8,10 @@ use crate::{
     relay::{Running, brisk},
     world::{Home, noted, until},
 };
+
+/// As if an older copy were restored.
+const RESTORE: &str = "begin; delete from outbox.pending; delete from outbox.event; delete from outbox.head;
+                       alter sequence outbox.position restart; commit";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_at_a_position_that_is_given_again_is_not_lost() -> Result<(), BoxError> {
@@ -17,10 +21,8 @@ async fn an_event_at_a_position_that_is_given_again_is_not_lost() -> Result<(), 
     home.publish(&noted("a", "before")).await?;
     let relay = Running::start(Relay::new(home.relay.clone(), fickle.clone()).with(brisk()));
     until(1, async || Ok(fickle.met_dead_lane())).await?;
-    // As if an older copy were restored while the record is on its way.
-    let restore = "begin; delete from outbox.pending; delete from outbox.event; delete from outbox.head;
-                   alter sequence outbox.position restart; commit";
-    sqlx::raw_sql(restore).execute(&home.admin).await?;
+    // While the record is on its way.
+    sqlx::raw_sql(RESTORE).execute(&home.admin).await?;
     home.publish(&noted("a", "anew")).await?;
     fickle.change(|manners| manners.lane_hangs = false);
     until(0, || home.pending()).await?;
@@ -28,6 +30,32 @@ async fn an_event_at_a_position_that_is_given_again_is_not_lost() -> Result<(), 
     assert_eq!(fickle.versions("a"), [1, 1]);
     assert_ne!(fickle.kept()[0].id, fickle.kept()[1].id, "the event that is there now has arrived");
     home.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_at_a_position_that_is_given_again_is_not_overtaken() -> Result<(), BoxError> {
+    for noted_too in [true, false] {
+        let home = Home::new(stack::shared().await?, "notovertaken", "test.notes").await?;
+        let manners = Manners { lane: Some("a".into()), lane_hangs: true, ..Manners::default() };
+        let fickle = Fickle::new(1, manners);
+        home.publish(&noted("a", "before")).await?;
+        let options = RelayOptions { note_deliveries: noted_too, ..brisk() };
+        let relay = Running::start(Relay::new(home.relay.clone(), fickle.clone()).with(options));
+        until(1, async || Ok(fickle.met_dead_lane())).await?;
+        sqlx::raw_sql(RESTORE).execute(&home.admin).await?;
+        for n in 1..=3 {
+            home.publish(&noted("a", n)).await?;
+        }
+        // When this one has arrived, those before it were read, as if they stood behind the record that is on its way.
+        home.publish(&noted("z", 1)).await?;
+        until(vec![1], async || Ok(fickle.versions("z"))).await?;
+        fickle.change(|manners| manners.lane_hangs = false);
+        until(0, || home.pending()).await?;
+        relay.stop().await?;
+        assert_eq!(fickle.versions("a"), [1, 1, 2, 3], "the first is of before");
+        home.drop_now().await?;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,13 @@ use super::{Rest, Window};
 use crate::store::{Ahead, Pending};
 
 impl Window {
+    /// The row may not have been there to be removed: what was known of its key no longer counts.
+    pub(in crate::relay) fn mistaken(&mut self, position: i64) {
+        if let Some(id) = self.rows.get(&position).map(|row| row.chain) {
+            self.forget(id);
+        }
+    }
+
     /// The next part of the queue to read for a key whose kept rows run out.
     pub(in crate::relay) fn next_refill(&mut self) -> Option<Rest> {
         let rest = self.refills.pop_front()?;
