@@ -247,7 +247,9 @@ impl<S: Sink> Engine<S> {
         at(self.due.look, busy.look);
         if now < self.due.lease_ends {
             at(self.retry_due(now), busy.due);
-            at(self.reader.forward_due(), busy.forward || self.room_in_window() == 0);
+            if let Some(forward) = self.reader.forward_due() {
+                at(forward, busy.forward || self.room_in_window() == 0);
+            }
             if let Some(pass) = self.reader.pass_due() {
                 at(pass, busy.pass || self.window.len() >= self.options.window_max);
             }

@@ -79,6 +79,8 @@ pub(super) struct Reader {
     near: Duration,
     idle: Duration,
     poll: (Duration, Duration),
+    /// After a failure.
+    retry: Duration,
     forward_due: Instant,
     /// Something was committed since the last forward reading began.
     woken: bool,
@@ -99,6 +101,7 @@ impl Reader {
             near: options.overlap,
             idle: options.poll_min,
             poll: (options.poll_min, options.poll_max.max(options.poll_min)),
+            retry: options.poll_max.min(options.outage_delay_max),
             forward_due: now,
             woken: false,
         }
@@ -122,7 +125,10 @@ impl Reader {
     pub(super) fn keep(&mut self, buckets: &HashSet<i16>) {
         self.held.retain(|bucket, _| buckets.contains(bucket));
         for bucket in buckets {
-            self.held.entry(*bucket).or_insert(Held { read_to: 0, more: true });
+            self.held.entry(*bucket).or_insert_with(|| {
+                self.forward_due = Instant::now();
+                Held { read_to: 0, more: true }
+            });
         }
         for pass in &mut self.passes {
             pass.left.retain(|(bucket, ..)| buckets.contains(bucket));
@@ -133,8 +139,9 @@ impl Reader {
         self.held.keys().copied().collect()
     }
 
-    pub(super) fn forward_due(&self) -> Instant {
-        self.forward_due
+    /// `None` without buckets: there is nothing to read.
+    pub(super) fn forward_due(&self) -> Option<Instant> {
+        (!self.held.is_empty()).then_some(self.forward_due)
     }
 
     pub(super) fn pass_due(&self) -> Option<Instant> {
@@ -307,7 +314,7 @@ impl Reader {
     pub(super) fn failed(&mut self, window: &mut Window, scan: Scan, reading: Reading) {
         window.gone.end(scan);
         match reading {
-            Reading::Forward { .. } => self.forward_due = Instant::now() + self.poll.1,
+            Reading::Forward { .. } => self.forward_due = Instant::now() + self.retry,
             Reading::Pass(which) => {
                 let pass = &mut self.passes[which];
                 pass.left.clear();
@@ -317,3 +324,6 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
