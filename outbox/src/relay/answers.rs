@@ -109,6 +109,10 @@ impl<S: Sink> Engine<S> {
         for (topic, (why, _)) in &self.unwritable {
             missing.entry(topic.clone()).or_insert_with(|| why.clone());
         }
+        // The cluster may answer every question and take no record all the same, as without enough replicas in sync.
+        for (topic, why) in self.flight.lanes.silent(self.options.lease_ttl) {
+            missing.entry(topic.to_owned()).or_insert_with(|| format!("a partition of it is down: {why}"));
+        }
         self.status.send_if_modified(|status| {
             let changed = status.missing != missing || !status.started;
             status.missing = missing;

@@ -124,8 +124,9 @@ impl<S: Sink> Flight<S> {
 
     /// Notes what a report says of the broker. Returns the positions that may go on, and whether others must be read again.
     pub(super) fn note(&mut self, (sent, result): &Landing) -> super::lanes::Released {
-        if matches!(result, Err(Refusal::Outage(_))) {
+        if let Err(Refusal::Outage(why)) = result {
             self.down_since.get_or_insert_with(Instant::now);
+            self.lanes.outage(sent.lane, &sent.topic, why);
         } else {
             self.down_since = None;
         }

@@ -105,6 +105,9 @@ impl<S: Sink> Engine<S> {
         if released.dropped {
             self.reader.look_again();
         }
+        if released.outage {
+            self.due.look = Instant::now();
+        }
         let (sent, result) = landing;
         match result {
             Ok(()) => {

@@ -18,7 +18,21 @@ struct Lane {
     dropped: bool,
     /// When a position was let go to try the lane.
     tried: Option<Instant>,
+    outage: Option<Outage>,
 }
+
+/// Reports of an outage, and no other since.
+#[derive(Debug)]
+struct Outage {
+    topic: String,
+    why: String,
+    since: Instant,
+    last: Instant,
+}
+
+/// So long after the last report an outage is no longer told, unless a record is on its way: the lane may have gone to another
+/// relay. One that has anything to send is tried more often.
+const TOLD_FOR: Duration = Duration::from_secs(60);
 
 /// What may go on when a lane is heard of.
 #[derive(Debug, Default)]
@@ -26,6 +40,8 @@ pub(super) struct Released {
     pub(super) positions: Vec<i64>,
     /// Others were dropped from memory and must be read again.
     pub(super) dropped: bool,
+    /// An outage is over.
+    pub(super) outage: bool,
 }
 
 #[derive(Debug)]
@@ -49,6 +65,7 @@ impl Lanes {
             held: Vec::new(),
             dropped: false,
             tried: None,
+            outage: None,
         })
     }
 
@@ -89,7 +106,32 @@ impl Lanes {
             return Released::default();
         }
         lane.down = None;
-        Released { positions: std::mem::take(&mut lane.held), dropped: std::mem::take(&mut lane.dropped) }
+        Released {
+            positions: std::mem::take(&mut lane.held),
+            dropped: std::mem::take(&mut lane.dropped),
+            outage: lane.outage.take().is_some(),
+        }
+    }
+
+    /// A report of an outage, for [`Self::silent`].
+    pub(super) fn outage(&mut self, lane: u64, topic: &str, why: &str) {
+        let now = Instant::now();
+        let outage = self.lane(lane).outage.get_or_insert_with(|| Outage {
+            topic: topic.to_owned(),
+            why: String::new(),
+            since: now,
+            last: now,
+        });
+        (outage.why, outage.last) = (why.to_owned(), now);
+    }
+
+    /// Topics of lanes from which nothing but outages has been heard for as long as this, each with the last reason.
+    pub(super) fn silent(&self, for_long: Duration) -> impl Iterator<Item = (&str, &str)> {
+        let told = |lane: &Lane, outage: &Outage| lane.flying > 0 || outage.last.elapsed() < TOLD_FOR;
+        let silent = self.lanes.values().filter_map(move |lane| {
+            lane.outage.as_ref().filter(|outage| outage.since.elapsed() >= for_long && told(lane, outage))
+        });
+        silent.map(|outage| (outage.topic.as_str(), outage.why.as_str()))
     }
 
     /// A position is kept back until the lane is heard of, or may be tried.
@@ -135,7 +177,10 @@ impl Lanes {
     /// When the next lane may be tried.
     pub(super) fn next_trial(&self) -> Option<Instant> {
         let waiting = self.lanes.values().filter(|lane| lane.flying == 0 && !lane.held.is_empty());
-        waiting.filter_map(|lane| lane.down.map(|(resume, _)| resume)).min()
+        let after = |lane: &Lane, resume: Instant| {
+            lane.tried.map_or(resume, |tried| resume.max(tried + self.stall_after))
+        };
+        waiting.filter_map(|lane| lane.down.map(|(resume, _)| after(lane, resume))).min()
     }
 
     /// Records in flight on lanes that do not answer.
@@ -158,3 +203,6 @@ impl Lane {
         self.flying > 0 && now.duration_since(self.heard) > stall_after
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,9 @@ pub struct RelayStatus {
     pub database: Option<String>,
     /// Why the broker can't be reached, when nothing was delivered for as long as a lease holds.
     pub broker: Option<String>,
-    /// Topics that can't be written to, each with the reason: the cluster says so, or said so of the last record. Every topic
-    /// that a module of this database was granted is looked after.
+    /// Topics that can't be written to, each with the reason: the cluster says so, or said so of the last record; or a partition
+    /// took none for as long as a lease holds, whatever the cluster says. Every topic that a module of this database was granted
+    /// is looked after.
     pub missing: BTreeMap<String, String>,
     /// Buckets held, of 64 that all relays share. None is no fault: another relay may hold them.
     pub buckets: usize,

@@ -178,6 +178,36 @@ async fn a_dead_lane_holds_up_no_refused_record_of_another() -> Result<(), BoxEr
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_answers_and_takes_nothing_shows() -> Result<(), BoxError> {
+    let home = Home::new(stack::shared().await?, "takesnothing", "test.notes").await?;
+    // All of it, or one partition beside others that take theirs.
+    for lane in ["", "stuck"] {
+        let manners = Manners { lane: Some(lane.into()), lane_down: true, ..Manners::default() };
+        let fickle = Fickle::new(5, manners);
+        let options = RelayOptions { status_every: Duration::from_millis(50), ..brisk() };
+        let relay = Relay::new(home.relay.clone(), fickle.clone()).with(options);
+        let mut status = relay.status();
+        let relay = Running::start(relay);
+        status.wait_for(outbox::RelayStatus::is_ready).await?;
+        home.publish(&noted("stuck", 1)).await?;
+        let told = status.wait_for(|status| !status.missing.is_empty());
+        let found = tokio::time::timeout(Duration::from_secs(20), told).await??.clone();
+        assert!(!found.is_ready() && found.broker.is_none(), "{found:?}");
+        assert!(found.missing["notes.v1"].contains("as the story wants it"), "{found:?}");
+        if !lane.is_empty() {
+            home.publish(&noted("free", 1)).await?;
+            until(1, || home.pending()).await?;
+        }
+        fickle.change(|manners| manners.lane_down = false);
+        let mended = status.wait_for(outbox::RelayStatus::is_ready);
+        tokio::time::timeout(Duration::from_secs(20), mended).await??;
+        until(0, || home.pending()).await?;
+        relay.stop().await?;
+    }
+    home.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_log_has_lost_is_skipped() -> Result<(), BoxError> {
     let mut shelf = Shelf::new("lostevents").await?;
     // One in the middle of its key is gone, and one with its whole day.
