@@ -28,12 +28,22 @@ left join outbox.event e on e.position = q.position and e.created_at = q.created
 where q.quarantined_at is not null;
 
 -- Which event stood at a position of the queue whose event the log has lost, such as a quarantined one of a day that was dropped
--- by force: the key's next event names it as the one before, or the key's head does. Reads the log or all heads; by hand only.
+-- by force: the key's next event names it as the one before, or the key's head does. Where those behind it are lost too, their
+-- rows lead up to one that is named. Reads the log or all heads; by hand only.
 create function outbox.lost_event(at_position bigint) returns table (topic text, key text, version bigint)
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select e.topic, e.key, e.version - 1 from outbox.event e where e.previous = $1
-    union
-    select h.topic, h.key, h.version from outbox.head h where h.position = $1
+    with recursive up as (
+        select p.bucket, p.position, 0 as n from outbox.pending p where p.position = $1
+        union all
+        select p.bucket, p.position, up.n + 1
+        from up join outbox.pending p on p.bucket = up.bucket and p.previous = up.position and p.position > up.position
+    ), named as (
+        select e.topic, e.key, e.version - 1 - up.n as version, up.n
+        from up join outbox.event e on e.previous = up.position
+        union all
+        select h.topic, h.key, h.version - up.n, up.n from up join outbox.head h on h.position = up.position
+    )
+    select named.topic, named.key, named.version from named order by named.n limit 1
 $$;
 
 -- The quarantined row of a version whose event the log has lost. From the head down, row by row: all versions behind a row in
@@ -63,7 +73,8 @@ begin
     return null;
 end $$;
 
--- Locks the quarantined row of an event, or says that there is none.
+-- Locks the quarantined row of an event, or says that there is none. A day that was detached by hand, and not dropped, has its
+-- events still: it is attached again.
 create function outbox.lock_quarantined(topic text, key text, version bigint) returns outbox.pending
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -76,6 +87,10 @@ begin
     for update of p;
     if not found then
         row_ := outbox.lost_row($1, $2, $3);
+        if to_regclass('outbox.event_' || to_char(row_.created_at at time zone 'UTC', 'YYYYMMDD')) is not null
+            and outbox.make_partition('event', (row_.created_at at time zone 'UTC')::date) then
+            return outbox.lock_quarantined($1, $2, $3);
+        end if;
     end if;
     if row_.position is null then
         raise no_data_found using message = format('version %s of %s in %s is not in quarantine', $3, $2, $1),

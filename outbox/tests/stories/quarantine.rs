@@ -214,27 +214,41 @@ async fn what_the_log_has_lost_is_skipped() -> Result<(), BoxError> {
     shelf.publish("a", 3).await?;
     sqlx::query("delete from outbox.event where version = 2").execute(&shelf.home.admin).await?;
     shelf.publish("b", 1).await?;
+    // Of this key two in a row, and nothing behind them; of the next three, with one behind them.
+    shelf.publish("c", 2).await?;
+    shelf.publish("d", 3).await?;
+    shelf.age("c", 10).await?;
+    shelf.age("d", 10).await?;
+    shelf.publish("d", 1).await?;
     let day = table("event", shelf.age("b", 10).await?);
     let by_force = sqlx::AssertSqlSafe(format!("drop table outbox.{day}"));
     sqlx::query(by_force).execute(&shelf.home.admin).await?;
     let options = RelayOptions { attempts_max: 2, ..brisk() };
     let relay = Relay::new(shelf.home.relay.clone(), shelf.memory.sink()).with(options);
     shelf.spawn(|shutdown| relay.run(shutdown));
-    until(2, || shelf.count("outbox.quarantine where topic is null")).await?;
+    until(4, || shelf.count("outbox.quarantine where topic is null")).await?;
     let told: Vec<String> = sqlx::query_scalar(
-        "select e.key || ' ' || e.version from outbox.quarantine q cross join lateral outbox.lost_event(q.position) e
-         order by 1",
+        "select e.key || ' ' || e.version from outbox.quarantine q
+         left join lateral outbox.lost_event(q.position) e on true order by 1",
     )
     .fetch_all(&shelf.operator)
     .await?;
-    assert_eq!(told, ["a 2", "b 1"]);
-    for event in [("a", 2), ("b", 1)] {
+    assert_eq!(told, ["a 2", "b 1", "c 1", "d 1"]);
+    let lost = [("a", 2), ("b", 1), ("c", 1), ("c", 2), ("d", 1), ("d", 2), ("d", 3)];
+    for event in lost {
+        // Each comes after the one before it.
+        until(true, async || {
+            let found = "select exists (select from outbox.quarantine q, outbox.lost_event(q.position) e
+                                        where e.key = $1 and e.version = $2)";
+            Ok(sqlx::query_scalar(found).bind(event.0).bind(event.1).fetch_one(&shelf.operator).await?)
+        })
+        .await?;
         let event = (NOTES, event.0, event.1);
         let again = quarantine::resend(&shelf.operator, event, ME, WHY).await;
         assert!(matches!(&again, Err(Error::Unfit(why)) if why.contains("can only be skipped")), "{again:?}");
         quarantine::skip(&shelf.operator, event, ME, WHY).await?;
     }
-    for event in [("a", 1), ("a", 3), ("c", 1)] {
+    for event in [("a", 1), ("a", 3), ("e", 1)] {
         let skipped = quarantine::skip(&shelf.operator, (NOTES, event.0, event.1), ME, WHY).await;
         assert!(
             matches!(&skipped, Err(Error::Unfit(why)) if why.contains("not in quarantine")),
@@ -244,9 +258,33 @@ async fn what_the_log_has_lost_is_skipped() -> Result<(), BoxError> {
     until(0, || shelf.home.pending()).await?;
     let mut records = shelf.records();
     records.sort();
-    assert_eq!(records, ["a:1", "a:2", "a:3", "b:1"]);
+    assert_eq!(records, ["a:1", "a:2", "a:3", "b:1", "c:1", "c:2", "d:1", "d:2", "d:3", "d:4"]);
     let fillers = shelf.memory.records(NOTES.name()).into_iter().flat_map(|record| record.headers);
-    assert_eq!(fillers.filter(|(_, value)| value == quarantine::SKIPPED).count(), 2);
+    assert_eq!(fillers.filter(|(_, value)| value == quarantine::SKIPPED).count(), lost.len());
     assert!(shelf.has(&day).await?, "a filler is in the log like any event");
+    shelf.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_only_detached_is_sent_again() -> Result<(), BoxError> {
+    let mut shelf = Shelf::new("onlydetached").await?;
+    shelf.publish("a", 2).await?;
+    shelf.publish("b", 2).await?;
+    let day = table("event", shelf.age("a", 10).await?);
+    shelf.age("b", 10).await?;
+    let detach = sqlx::AssertSqlSafe(format!("alter table outbox.event detach partition outbox.{day}"));
+    sqlx::query(detach).execute(&shelf.home.admin).await?;
+    let options = RelayOptions { attempts_max: 1, ..brisk() };
+    let relay = Relay::new(shelf.home.relay.clone(), shelf.memory.sink()).with(options);
+    shelf.spawn(|shutdown| relay.run(shutdown));
+    until(2, || shelf.count("outbox.quarantine where topic is null")).await?;
+    let opening = quarantine::skip(&shelf.operator, (NOTES, "b", 1), ME, WHY).await;
+    assert!(matches!(&opening, Err(Error::Unfit(why)) if why.contains("opens its stream")), "{opening:?}");
+    quarantine::resend(&shelf.operator, (NOTES, "a", 1), ME, WHY).await?;
+    quarantine::resend(&shelf.operator, (NOTES, "b", 1), ME, WHY).await?;
+    until(0, || shelf.home.pending()).await?;
+    let mut records = shelf.records();
+    records.sort();
+    assert_eq!(records, ["a:1", "a:2", "b:1", "b:2"]);
     shelf.end().await
 }
