@@ -70,7 +70,7 @@ fn only_by_index(scans: &[Value]) {
 
 /// Rows without events, as far as the queue is concerned.
 const FILL: &str = "insert into outbox.pending (bucket, position, created_at)
-    select n % 64, n, '2026-01-02 03:04Z' from generate_series($1::bigint, $2::bigint) n";
+    select n % 64, n, date_trunc('hour', now()) from generate_series($1::bigint, $2::bigint) n";
 
 /// Their events.
 const EVENTS: &str = "insert into outbox.event
@@ -119,7 +119,11 @@ async fn plans_hold_beside_dead_entries_and_a_pinned_horizon() {
         // Forgetting what was delivered.
         let some: Vec<i64> = (DEAD + 1..=DEAD + 64).collect();
         let list = |numbers: Vec<i64>| numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
-        let at = vec!["2026-01-02 03:04Z"; 64].join(",");
+        let at: String = sqlx::query_scalar("select min(created_at)::text from outbox.pending")
+            .fetch_one(&admin)
+            .await
+            .unwrap();
+        let at = vec![format!("\"{at}\""); 64].join(",");
         let (theirs, some) = (list(some.iter().map(|n| n % 64).collect()), list(some));
         let did = explain(&pool, store::REMOVE, &format!("'{{{theirs}}}', '{{{some}}}', '{{{at}}}'")).await;
         only_by_index(&did.scans);
