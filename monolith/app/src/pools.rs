@@ -1,5 +1,7 @@
 //! One pool per module, each under its own role.
 
+use std::time::Duration;
+
 use chassis::Url;
 use chassis::database::{PoolOptions, pool};
 use sqlx::PgPool;
@@ -8,6 +10,8 @@ use crate::Databases;
 
 /// Housekeeping uses one connection at a time.
 const HOUSEKEEPER_MAX: u32 = 1;
+/// How long one statement of it may run: while a handler lacks an event, a whole day of the log is read before it is dropped.
+const HOUSEKEEPER_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// The pools. Clones share them.
 #[derive(Debug, Clone)]
@@ -34,17 +38,20 @@ impl Pools {
     /// # Errors
     /// When a URL has an option that PostgreSQL connections don't know.
     pub fn open(databases: &Databases, connections_max: u32) -> Result<Self, sqlx::Error> {
-        let bounded = |url: &Url, module: &str, connections_max| {
+        let open = |url: &Url, module: &str| {
             pool(url, &PoolOptions::new(format!("monolith.{module}"), connections_max))
         };
-        let open = |url: &Url, module: &str| bounded(url, module, connections_max);
+        let housekeeping = PoolOptions {
+            statement_timeout: HOUSEKEEPER_TIMEOUT,
+            ..PoolOptions::new("monolith.housekeeper", HOUSEKEEPER_MAX)
+        };
         Ok(Self {
             catalog: open(&databases.catalog, "catalog")?,
             orders: open(&databases.orders, "orders")?,
             payments: open(&databases.payments, "payments")?,
             notifications: open(&databases.notifications, "notifications")?,
             outbox: open(&databases.outbox, "outbox")?,
-            housekeeper: bounded(&databases.housekeeper, "housekeeper", HOUSEKEEPER_MAX)?,
+            housekeeper: pool(&databases.housekeeper, &housekeeping)?,
             strangler: open(&databases.strangler, "strangler")?,
         })
     }

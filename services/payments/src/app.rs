@@ -26,6 +26,8 @@ use crate::{AtTarget, Config, MIGRATION, Roles, readiness};
 const OBSERVE_EVERY: Duration = Duration::from_secs(5);
 /// Housekeeping uses one connection at a time.
 const HOUSEKEEPER_MAX: u32 = 1;
+/// How long one statement of it may run: while a handler lacks an event, a whole day of the log is read before it is dropped.
+const HOUSEKEEPER_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// Runs the parts of `roles` until a signal, or until one of them ends.
 ///
@@ -36,7 +38,11 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
     let open = |url, part: &str, most| pool(url, &PoolOptions::new(format!("{ORIGIN}.{part}"), most));
     let module = open(&config.databases.payments, "payments", config.pool_max)?;
     let relay = open(&config.databases.outbox, "outbox", config.pool_max)?;
-    let housekeeper = open(&config.databases.housekeeper, "housekeeper", HOUSEKEEPER_MAX)?;
+    let housekeeping = PoolOptions {
+        statement_timeout: HOUSEKEEPER_TIMEOUT,
+        ..PoolOptions::new(format!("{ORIGIN}.housekeeper"), HOUSEKEEPER_MAX)
+    };
+    let housekeeper = pool(&config.databases.housekeeper, &housekeeping)?;
     let wake = Wake::default();
     // Money transactions that outlive their request.
     let work = TaskTracker::new();
