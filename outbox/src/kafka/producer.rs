@@ -56,10 +56,7 @@ struct Slot {
 pub fn sink(config: &Config) -> Result<KafkaSink, Error> {
     let sink = KafkaSink {
         config: config.clone(),
-        batches: Slot {
-            producer: Mutex::default(),
-            settings: if std::env::var("XL").is_ok() { &[("linger.ms", "1")] } else { &[("linger.ms", "0")] },
-        },
+        batches: Slot { producer: Mutex::default(), settings: &[("linger.ms", "0")] },
         alone: Slot {
             producer: Mutex::default(),
             settings: &[("linger.ms", "0"), ("batch.num.messages", "1")],
