@@ -10,7 +10,7 @@ use opentelemetry::{
     metrics::{Meter, ObservableGauge},
 };
 use sqlx::PgPool;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Metrics;
@@ -19,10 +19,16 @@ use crate::{
     store::{self, Waiting},
 };
 
+/// How long each of a reading's two questions may take in the database.
+const BOUNDED: &str = "begin read only; set local statement_timeout = '10s'";
+
+/// How long a reading may take in all, a connection that does not answer included.
+const READING_MAX: Duration = Duration::from_secs(30);
+
 /// Reads the gauges every `every` (10 s is plenty) until `shutdown`. One observer per database is enough, and per
 /// [`Metrics`] only one makes sense. The pool's role needs [`crate::grant_relay`].
 ///
-/// A database that can't be asked is no error: the age of the oldest event goes on growing by itself, and so does
+/// A reading may take 30 s in all, and 10 s per question. A database that can't be asked is no error: the age of the oldest event goes on growing by itself, and so does
 /// `outbox_observation_age_seconds`, which is the one to alarm on.
 pub async fn observe(pool: PgPool, metrics: Metrics, every: Duration, shutdown: CancellationToken) {
     let mut tick = tokio::time::interval(every);
@@ -63,8 +69,15 @@ pub(super) struct Observed {
 
 impl Observed {
     async fn read(pool: &PgPool) -> Result<Self, Error> {
-        let waiting = store::waiting(pool).await?;
-        let handlers = store::held_back(pool).await?;
+        let ask = async {
+            let mut tx = pool.begin_with(BOUNDED).await?;
+            let waiting = store::waiting(&mut *tx).await?;
+            let handlers = store::held_back(&mut *tx).await?;
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>((waiting, handlers))
+        };
+        let late = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+        let (waiting, handlers) = timeout(READING_MAX, ask).await.map_err(|_| late())??;
         Ok(Self { read_at: Instant::now(), waiting, handlers })
     }
 

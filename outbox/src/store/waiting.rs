@@ -1,6 +1,6 @@
 //! How much waits, for the gauges. Read every few seconds, so each statement has a bound of its own.
 
-use sqlx::{FromRow, PgPool};
+use sqlx::{FromRow, PgExecutor};
 
 /// What waits in the queue.
 #[derive(Debug, FromRow)]
@@ -17,7 +17,7 @@ pub(crate) struct Waiting {
 }
 
 /// The first row of each bucket is its oldest, or within a transaction's length of it.
-pub(crate) async fn waiting(pool: &PgPool) -> sqlx::Result<Waiting> {
+pub(crate) async fn waiting(db: impl PgExecutor<'_>) -> sqlx::Result<Waiting> {
     sqlx::query_as(
         "select (
              select extract(epoch from clock_timestamp() - min(first.created_at))::double precision
@@ -40,18 +40,18 @@ pub(crate) async fn waiting(pool: &PgPool) -> sqlx::Result<Waiting> {
                     || to_char((clock_timestamp() at time zone 'UTC')::date + n, 'YYYYMMDD')))
          )::bigint as days_ahead",
     )
-    .fetch_one(pool)
+    .fetch_one(db)
     .await
 }
 
 /// Each handler with what is parked and what is dead in front of it.
-pub(crate) async fn held_back(pool: &PgPool) -> sqlx::Result<Vec<(String, i64, i64)>> {
+pub(crate) async fn held_back(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<(String, i64, i64)>> {
     sqlx::query_as(
         "select h.name,
                 (select count(*) from outbox.parked p where p.handler = h.name),
                 (select count(*) from outbox.dead_letter d where d.handler = h.name)
          from outbox.handler h order by h.name",
     )
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }

@@ -239,3 +239,28 @@ async fn without_the_database_ages_go_on_growing() -> Result<(), BoxError> {
     world.stop().await?;
     home.drop_now().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_is_not_answered_is_given_up_and_asked_again() -> Result<(), BoxError> {
+    let world = World::new("unanswered").await?;
+    let home = Home::new(world.stack, "unanswered", "test.notes").await?;
+    let numbers = Numbers::new();
+    let mut lock = home.admin.begin().await?;
+    sqlx::query("lock table outbox.pending").execute(&mut *lock).await?;
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let every = Duration::from_millis(20);
+    let observer =
+        tokio::spawn(observe(home.relay.clone(), numbers.metrics.clone(), every, shutdown.clone()));
+    let asked = "select xact_start::text from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+    let asked =
+        async || Ok::<_, BoxError>(sqlx::query_scalar::<_, String>(asked).fetch_optional(&home.admin).await?);
+    until(true, async || Ok(asked().await?.is_some())).await?;
+    let first = asked().await?;
+    until(true, async || Ok(asked().await?.is_some_and(|again| Some(&again) != first.as_ref()))).await?;
+    lock.rollback().await?;
+    until(Some(0.0), async || numbers.read("outbox.pending", "")).await?;
+    shutdown.cancel();
+    observer.await?;
+    world.stop().await?;
+    home.drop_now().await
+}
