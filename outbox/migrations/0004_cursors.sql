@@ -145,10 +145,10 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     select b.kind from outbox.baseline b where b.handler = $1 and b.topic = $2
 $$;
 
--- The offsets at which a handler has begun in a topic; null before its first start.
-create function outbox.begun_at(handler text, topic text) returns bigint[]
+-- The offsets at which a handler has begun in a topic, and since when; no row before its first start.
+create function outbox.begun_at(handler text, topic text) returns table (offsets bigint[], since timestamptz)
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select b.offsets from outbox.baseline b where b.handler = $1 and b.topic = $2
+    select b.offsets, b.set_at from outbox.baseline b where b.handler = $1 and b.topic = $2
 $$;
 
 -- Notes where a handler begins in a topic. What was said first stays.

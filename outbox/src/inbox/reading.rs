@@ -12,7 +12,7 @@ use super::{
     lane::{Item, Lane},
     marks::{Marks, Ticket},
     patience::Patience,
-    span::Offsets,
+    span::Begun,
     start::{Company, Started},
     verdict::chain,
     work::{Done, keep, work},
@@ -31,7 +31,7 @@ pub(super) struct Reading<'a, S> {
     pool: PgPool,
     lanes: Vec<Lane>,
     /// Where each lane's handler begins: what is before is not for it.
-    begun: Vec<Offsets>,
+    begun: Vec<Begun>,
     /// To be told at every assignment.
     company: Company,
     /// Read, and from before the beginning of all handlers.
@@ -191,8 +191,7 @@ impl<'a, S: Source> Reading<'a, S> {
                     // Of a partition that has just come, perhaps.
                     self.source.hold(true);
                 }
-                self.sort_in(message);
-                Ok(())
+                self.sort_in(message)
             }
             Err(error @ (Error::OffsetLost { .. } | Error::Fenced { .. })) => Err(error),
             Err(error) => {
@@ -203,16 +202,18 @@ impl<'a, S: Source> Reading<'a, S> {
         }
     }
 
-    fn sort_in(&mut self, message: Message) {
+    fn sort_in(&mut self, message: Message) -> Result<(), Error> {
         let topic = self.lanes.iter().map(|lane| lane.gate.topic()).find(|t| t.name() == message.topic);
-        let Some(topic) = topic else { return };
+        let Some(topic) = topic else { return Ok(()) };
+        self.check_left_out(topic, &message)?;
         let Message { partition, offset, .. } = message;
-        let wanting =
-            |(lane, begun): &(&Lane, &Offsets)| lane.gate.topic() == topic && begun.of(partition) <= offset;
+        let wanting = |(lane, begun): &(&Lane, &Begun)| {
+            lane.gate.topic() == topic && begun.offsets.of(partition) <= offset
+        };
         let handlers = self.lanes.iter().zip(&self.begun).filter(wanting).count();
         if handlers == 0 {
             self.passed_over.push(self.marks.open(topic, partition, offset, 1));
-            return;
+            return Ok(());
         }
         match Envelope::of(&message) {
             Ok(event) => {
@@ -240,6 +241,29 @@ impl<'a, S: Source> Reading<'a, S> {
                 ));
             }
         }
+        Ok(())
+    }
+
+    /// What is from before a handler's beginning is not for it, unless the beginning is of a topic that is gone.
+    fn check_left_out(&self, topic: Topic, message: &Message) -> Result<(), Error> {
+        for (lane, begun) in self.lanes.iter().zip(&self.begun).filter(|(lane, _)| lane.gate.topic() == topic)
+        {
+            if let Some(published) = begun.contradicted_by(message) {
+                return Err(Error::OffsetLost {
+                    group: self.source.group().to_owned(),
+                    topic: topic.name().to_owned(),
+                    partition: message.partition,
+                    reason: format!(
+                        "handler {} began at offset {}, but offset {} was published after that, at {published}: the topic was \
+                         made anew, or is of another cluster. Give the handler another name",
+                        lane.gate.name(),
+                        begun.offsets.of(message.partition),
+                        message.offset
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Begins a transaction for each free connection, with what is there.

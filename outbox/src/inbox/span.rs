@@ -1,6 +1,13 @@
 //! Where a group must stand in a partition, so that each of its handlers gets what is its.
 
-use crate::Place;
+use std::time::Duration;
+
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{Message, Place};
+
+/// How far the clocks of two databases may be apart.
+const CLOCKS_APART_MAX: Duration = Duration::from_secs(3600);
 
 /// Offsets of one topic by partition, from 0 on; a partition beyond them is read from its beginning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +24,27 @@ impl Offsets {
             self.0.resize(n + 1, 0);
         }
         self.0[n] = offset;
+    }
+}
+
+/// Where a handler begins in its topic.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Begun {
+    pub(super) offsets: Offsets,
+    /// When that was noted; none at the very first start.
+    pub(super) since: Option<OffsetDateTime>,
+}
+
+impl Begun {
+    /// When a record from before the beginning was published, if that is after the beginning was noted: it is not of the topic
+    /// that the handler began in.
+    pub(super) fn contradicted_by(&self, message: &Message) -> Option<OffsetDateTime> {
+        if message.offset >= self.offsets.of(message.partition) {
+            return None;
+        }
+        let (_, time) = message.headers.iter().find(|(name, _)| name == "ce_time")?;
+        let published = OffsetDateTime::parse(time, &Rfc3339).ok()?;
+        (published > self.since? + CLOCKS_APART_MAX).then_some(published)
     }
 }
 
@@ -65,11 +93,19 @@ pub(super) enum Need {
 pub(super) enum Unmet {
     /// The group has passed records that the handler has not seen.
     Passed,
-    /// The log does not have this offset.
+    /// The log no longer has this offset.
     Gone(i64),
+    /// The log has not come to the offset at which the handler began.
+    Short(i64),
 }
 
 impl Span {
+    /// Whether a handler can have begun where it says, whatever its group needs.
+    pub(super) fn check(&self, begun: &Offsets) -> Result<(), Unmet> {
+        let from = begun.of(self.place.partition);
+        if from > self.end { Err(Unmet::Short(from)) } else { Ok(()) }
+    }
+
     /// Where the group must stand for a handler.
     pub(super) fn target(&self, need: &Need) -> Result<i64, Unmet> {
         let (partition, stands) = (self.place.partition, self.place.position);
@@ -83,9 +119,6 @@ impl Span {
             },
             Need::Begins(from) => {
                 let from = from.of(partition);
-                if from > self.end {
-                    return Err(Unmet::Gone(from));
-                }
                 // What the log had before is gone for a group of its own too.
                 let from = from.max(self.first);
                 match stands {
@@ -134,7 +167,7 @@ mod tests {
             Ok(20),
             "the others go on from where they are"
         );
-        assert_eq!(span(None).target(&Need::Begins(at(51))), Err(Unmet::Gone(51)), "the topic was made anew");
+        assert_eq!((span(None).check(&at(50)), span(None).check(&at(51))), (Ok(()), Err(Unmet::Short(51))));
     }
 
     #[test]

@@ -10,14 +10,14 @@ use sqlx::{PgPool, postgres::PgTransaction};
 use super::{
     Baseline, Gate,
     refill::check_orphans,
-    span::{Missed, Need, Offsets, Span, Unmet},
+    span::{Begun, Missed, Need, Offsets, Span, Unmet},
 };
 use crate::{Error, Place, Source, Topic, store};
 
 /// What a start has settled.
 pub(super) struct Started {
     /// Where each handler begins: what is before is not for it.
-    pub(super) begun: Vec<Offsets>,
+    pub(super) begun: Vec<Begun>,
     pub(super) company: Company,
 }
 
@@ -152,35 +152,54 @@ struct Settling<'a, S> {
 
 impl<S: Source> Settling<'_, S> {
     /// Puts the group where its handlers need it, notes both, and returns where each handler begins.
-    async fn settle(&mut self, places: &mut [Place]) -> Result<Vec<(&'static str, Offsets)>, Error> {
+    async fn settle(&mut self, places: &mut [Place]) -> Result<Vec<(&'static str, Begun)>, Error> {
         let (group, topic) = (self.source.group(), self.topic.name());
         let readers = store::readers(&mut **self.tx, group, topic).await?;
+        let noted = self.noted().await?;
+        let reads = |handler: &&str| matches!(readers.get(*handler), Some(None));
         let mut spans = Vec::new();
-        if self.handlers.iter().any(|handler| !matches!(readers.get(*handler), Some(None))) {
+        if !self.handlers.iter().all(reads) || noted.iter().flatten().any(|begun| !begun.offsets.0.is_empty())
+        {
             spans = self.spans(places).await?;
         }
         let stands = self.stands(places, &spans);
         let (mut begun, mut needs, mut new) = (Vec::new(), Vec::new(), Vec::new());
-        for handler in self.handlers.iter().copied() {
-            let noted = store::begun_at(self.tx, handler, topic).await?.map(Offsets);
+        for (handler, noted) in self.handlers.iter().copied().zip(noted) {
             if noted.is_none() {
                 new.push(handler);
             }
             let begins = noted.unwrap_or_else(|| self.first_begins(&spans));
+            self.check(handler, &begins, &spans)?;
             needs.push(match readers.get(handler) {
                 Some(None) => Need::Nothing,
                 Some(Some(missed)) => Need::Missed(Missed(missed.clone())),
-                None => Need::Begins(begins.clone()),
+                None => Need::Begins(begins.offsets.clone()),
             });
             begun.push((handler, begins));
         }
         self.reposition(&spans, &needs, !readers.is_empty(), places).await?;
         for (handler, begins) in begun.iter().filter(|(handler, _)| new.contains(handler)) {
             let kind = (self.baseline.kind(), self.baseline.because());
-            store::begin_at(self.tx, (handler, topic), kind, &begins.0).await?;
+            store::begin_at(self.tx, (handler, topic), kind, &begins.offsets.0).await?;
         }
         store::read_with(self.tx, (group, topic), self.handlers, &stands.0).await?;
         Ok(begun)
+    }
+
+    /// Where each handler has begun, in their order; none for one that is new.
+    async fn noted(&mut self) -> Result<Vec<Option<Begun>>, Error> {
+        let mut noted = Vec::new();
+        for handler in self.handlers {
+            let begun = store::begun_at(self.tx, handler, self.topic.name()).await?;
+            noted.push(begun.map(|(at, since)| Begun { offsets: Offsets(at), since: Some(since) }));
+        }
+        Ok(noted)
+    }
+
+    /// At every start: a topic that was made anew begins before the handler does, and those records would be passed over.
+    fn check(&self, handler: &str, begun: &Begun, spans: &[Span]) -> Result<(), Error> {
+        let fault = spans.iter().find_map(|span| Some((span, span.check(&begun.offsets).err()?)));
+        fault.map_or(Ok(()), |(span, unmet)| Err(self.unmet(handler, span, unmet)))
     }
 
     async fn spans(&self, places: &[Place]) -> Result<Vec<Span>, Error> {
@@ -203,11 +222,11 @@ impl<S: Source> Settling<'_, S> {
     }
 
     /// Where a handler begins at its very first start.
-    fn first_begins(&self, spans: &[Span]) -> Offsets {
-        let mut begins = Offsets::default();
+    fn first_begins(&self, spans: &[Span]) -> Begun {
+        let mut begins = Begun::default();
         if matches!(self.baseline, Baseline::Now { .. }) {
             for span in spans {
-                begins.set(span.place.partition, span.end);
+                begins.offsets.set(span.place.partition, span.end);
             }
         }
         begins
@@ -269,9 +288,18 @@ impl<S: Source> Settling<'_, S> {
                 topic: topic.to_owned(),
                 partition: span.place.partition,
                 reason: format!(
-                    "handler {handler} goes on at offset {offset}, the log has {} to {}: give it a group of its own, or \
-                     another name if the topic was made anew",
+                    "handler {handler} goes on at offset {offset}, the log has {} to {}: give it a group of its own",
                     span.first, span.end
+                ),
+            },
+            Unmet::Short(offset) => Error::OffsetLost {
+                group: group.to_owned(),
+                topic: topic.to_owned(),
+                partition: span.place.partition,
+                reason: format!(
+                    "handler {handler} began at offset {offset}, the log ends at {}: the topic was made anew, or is of another \
+                     cluster. Give the handler another name",
+                    span.end
                 ),
             },
         }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use sqlx::{FromRow, PgExecutor, PgPool, postgres::PgTransaction};
+use time::OffsetDateTime;
 
 use super::lease::interval;
 
@@ -101,13 +102,17 @@ pub(crate) async fn left_out(
     Ok(())
 }
 
-/// The offsets at which a handler has begun in a topic; none before its first start.
+/// The offsets at which a handler has begun in a topic, and since when; none before its first start.
 pub(crate) async fn begun_at(
     tx: &mut PgTransaction<'_>,
     handler: &str,
     topic: &str,
-) -> sqlx::Result<Option<Vec<i64>>> {
-    sqlx::query_scalar("select outbox.begun_at($1, $2)").bind(handler).bind(topic).fetch_one(&mut **tx).await
+) -> sqlx::Result<Option<(Vec<i64>, OffsetDateTime)>> {
+    sqlx::query_as("select offsets, since from outbox.begun_at($1, $2)")
+        .bind(handler)
+        .bind(topic)
+        .fetch_optional(&mut **tx)
+        .await
 }
 
 pub(crate) async fn begin_at(

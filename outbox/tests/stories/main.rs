@@ -5,6 +5,7 @@
     reason = "each example brings its own `place`, as it does when it is run alone"
 )]
 
+mod anew;
 mod archiving;
 mod audit;
 mod awaiting;
