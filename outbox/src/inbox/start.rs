@@ -214,7 +214,7 @@ impl<S: Source> Settling<'_, S> {
         let mut stands = Missed::default();
         for place in places.iter().filter(|place| place.topic == self.topic) {
             let span = spans.iter().find(|span| span.place.partition == place.partition);
-            if let Some(position) = place.position.or(span.map(|span| span.first)) {
+            if let Some(position) = place.position.or_else(|| span.map(|span| span.first)) {
                 stands.from(place.partition, position);
             }
         }
