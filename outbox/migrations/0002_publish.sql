@@ -90,21 +90,27 @@ begin
     perform outbox.check_event($2, $3, $4, coalesce($5, '{}'));
     bucket_ := outbox.bucket($2);
     id_ := outbox.uuid_v7(clock_timestamp());
-    -- 1. The head. In the update branch the position is drawn under the row lock; a first insert that loses the race for a
-    --    new key ends in that branch too.
-    insert into outbox.head as h (topic, key, version, last_id, position)
-    values ($1, $2, 1, id_, nextval('outbox.position'))
-    on conflict on constraint head_pkey do update
-    set version = h.version + 1, last_id = excluded.last_id, previous = h.position, position = nextval('outbox.position')
+    -- 1. The head. The position is drawn under the row lock: an update that had to wait for it is computed anew. A first insert
+    --    that loses the race for a new key ends in an update too.
+    update outbox.head h
+    set version = h.version + 1, last_id = id_, previous = h.position, position = nextval('outbox.position')
+    where h.topic = $1 and h.key = $2
     returning h.version, h.position, h.previous into version_, position_, previous_;
-    if version_ = 1 then
-        archived := outbox.thaw_head($1, $2);
-        if archived.version is not null then
-            -- It goes on where it ended. Drawn again: the first may have been drawn before the archived one.
-            update outbox.head h
-            set version = archived.version + 1, previous = archived.position, position = nextval('outbox.position')
-            where h.topic = $1 and h.key = $2
-            returning h.version, h.position, h.previous into version_, position_, previous_;
+    if not found then
+        insert into outbox.head as h (topic, key, version, last_id, position)
+        values ($1, $2, 1, id_, nextval('outbox.position'))
+        on conflict on constraint head_pkey do update
+        set version = h.version + 1, last_id = excluded.last_id, previous = h.position, position = nextval('outbox.position')
+        returning h.version, h.position, h.previous into version_, position_, previous_;
+        if version_ = 1 then
+            archived := outbox.thaw_head($1, $2);
+            if archived.version is not null then
+                -- It goes on where it ended. Drawn again: the first may have been drawn before the archived one.
+                update outbox.head h
+                set version = archived.version + 1, previous = archived.position, position = nextval('outbox.position')
+                where h.topic = $1 and h.key = $2
+                returning h.version, h.position, h.previous into version_, position_, previous_;
+            end if;
         end if;
     end if;
     -- 2. The event, with a time drawn under the lock.

@@ -17,6 +17,7 @@ mod options;
 mod reader;
 mod retries;
 mod status;
+mod tail;
 mod window;
 
 use std::{collections::BTreeMap, sync::Arc};

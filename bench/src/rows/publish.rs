@@ -109,17 +109,10 @@ async fn transaction(pool: &PgPool, variant: Variant, account: i64) -> Result<()
 
 /// What `outbox.publish` does, sent one by one, each prepared.
 async fn three_statements(tx: &mut PgTransaction<'_>, key: &str, payload: &[u8]) -> Result<()> {
-    let (version, position, previous, id): (i64, i64, Option<i64>, uuid::Uuid) = sqlx::query_as(
-        "insert into outbox.head as h (topic, key, version, last_id, position)
-         values ('bench.v1', $1, 1, outbox.uuid_v7(clock_timestamp()), nextval('outbox.position'))
-         on conflict on constraint head_pkey do update
-         set version = h.version + 1, last_id = excluded.last_id, previous = h.position,
-             position = nextval('outbox.position')
-         returning version, position, previous, last_id",
-    )
-    .bind(key)
-    .fetch_one(&mut **tx)
-    .await?;
+    let (version, position, previous, id) = match next_of(tx, key).await? {
+        Some(next) => next,
+        None => first_of(tx, key).await?,
+    };
     let (bucket, at): (i16, time::OffsetDateTime) = sqlx::query_as(
         "insert into outbox.event
              (position, created_at, id, bucket, topic, key, version, kind, origin, payload, headers, previous)
@@ -145,4 +138,34 @@ async fn three_statements(tx: &mut PgTransaction<'_>, key: &str, payload: &[u8])
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// Version and position of the next event, the position of the one before, and an id.
+type Next = (i64, i64, Option<i64>, uuid::Uuid);
+
+async fn next_of(tx: &mut PgTransaction<'_>, key: &str) -> sqlx::Result<Option<Next>> {
+    sqlx::query_as(
+        "update outbox.head h
+         set version = h.version + 1, last_id = outbox.uuid_v7(clock_timestamp()), previous = h.position,
+             position = nextval('outbox.position')
+         where h.topic = 'bench.v1' and h.key = $1
+         returning version, position, previous, last_id",
+    )
+    .bind(key)
+    .fetch_optional(&mut **tx)
+    .await
+}
+
+async fn first_of(tx: &mut PgTransaction<'_>, key: &str) -> sqlx::Result<Next> {
+    sqlx::query_as(
+        "insert into outbox.head as h (topic, key, version, last_id, position)
+         values ('bench.v1', $1, 1, outbox.uuid_v7(clock_timestamp()), nextval('outbox.position'))
+         on conflict on constraint head_pkey do update
+         set version = h.version + 1, last_id = excluded.last_id, previous = h.position,
+             position = nextval('outbox.position')
+         returning version, position, previous, last_id",
+    )
+    .bind(key)
+    .fetch_one(&mut **tx)
+    .await
 }

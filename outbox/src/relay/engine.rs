@@ -265,7 +265,7 @@ impl<S: Sink> Engine<S> {
         let failed = match done {
             Done::Read { scan, reading, range, took, page } => {
                 match reading {
-                    super::reader::Reading::Forward { .. } => self.busy.forward = false,
+                    super::reader::Reading::Forward => self.busy.forward = false,
                     super::reader::Reading::Pass(_) => self.busy.pass = false,
                     super::reader::Reading::Refill(_) => self.busy.refills -= 1,
                 }

@@ -36,8 +36,9 @@ pub struct RelayOptions {
     pub poll_min: Duration,
     /// The longest, reached by doubling while nothing is found (50 ms).
     pub poll_max: Duration,
-    /// How far before the last row a poll starts (20 ms), for transactions that overlap. A row that commits later than that
-    /// is found by passes over what was read: about as long again after its commit as it was open, and ..
+    /// How long a poll looks for a position that was drawn and is not there yet (2 s): of two transactions that overlap, the
+    /// one with the lower position may commit last. A row that commits later than that is found by passes over what was
+    /// read: about as long again after its commit as it was open, and ..
     pub overlap: Duration,
     /// .. after at most this time (1 s), or twenty times as long as it takes to look through the whole queue.
     pub late_every: Duration,
@@ -76,7 +77,7 @@ impl Default for RelayOptions {
             query_timeout: Duration::from_secs(30),
             poll_min: Duration::from_millis(1),
             poll_max: Duration::from_millis(50),
-            overlap: Duration::from_millis(20),
+            overlap: Duration::from_secs(2),
             late_every: Duration::from_secs(1),
             lease_ttl: Duration::from_secs(10),
             outage_delay_min: Duration::from_millis(100),

@@ -1,9 +1,9 @@
 //! What of the queue to read next, and when.
 //!
-//! - *Forward*, per bucket from the last row read. At the tail it starts a little earlier, at what had been drawn `near` ago: of
-//!   two transactions that overlap, the one with the lower position may commit last.
-//! - *Passes* over what was read before, for rows that committed later than that: near the tail often, from the very beginning
-//!   seldom. A pass takes at most a twentieth of the time, however long it is.
+//! - *Forward*, per bucket from the last row read; and once the end of the queue was reached, by what is new in the log
+//!   ([`super::tail`]).
+//! - *Passes* over what was read before, for rows that committed late and were not seen so: near the tail often, from the very
+//!   beginning seldom. A pass takes at most a twentieth of the time, however long it is.
 //! - *Refills* for keys of which not all rows are kept.
 
 use std::{
@@ -16,17 +16,17 @@ use tokio::time::Instant;
 use super::{
     RelayOptions,
     gone::Scan,
+    tail::Tail,
     window::{Rest, Window},
 };
 use crate::store::{Ahead, Page, Range};
 
+/// How far before the last position drawn the end begins, when it is reached.
+const NEAR: Duration = Duration::from_millis(20);
+
 /// How far back passes look; `None`: to the beginning.
-const LAGS: [Option<Duration>; 4] = [
-    Some(Duration::from_millis(100)),
-    Some(Duration::from_millis(400)),
-    Some(Duration::from_millis(1_600)),
-    None,
-];
+const LAGS: [Option<Duration>; 3] =
+    [Some(Duration::from_millis(400)), Some(Duration::from_millis(1_600)), None];
 
 /// Rows of each bucket that one page of a pass looks at.
 const PASS_ROWS: i64 = 512;
@@ -49,7 +49,7 @@ const SAMPLE: Duration = Duration::from_millis(5);
 /// A reading under way.
 #[derive(Debug)]
 pub(super) enum Reading {
-    Forward { near: i64 },
+    Forward,
     Pass(usize),
     Refill(Rest),
 }
@@ -76,7 +76,7 @@ pub(super) struct Reader {
     drawn: VecDeque<(Instant, i64)>,
     passes: Vec<Pass>,
     page_rows: usize,
-    near: Duration,
+    tail: Tail,
     idle: Duration,
     poll: (Duration, Duration),
     /// After a failure.
@@ -98,7 +98,7 @@ impl Reader {
             drawn: VecDeque::new(),
             passes: LAGS.map(pass).into(),
             page_rows: options.page_rows.max(1),
-            near: options.overlap,
+            tail: Tail::new(options.overlap),
             idle: options.poll_min,
             poll: (options.poll_min, options.poll_max.max(options.poll_min)),
             retry: options.poll_max.min(options.outage_delay_max),
@@ -172,24 +172,23 @@ impl Reader {
         if now < self.forward_due || room == 0 || self.held.is_empty() {
             return None;
         }
-        let near = self.drawn_before(self.near).unwrap_or(0);
-        let tail = !self.held.values().any(|held| held.more);
-        let rows = if tail {
+        let at_end = !self.held.values().any(|held| held.more);
+        let tail = self.tail.seen_to().or_else(|| self.drawn_before(NEAR)).filter(|_| at_end);
+        let rows = if tail.is_some() {
             room.min(self.page_rows).min(TAIL_ROWS)
         } else {
             (room.min(self.page_rows) / self.held.len()).max(1)
         };
-        let after = |held: &Held| if held.more { held.read_to } else { held.read_to.min(near) };
         let range = Range {
             buckets: self.buckets(),
-            after: self.held.values().map(after).collect(),
+            after: self.held.values().map(|held| held.read_to).collect(),
             until: vec![i64::MAX; self.held.len()],
             rows: i64::try_from(rows).unwrap_or(i64::MAX),
             heads_only: false,
-            tail,
+            tail: tail.map(|after| (after, self.tail.gaps())),
         };
         self.woken = false;
-        Some((Reading::Forward { near }, range))
+        Some((Reading::Forward, range))
     }
 
     /// The next page of the pass that is due, if one is.
@@ -215,7 +214,7 @@ impl Reader {
             until: vec![],
             rows: PASS_ROWS,
             heads_only: true,
-            tail: false,
+            tail: None,
         };
         for (bucket, after, until) in pass.left.drain(..) {
             range.buckets.push(bucket);
@@ -233,7 +232,7 @@ impl Reader {
             until: vec![i64::MAX],
             rows: REFILL_ROWS,
             heads_only: false,
-            tail: false,
+            tail: None,
         };
         (Reading::Refill(rest), range)
     }
@@ -248,7 +247,7 @@ impl Reader {
         took: Duration,
     ) {
         match reading {
-            Reading::Forward { near } => self.absorb_forward(window, near, page, took),
+            Reading::Forward => self.absorb_forward(window, range, page, took),
             Reading::Pass(which) => self.absorb_pass(window, which, range, page, took),
             Reading::Refill(rest) => {
                 if self.held.contains_key(&rest.bucket) {
@@ -260,7 +259,7 @@ impl Reader {
         self.note_drawn(page.drawn);
     }
 
-    fn absorb_forward(&mut self, window: &mut Window, near: i64, page: &Page, took: Duration) {
+    fn absorb_forward(&mut self, window: &mut Window, range: &Range, page: &Page, took: Duration) {
         let mut added = 0;
         for held in self.held.values_mut() {
             held.more = false;
@@ -275,9 +274,19 @@ impl Reader {
             held.read_to = held.read_to.max(row.position);
             added += usize::from(window.offer(row));
         }
-        // Nothing more is there below what had been drawn a while ago; a later commit there is found by a pass.
-        for held in self.held.values_mut().filter(|held| !held.more) {
-            held.read_to = held.read_to.max(near);
+        let read_to = match range.tail {
+            Some((after, _)) => {
+                self.tail.absorb(after, &page.seen);
+                self.tail.seen_to().unwrap_or(after)
+            }
+            None => {
+                self.tail.leave();
+                self.drawn_before(NEAR).unwrap_or(0)
+            }
+        };
+        // Nothing more is there below; a later commit there is a gap of the tail, or found by a pass.
+        for held in self.held.values_mut().filter(|held| range.tail.is_some() || !held.more) {
+            held.read_to = held.read_to.max(read_to);
         }
         let more = !page.more.is_empty();
         self.idle = if added > 0 || more { self.poll.0 } else { (self.idle * 2).min(self.poll.1) };
@@ -314,7 +323,7 @@ impl Reader {
     pub(super) fn failed(&mut self, window: &mut Window, scan: Scan, reading: Reading) {
         window.gone.end(scan);
         match reading {
-            Reading::Forward { .. } => self.forward_due = Instant::now() + self.retry,
+            Reading::Forward => self.forward_due = Instant::now() + self.retry,
             Reading::Pass(which) => {
                 let pass = &mut self.passes[which];
                 pass.left.clear();

@@ -40,18 +40,21 @@ pub(crate) struct Range {
     pub(crate) rows: i64,
     /// Returns only rows that may be sent, and the last one looked at of each bucket that has more.
     pub(crate) heads_only: bool,
-    /// The queue's end was reached before: reads what is new in the log, and brings small events along.
-    pub(crate) tail: bool,
+    /// The queue's end was reached before: reads what is in the log behind this position, and at these, instead, and brings
+    /// small events along.
+    pub(crate) tail: Option<(i64, Vec<i64>)>,
 }
 
 /// What was read, in the order of positions within each bucket.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Page {
     /// The last position drawn when it was read.
     pub(crate) drawn: i64,
     pub(crate) rows: Vec<Pending>,
     /// Buckets with more rows, and the last position looked at there.
     pub(crate) more: Vec<(i16, i64)>,
+    /// At the queue's end: all positions that were seen, pending here or not.
+    pub(crate) seen: Vec<i64>,
     /// Events that were brought along.
     pub(crate) events: Vec<(i64, Logged)>,
 }
@@ -59,7 +62,7 @@ pub(crate) struct Page {
 /// Reads rows that were never refused. One walk of the primary key per bucket: `bucket = any(..) order by position` would
 /// read the whole table.
 pub(crate) const READ_PAGE: &str = "
-    select 0::smallint as bucket, s.last_value as position, now() as created_at, null::bigint as previous,
+    select 0::smallint as bucket, s.last_value - (not s.is_called)::integer as position, now() as created_at, null::bigint as previous,
            0::smallint as ahead, 0::bigint as n
     from outbox.position s
     union all
@@ -80,8 +83,8 @@ pub(crate) const READ_PAGE: &str = "
     where not $5 or found.ahead = 0 or found.n = $4";
 
 pub(crate) async fn read_page(connection: &mut PgConnection, range: &Range) -> sqlx::Result<Page> {
-    if range.tail {
-        return read_tail(connection, range).await;
+    if let Some((after, gaps)) = &range.tail {
+        return read_tail(connection, range, *after, gaps).await;
     }
     let found = sqlx::query(READ_PAGE)
         .bind(&range.buckets)
@@ -91,7 +94,7 @@ pub(crate) async fn read_page(connection: &mut PgConnection, range: &Range) -> s
         .bind(range.heads_only)
         .fetch_all(connection)
         .await?;
-    let mut page = Page { drawn: 0, rows: Vec::with_capacity(found.len()), more: vec![], events: vec![] };
+    let mut page = Page { rows: Vec::with_capacity(found.len()), ..Page::default() };
     for row in found {
         let n: i64 = row.try_get(5)?;
         let position = row.try_get(1)?;
@@ -108,47 +111,68 @@ pub(crate) async fn read_page(connection: &mut PgConnection, range: &Range) -> s
 }
 
 /// Reads the end of the queue, of all buckets at once, by what is new in the log: a few rows, where a walk of each bucket costs
-/// a look at each. What has no event, or one of another hour (whose partition is not looked at), is found by a pass. The limit
-/// of one keeps the planner from walking the queue.
+/// a look at each. What has no event, or one of another hour (whose partition is not looked at), is found by a pass. The limits
+/// of one keep the planner from walking the queue, or the hour.
 pub(crate) const READ_TAIL: &str = "
-    select tail.*, s.last_value as drawn
+    select tail.*, s.last_value - (not s.is_called)::integer as drawn
     from outbox.position s
     left join lateral (
         select e.bucket, e.position, e.created_at, e.previous,
                coalesce((select case when b.retry_at is null then 1 else 2 end from outbox.pending b
                          where b.bucket = e.bucket and b.position = e.previous), 0)::smallint as ahead,
-               e.id, e.topic, e.key, e.version, e.kind, e.origin,
-               case when octet_length(e.payload) <= 2048 then e.payload end as payload, e.headers
-        from outbox.event e
-        cross join lateral (
-            select from outbox.pending p
-            where p.bucket = e.bucket and p.position = e.position and p.created_at = e.created_at
-              and p.retry_at is null
+               waiting.bucket is not null as waits, e.id, e.topic, e.key, e.version, e.kind, e.origin,
+               case when waiting.bucket is not null and octet_length(e.payload) <= 2048 then e.payload end as payload,
+               case when waiting.bucket is not null and pg_column_size(e.headers) <= 2048 then e.headers end as headers
+        from (
+            (select l.* from outbox.event l
+             where l.position > $1 and l.created_at between now() - interval '1 hour' and now() + interval '1 hour'
+             order by l.position
+             limit $4)
+            union all
+            select found.* from unnest($2::bigint[]) as gap (position)
+            cross join lateral (
+                select l.* from outbox.event l
+                where l.position = gap.position
+                  and l.created_at between now() - interval '1 hour' and now() + interval '1 hour'
+                limit 1
+            ) found
+        ) e
+        left join lateral (
+            select p.bucket from outbox.pending p
+            where e.bucket = any ($3) and p.bucket = e.bucket and p.position = e.position
+              and p.created_at = e.created_at and p.retry_at is null
             limit 1
-        ) waiting
-        where e.position > $1 and e.bucket = any ($2)
-          and e.created_at between now() - interval '1 hour' and now() + interval '1 hour'
-        order by e.position
-        limit $3
-    ) tail on true";
+        ) waiting on true
+    ) tail on true
+    order by tail.position";
 
-async fn read_tail(connection: &mut PgConnection, range: &Range) -> sqlx::Result<Page> {
+async fn read_tail(
+    connection: &mut PgConnection,
+    range: &Range,
+    after: i64,
+    gaps: &[i64],
+) -> sqlx::Result<Page> {
     let found = sqlx::query(READ_TAIL)
-        .bind(range.after.iter().min())
+        .bind(after)
+        .bind(gaps)
         .bind(&range.buckets)
         .bind(range.rows)
         .fetch_all(connection)
         .await?;
-    let mut page = Page { drawn: 0, rows: Vec::with_capacity(found.len()), more: vec![], events: vec![] };
+    let mut page = Page::default();
     for row in found {
         page.drawn = row.try_get("drawn")?;
         let Some(position) = row.try_get::<Option<i64>, _>(1)? else { continue };
-        page.rows.push(pending(&row)?);
-        // One that was not brought, or can't be read, is fetched: that says why.
-        page.events.extend(Logged::from_row(&row).ok().map(|event| (position, event)));
+        page.seen.push(position);
+        if row.try_get("waits")? {
+            page.rows.push(pending(&row)?);
+            // One that was not brought, or can't be read, is fetched: that says why.
+            page.events.extend(Logged::from_row(&row).ok().map(|event| (position, event)));
+        }
     }
-    if i64::try_from(page.rows.len()).is_ok_and(|rows| rows == range.rows) {
-        let last = page.rows.last().map_or(0, |row| row.position);
+    let new = page.seen.iter().filter(|position| **position > after).count();
+    if i64::try_from(new).is_ok_and(|new| new >= range.rows) {
+        let last = page.seen.last().copied().unwrap_or(after);
         page.more = range.buckets.iter().map(|bucket| (*bucket, last)).collect();
     }
     Ok(page)
