@@ -1,6 +1,10 @@
 //! Kafka as a source.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    thread::park_timeout,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use rdkafka::{
@@ -22,6 +26,9 @@ const SESSION_TIMEOUT_MS: &str = "10000";
 
 /// How soon a partition that was added to a topic is noticed.
 const METADATA_REFRESH_MS: &str = "10000";
+
+/// How long to wait until a coordinator that is not there is asked for again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Bytes fetched ahead, in KiB.
 const FETCH_KIB_MAX: &str = "16384";
@@ -159,7 +166,30 @@ fn committed<'a>(
             }
         }
     }
-    consumer.committed_offsets(all, REQUEST_TIMEOUT)
+    let until = Instant::now() + REQUEST_TIMEOUT;
+    loop {
+        let found = consumer.committed_offsets(all.clone(), REQUEST_TIMEOUT).and_then(answered);
+        match found {
+            Err(error) if has_no_coordinator(&error) && Instant::now() < until => park_timeout(ASK_AGAIN),
+            found => return found,
+        }
+    }
+}
+
+/// Nobody minds a new group's offsets until its coordinator is there; a partition's answer says so, or the whole.
+fn answered(found: TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
+    let elements = found.elements();
+    let missing = elements.iter().find_map(|element| element.error().err().filter(has_no_coordinator));
+    drop(elements);
+    missing.map_or(Ok(found), Err)
+}
+
+fn has_no_coordinator(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
+    let code = error.rdkafka_error_code();
+    code.is_some_and(|code| {
+        [NotCoordinator, CoordinatorLoadInProgress, CoordinatorNotAvailable].contains(&code)
+    })
 }
 
 /// The partitions of `topics`, and the offset that the group has committed in each.
