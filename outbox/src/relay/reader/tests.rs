@@ -12,7 +12,7 @@ fn it_reads_when_it_has_buckets_and_new_ones_at_once() {
     reader.keep(&HashSet::from([1]));
     let (reading, range) = reader.forward(8).unwrap();
     let scan = window.gone.begin();
-    let page = Page { drawn: 0, rows: vec![], more: vec![], events: vec![] };
+    let page = Page::default();
     reader.absorb(&mut window, scan, (reading, &range), &page, Duration::ZERO);
     reader.keep(&HashSet::from([1]));
     assert!(reader.forward_due().is_some_and(|due| due > Instant::now() + LONG / 2), "it has read this one");
