@@ -56,7 +56,7 @@ struct Slot {
 pub fn sink(config: &Config) -> Result<KafkaSink, Error> {
     let sink = KafkaSink {
         config: config.clone(),
-        batches: Slot { producer: Mutex::default(), settings: &[("linger.ms", "0")] },
+        batches: Slot { producer: Mutex::default(), settings: &[("linger.ms", "1")] },
         alone: Slot {
             producer: Mutex::default(),
             settings: &[("linger.ms", "0"), ("batch.num.messages", "1")],
