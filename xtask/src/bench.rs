@@ -26,6 +26,8 @@ impl Bench {
         let binaries = cargo::binaries()?;
         let target = binaries.parent().context("the programs are in no folder")?.to_owned();
         let mut bench = Command::new(target.join("release/bench"));
+        // A broker as one has it, and not one for many tests side by side: both compilers, and room for a collection that is rare.
+        bench.env("BANYAN_KAFKA_JVM", "-Xms1g -Xmx1g -Xmn700m -XX:+UseSerialGC");
         if self.arguments.iter().any(|argument| argument.to_string_lossy().contains("peer")) {
             peers(&target.join("peers"))?;
             // Debezium reads the write-ahead log, and is held while a backlog is written; the settings are the same for all.

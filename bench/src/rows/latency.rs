@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 
 use crate::{
     contender::Contender,
-    drive,
+    cpu, drive,
     ground::{Ground, Scene},
     limits,
     listener::Listener,
@@ -26,6 +26,9 @@ const RATE: f64 = 1_000.0;
 /// What happens in the first seconds of a round does not count: connections, plans, leases, a JVM's compiler.
 const WARM_UP: Duration = Duration::from_secs(10);
 
+/// So long bookings go before the round trips beside them are measured: connections and plans.
+const LEAD: Duration = Duration::from_secs(2);
+
 /// How long the last events may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -35,6 +38,8 @@ pub(crate) struct Latencies {
     pub(crate) commit: Histogram<u64>,
     /// From when the booking was due, its own transaction included: nothing hides behind a late writer.
     pub(crate) due: Histogram<u64>,
+    /// Share of the processors that nobody used, from the first booking to the last.
+    pub(crate) idle: f64,
 }
 
 /// Alternates with a plain round trip through Kafka.
@@ -46,9 +51,13 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
     let mut commit = ["p50", "p99", "p99.9"].map(|p| name(&what, p));
     let mut due = ["p50", "p99", "p99.9"].map(|p| name("the same from when the booking was due", p));
     let mut trip = ["p50", "p99", "p99.9"].map(|p| name("limit: a round trip through Kafka", p));
+    let what = "limit: the same beside the same bookings, and no relay";
+    let mut beside = ["p50", "p99", "p99.9"].map(|p| name(what, p));
+    let mut idle = Figure::new("latency", "processors idle during the bookings", "%");
     for round in run.rounds() {
         run.settle().await?;
         let limit = limits::round_trip(&run.ground, run.options.seconds).await?;
+        let limit_beside = trips_beside_bookings(run, rate).await?;
         let scene = run.scene(Contender::Banyan, "latency").await?;
         run.settle().await?;
         let found = open_loop(&run.ground, &scene, rate, run.options.seconds).await?;
@@ -59,12 +68,29 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
             note(&mut commit, &found.commit);
             note(&mut due, &found.due);
             note(&mut trip, &limit);
+            note(&mut beside, &limit_beside);
+            idle.values.push(found.idle * 100.0);
         }
         eprintln!("latency: round {round} of {}", run.options.rounds);
     }
     run.claim(commit[1].held(Wanted::AtMost(P99_MAX)));
-    run.figures(commit.into_iter().chain(due).chain(trip));
+    run.figures(commit.into_iter().chain(due).chain(trip).chain(beside).chain([idle]));
     Ok(())
+}
+
+/// Round trips while others book as they do for the figure: what the machine and the broker leave to any relay.
+async fn trips_beside_bookings(run: &mut Run, rate: f64) -> Result<Histogram<u64>> {
+    let scene = run.scene(Contender::Banyan, "beside").await?;
+    run.settle().await?;
+    let seconds = run.options.seconds;
+    let bookings = writers::open_loop(&scene, rate, LEAD.as_secs() + seconds, ACCOUNTS);
+    let trips = async {
+        tokio::time::sleep(LEAD).await;
+        limits::round_trip(&run.ground, seconds).await
+    };
+    let (_, trips) = tokio::try_join!(bookings, trips)?;
+    scene.drop(&run.ground).await?;
+    Ok(trips)
 }
 
 /// Half of what the publish row reached.
@@ -77,10 +103,14 @@ fn rate(run: &Run) -> f64 {
 pub(crate) async fn open_loop(ground: &Ground, scene: &Scene, rate: f64, seconds: u64) -> Result<Latencies> {
     let relay = scene.start(ground).await?;
     let mut listener = Listener::start(ground.stack.kafka(), &scene.topic())?;
+    let (busy_before, idle_before) = cpu::cores()?;
     let commits = writers::open_loop(scene, rate, seconds + WARM_UP.as_secs(), ACCOUNTS).await?;
+    let (busy, idle) = cpu::cores()?;
+    let (busy, idle) = (busy - busy_before, idle - idle_before);
     let mut waiting: HashMap<(String, i64), &Commit> =
         commits.iter().map(|commit| ((commit.account.to_string(), commit.version), commit)).collect();
-    let mut latencies = Latencies { commit: Histogram::new(3)?, due: Histogram::new(3)? };
+    let idle = idle / (busy + idle);
+    let mut latencies = Latencies { commit: Histogram::new(3)?, due: Histogram::new(3)?, idle };
     let counts_from = commits.iter().map(|commit| commit.due).min().map(|first| first + WARM_UP);
     while !waiting.is_empty() {
         let Some(arrival) = listener.next(PATIENCE).await else {

@@ -19,7 +19,7 @@ pub(crate) async fn start(config: &Config) -> Result<Servers, Error> {
     std::fs::write(&starting, "").map_err(Error::io(format!("write {}", starting.display())))?;
     let (postgres, kafka) = tokio::try_join!(
         postgres::start(&engine, &guard, &config.postgres_image, &config.postgres_settings),
-        kafka::start(&engine, &guard, &config.kafka_image)
+        kafka::start(&engine, &guard, &config.kafka_image, &config.kafka_jvm)
     )?;
     std::fs::remove_file(&starting).map_err(Error::io(format!("remove {}", starting.display())))?;
     Ok(Servers {

@@ -28,7 +28,7 @@ pub(crate) async fn start(config: &Config) -> Result<Servers, Error> {
     let user = user::User::for_servers(guard.folder())?;
     let (postgres, kafka) = tokio::try_join!(
         postgres::start(&guard, &programs, user.as_ref(), &config.postgres_settings),
-        kafka::start(&guard, &java, &programs.kafka)
+        kafka::start(&guard, &java, &programs.kafka, &config.kafka_jvm)
     )?;
     let detail = format!("PostgreSQL from {}, Apache Kafka from Maven jars, on {java}", programs.postgres);
     Ok(Servers { postgres_url: postgres, kafka, detail, containers: Vec::new(), guard: Some(guard) })

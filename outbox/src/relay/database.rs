@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
 use super::RelayOptions;
 use crate::Error;
@@ -85,6 +85,9 @@ impl DerefMut for Line {
     }
 }
 
+/// A connection that has answered this lately is not asked whether it still does.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// Connections of the relay's own. All it asks are look-ups by index, and a plan that was made while a table was empty must
 /// not read it whole later; so the other plans are switched off. Its commits need not wait for the disk: what is lost with
 /// them is sent again.
@@ -104,5 +107,14 @@ pub(super) fn own_pool(pool: &PgPool, connections_max: u32, query_timeout: Durat
         .clone()
         .min_connections(0)
         .max_connections(connections_max.max(1))
+        .test_before_acquire(false)
+        .before_acquire(|connection, used| {
+            Box::pin(async move {
+                if used.idle_for > FRESH {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options)
 }

@@ -29,6 +29,9 @@ const MUCH: usize = 128;
 /// Rows forgotten by one statement.
 const REMOVE_MAX: usize = 4_096;
 
+/// Deletions rest so long after one, unless much waits for the next, or a key's next event does.
+const REMOVE_REST: Duration = Duration::from_millis(10);
+
 /// The longest the engine sleeps: a lane may have stalled meanwhile.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -86,6 +89,8 @@ pub(super) struct Dues {
     pub(super) look: Instant,
     /// No note of a delivery before.
     notes: Instant,
+    /// Deletions rest until then.
+    removal: Instant,
     /// The database failed: no question before.
     resume: Instant,
 }
@@ -93,7 +98,7 @@ pub(super) struct Dues {
 impl Dues {
     pub(super) fn now() -> Self {
         let now = Instant::now();
-        Self { lease: now, lease_ends: now, refused: now, look: now, notes: now, resume: now }
+        Self { lease: now, lease_ends: now, refused: now, look: now, notes: now, removal: now, resume: now }
     }
 }
 
@@ -154,7 +159,8 @@ impl<S: Sink> Engine<S> {
 
     fn start_removals(&mut self) {
         let waiting = self.delivered.len();
-        if waiting > 0 && (self.busy.removals == 0 || (self.busy.removals < OVERLAP && waiting >= MUCH)) {
+        let wanted = if self.busy.removals == 0 { self.removal_is_due() } else { waiting >= MUCH };
+        if waiting > 0 && wanted && self.busy.removals < OVERLAP {
             let rows = self.delivered.drain(..waiting.min(REMOVE_MAX)).collect();
             self.busy.removals += 1;
             let noted = self.options.note_deliveries && Instant::now() >= self.due.notes;
@@ -165,6 +171,12 @@ impl<S: Sink> Engine<S> {
             let refusals = std::mem::take(&mut self.refusals);
             self.jobs.push(jobs::refuse(self.database.clone(), refusals, self.options.attempts_max));
         }
+    }
+
+    fn removal_is_due(&self) -> bool {
+        let waited_for =
+            || self.delivered.iter().any(|(_, position, _)| self.window.is_waited_for(*position));
+        self.stopping || self.delivered.len() >= MUCH || Instant::now() >= self.due.removal || waited_for()
     }
 
     fn start_lease(&mut self) {
@@ -245,6 +257,7 @@ impl<S: Sink> Engine<S> {
         };
         at(self.due.lease, busy.lease);
         at(self.due.look, busy.look);
+        at(self.due.removal, busy.removals > 0 || self.delivered.is_empty());
         if now < self.due.lease_ends {
             at(self.retry_due(now), busy.due);
             if let Some(forward) = self.reader.forward_due() {
@@ -290,6 +303,7 @@ impl<S: Sink> Engine<S> {
             }
             Done::Removed { rows, result, noteless } => {
                 self.busy.removals -= 1;
+                self.due.removal = Instant::now() + REMOVE_REST;
                 if noteless {
                     self.due.notes = Instant::now() + NOTELESS_FOR;
                     tracing::error!(

@@ -128,6 +128,11 @@ impl Window {
         self.rows.contains_key(&position)
     }
 
+    /// Whether the next row of its key is known, and waits for this one's deletion.
+    pub(super) fn is_waited_for(&self, position: i64) -> bool {
+        self.rows.get(&position).is_some_and(|row| row.next.is_some()) || self.rests.contains_key(&position)
+    }
+
     /// Chains that may send.
     pub(super) fn ready(&self) -> usize {
         self.ready.len()

@@ -15,10 +15,15 @@ const READY_TIMEOUT: Duration = Duration::from_secs(120);
 const CONTROLLER_PORT: u16 = 9093;
 
 /// Starts a broker; again on another port when someone took its port meanwhile.
-pub(super) async fn start(engine: &Engine, guard: &Guard, name: &str) -> Result<Running, Error> {
+pub(super) async fn start(
+    engine: &Engine,
+    guard: &Guard,
+    name: &str,
+    jvm: &[String],
+) -> Result<Running, Error> {
     let mut attempt = 1;
     loop {
-        match serve(engine, guard, name, free_port()?).await {
+        match serve(engine, guard, name, jvm, free_port()?).await {
             Err(Error::Docker { what, reason }) if attempt < ATTEMPTS_MAX && reason.contains("already") => {
                 tracing::info!(what, reason, attempt, "Kafka's port was taken meanwhile; trying another");
                 attempt += 1;
@@ -30,9 +35,17 @@ pub(super) async fn start(engine: &Engine, guard: &Guard, name: &str) -> Result<
 
 /// Kafka tells its clients its address, so the port outside has to be known before the start. It is the port
 /// inside as well: then the address is good on both sides.
-async fn serve(engine: &Engine, guard: &Guard, name: &str, port: u16) -> Result<Running, Error> {
+async fn serve(
+    engine: &Engine,
+    guard: &Guard,
+    name: &str,
+    jvm: &[String],
+    port: u16,
+) -> Result<Running, Error> {
     let host = if engine.local() { "127.0.0.1".to_owned() } else { engine.host_name() };
     let address = format!("{host}:{port}");
+    let (heap, performance): (Vec<_>, Vec<_>) =
+        jvm.iter().map(String::as_str).partition(|flag| flag.starts_with("-Xm"));
     let variables = [
         ("KAFKA_NODE_ID", "1".to_owned()),
         ("KAFKA_PROCESS_ROLES", "broker,controller".to_owned()),
@@ -51,9 +64,9 @@ async fn serve(engine: &Engine, guard: &Guard, name: &str, port: u16) -> Result<
         ("KAFKA_SHARE_COORDINATOR_STATE_TOPIC_REPLICATION_FACTOR", "1".to_owned()),
         ("KAFKA_SHARE_COORDINATOR_STATE_TOPIC_MIN_ISR", "1".to_owned()),
         ("KAFKA_LOG_CLEANER_DEDUPE_BUFFER_SIZE", "4194304".to_owned()),
-        ("KAFKA_HEAP_OPTS", "-Xms128m -Xmx384m".to_owned()),
-        // Replaces the image's own options: two collectors on one command line are refused.
-        ("KAFKA_JVM_PERFORMANCE_OPTS", "-XX:+UseSerialGC -XX:TieredStopAtLevel=1".to_owned()),
+        // Both replace the image's own flags: two collectors on one command line are refused.
+        ("KAFKA_HEAP_OPTS", heap.join(" ")),
+        ("KAFKA_JVM_PERFORMANCE_OPTS", performance.join(" ")),
     ];
     let mut request = publish(image(name).with_exposed_port(port.tcp()).into(), engine, port, port);
     for (variable, value) in variables {

@@ -14,24 +14,16 @@ use crate::{Error, ready};
 const FORMAT_TIMEOUT: Duration = Duration::from_secs(60);
 const READY_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// A small machine's settings: a bounded heap, a collector without threads of its own, and the quick compiler,
-/// which is warm after a second. It takes 170 MB after its start.
-const JVM: [&str; 6] = [
-    "-Xms128m",
-    "-Xmx384m",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-    "-XX:-UsePerfData",
-    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-];
+/// Beside the flags that [`crate::config::Config`] has.
+const JVM: [&str; 2] = ["-XX:-UsePerfData", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"];
 
 /// Formats a log folder and starts the broker; answers its address.
-pub(crate) async fn start(guard: &Guard, java: &Java, jars: &Path) -> Result<String, Error> {
+pub(crate) async fn start(guard: &Guard, java: &Java, jars: &Path, jvm: &[String]) -> Result<String, Error> {
     let mut attempt = 1;
     loop {
         let (port, controller) = (free_port()?, free_port()?);
         let home = guard.folder().join(format!("kafka-{attempt}"));
-        match serve(guard, java, jars, &home, port, controller).await {
+        match serve(guard, java, jars, jvm, &home, port, controller).await {
             Ok(()) => return Ok(format!("127.0.0.1:{port}")),
             Err(error) if attempt < ATTEMPTS_MAX && port_was_taken(&error) => {
                 tracing::info!(
@@ -51,6 +43,7 @@ async fn serve(
     guard: &Guard,
     java: &Java,
     jars: &Path,
+    jvm: &[String],
     home: &Path,
     port: u16,
     controller: u16,
@@ -60,14 +53,14 @@ async fn serve(
     std::fs::write(&properties, server_properties(home, port, controller))
         .map_err(Error::io(format!("write {}", properties.display())))?;
 
-    let mut format = program(java, jars, home);
+    let mut format = program(java, jars, jvm, home);
     format.args(["kafka.tools.StorageTool", "format", "--cluster-id"]).arg(cluster_id());
     format.arg("--config").arg(&properties);
     postgres::run(format, "kafka.tools.StorageTool format", FORMAT_TIMEOUT).await?;
 
     let path = home.join("kafka.log");
     let (out, err) = log::create(&path)?;
-    let mut broker = program(java, jars, home);
+    let mut broker = program(java, jars, jvm, home);
     broker.arg("kafka.Kafka").arg(&properties).stdin(Stdio::null()).stdout(out).stderr(err);
     // Its log is thrown away with the folder: no need for the seconds of an orderly end.
     let pid = guard.spawn(&mut broker, "KILL")?;
@@ -75,11 +68,11 @@ async fn serve(
     ready::kafka(&address, READY_TIMEOUT, || still_running(guard, pid, "kafka.Kafka", &path)).await
 }
 
-fn program(java: &Java, jars: &Path, home: &Path) -> Command {
+fn program(java: &Java, jars: &Path, jvm: &[String], home: &Path) -> Command {
     let mut command = Command::new(&java.program);
     // A JVM for another purpose may have left its options in the environment.
     command.env_remove("JAVA_TOOL_OPTIONS").env_remove("JDK_JAVA_OPTIONS");
-    command.args(JVM).arg("-cp").arg(jars.join("*")).current_dir(home);
+    command.args(jvm).args(JVM).arg("-cp").arg(jars.join("*")).current_dir(home);
     command
 }
 
