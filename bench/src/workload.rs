@@ -54,9 +54,20 @@ pub(crate) async fn prepare(pool: &PgPool, contender: Contender) -> Result<()> {
     Ok(())
 }
 
+/// Sessions that write a backlog side by side.
+const FILLERS: u64 = 2;
+
 /// Commits `events` bookings of uniformly drawn keys, one a transaction, and leaves the server at rest. Only the wait for the
 /// disk is left out, which no relay can see.
 pub(crate) async fn fill(scene: &Scene, first: u64, events: u64, keys: i64) -> Result<()> {
+    let share = events.div_ceil(FILLERS);
+    let parts = (first..first + events).step_by(usize::try_from(share)?.max(1));
+    let fills = parts.map(|from| fill_part(scene, from, share.min(first + events - from), keys));
+    futures::future::try_join_all(fills).await?;
+    rest(&scene.pool).await
+}
+
+async fn fill_part(scene: &Scene, first: u64, events: u64, keys: i64) -> Result<()> {
     let mut connection = PgConnection::connect(scene.url()).await?;
     sqlx::query("set synchronous_commit = off").execute(&mut connection).await?;
     sqlx::query("call bench.fill($1, $2, $3)")
@@ -65,8 +76,7 @@ pub(crate) async fn fill(scene: &Scene, first: u64, events: u64, keys: i64) -> R
         .bind(keys)
         .execute(&mut connection)
         .await?;
-    connection.close().await?;
-    rest(&scene.pool).await
+    Ok(connection.close().await?)
 }
 
 /// Vacuum, analyze and a checkpoint, so that none of them falls into a measurement.
