@@ -21,16 +21,10 @@ use crate::{
 };
 
 /// Fetches, deletions and refills under way at once. The second begins only when much waits for it.
-const OVERLAP: usize = 2;
+pub(super) const OVERLAP: usize = 2;
 
 /// Rows that are worth a second deletion or fetch beside the first.
-const MUCH: usize = 128;
-
-/// Rows forgotten by one statement.
-const REMOVE_MAX: usize = 4_096;
-
-/// Deletions rest so long after one, unless much waits for the next, or a key's next event does.
-const REMOVE_REST: Duration = Duration::from_millis(10);
+pub(super) const MUCH: usize = 128;
 
 /// The longest the engine sleeps: a lane may have stalled meanwhile.
 const TICK: Duration = Duration::from_millis(500);
@@ -48,8 +42,8 @@ pub(super) struct Busy {
     /// Rows that are being fetched, and the payload bytes they may bring.
     pub(super) rows: usize,
     pub(super) bytes: usize,
-    removals: usize,
-    refusal: bool,
+    pub(super) removals: usize,
+    pub(super) refusal: bool,
     due: bool,
     lease: bool,
     look: bool,
@@ -88,9 +82,9 @@ pub(super) struct Dues {
     pub(super) refused: Instant,
     pub(super) look: Instant,
     /// No note of a delivery before.
-    notes: Instant,
+    pub(super) notes: Instant,
     /// Deletions rest until then.
-    removal: Instant,
+    pub(super) removal: Instant,
     /// The database failed: no question before.
     resume: Instant,
 }
@@ -140,8 +134,12 @@ impl<S: Sink> Engine<S> {
             self.lapsed();
             return;
         }
-        for position in self.flight.lanes.trials() {
+        let trials = self.flight.lanes.trials();
+        for position in trials.positions {
             self.window.unhold(position);
+        }
+        if trials.dropped {
+            self.reader.look_again();
         }
         self.start_fetches();
         self.start_reads();
@@ -155,28 +153,6 @@ impl<S: Sink> Engine<S> {
     /// When to look for a refused record whose wait is over.
     fn retry_due(&self, now: Instant) -> Instant {
         self.retries.next(now).max(self.due.refused)
-    }
-
-    fn start_removals(&mut self) {
-        let waiting = self.delivered.len();
-        let wanted = if self.busy.removals == 0 { self.removal_is_due() } else { waiting >= MUCH };
-        if waiting > 0 && wanted && self.busy.removals < OVERLAP {
-            let rows = self.delivered.drain(..waiting.min(REMOVE_MAX)).collect();
-            self.busy.removals += 1;
-            let noted = self.options.note_deliveries && Instant::now() >= self.due.notes;
-            self.jobs.push(jobs::remove(self.database.clone(), rows, noted));
-        }
-        if !self.busy.refusal && !self.refusals.positions.is_empty() {
-            self.busy.refusal = true;
-            let refusals = std::mem::take(&mut self.refusals);
-            self.jobs.push(jobs::refuse(self.database.clone(), refusals, self.options.attempts_max));
-        }
-    }
-
-    fn removal_is_due(&self) -> bool {
-        let waited_for =
-            || self.delivered.iter().any(|(_, position, _)| self.window.is_waited_for(*position));
-        self.stopping || self.delivered.len() >= MUCH || Instant::now() >= self.due.removal || waited_for()
     }
 
     fn start_lease(&mut self) {
@@ -303,7 +279,6 @@ impl<S: Sink> Engine<S> {
             }
             Done::Removed { rows, result, noteless } => {
                 self.busy.removals -= 1;
-                self.due.removal = Instant::now() + REMOVE_REST;
                 if noteless {
                     self.due.notes = Instant::now() + NOTELESS_FOR;
                     tracing::error!(

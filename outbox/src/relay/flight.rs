@@ -99,7 +99,7 @@ impl<S: Sink> Flight<S> {
         let Departure { bucket, position, created_at, attempts, refused_before } = row;
         let (topic, bytes) = (event.topic.clone(), event.payload.len());
         let sent = Sent { bucket, position, created_at, attempts, refused_before, topic, lane, bytes };
-        self.lanes.took_off(lane, bytes);
+        self.lanes.took_off(lane, position, bytes);
         let (sink, record) = (self.sink.clone(), envelope::record(event));
         let span = self.tracer.send(&record);
         let sending = async move {

@@ -6,13 +6,20 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::{
-    engine::Engine,
+    engine::{Engine, MUCH, OVERLAP},
     flight::{Departure, Flight, Landing, Sent},
+    jobs,
 };
 use crate::{
     Error, Refusal, Sink,
     store::{Delivered, Due, Fetched, Logged, Refusals},
 };
+
+/// Rows forgotten by one statement.
+const REMOVE_MAX: usize = 4_096;
+
+/// Deletions rest so long after one, unless much waits for the next, or a key's next event does.
+const REMOVE_REST: Duration = Duration::from_millis(10);
 
 impl<S: Sink> Engine<S> {
     /// Sends the events that were fetched, as far as their buckets are still ours.
@@ -92,7 +99,7 @@ impl<S: Sink> Engine<S> {
         } else if self.window.hold(position) {
             self.flight.lanes.hold(lane, position);
         } else {
-            self.flight.lanes.drop(lane);
+            self.flight.lanes.drop(lane, position);
         }
     }
 
@@ -153,9 +160,33 @@ impl<S: Sink> Engine<S> {
         self.refusals.delays.push(delay.min(self.options.refusal_delay_max).as_secs_f64());
     }
 
+    /// Forgets what was delivered, and notes what was refused.
+    pub(super) fn start_removals(&mut self) {
+        let waiting = self.delivered.len();
+        let wanted = if self.busy.removals == 0 { self.removal_is_due() } else { waiting >= MUCH };
+        if waiting > 0 && wanted && self.busy.removals < OVERLAP {
+            let rows = self.delivered.drain(..waiting.min(REMOVE_MAX)).collect();
+            self.busy.removals += 1;
+            let noted = self.options.note_deliveries && Instant::now() >= self.due.notes;
+            self.jobs.push(jobs::remove(self.database.clone(), rows, noted));
+        }
+        if !self.busy.refusal && !self.refusals.positions.is_empty() {
+            self.busy.refusal = true;
+            let refusals = std::mem::take(&mut self.refusals);
+            self.jobs.push(jobs::refuse(self.database.clone(), refusals, self.options.attempts_max));
+        }
+    }
+
+    fn removal_is_due(&self) -> bool {
+        let waited_for =
+            || self.delivered.iter().any(|(_, position, _)| self.window.is_waited_for(*position));
+        self.stopping || self.delivered.len() >= MUCH || Instant::now() >= self.due.removal || waited_for()
+    }
+
     /// Their deletion has committed, or they are still to be forgotten. When not `all` of them were there, another relay has
     /// deleted some, or the database was set back and other events stand in their places: their keys are read anew.
     pub(super) fn removed(&mut self, rows: Vec<Delivered>, all: Result<bool, Error>) -> Option<Error> {
+        self.due.removal = Instant::now() + REMOVE_REST;
         let all = match all {
             Ok(all) => all,
             Err(error) => {

@@ -19,6 +19,8 @@ struct Lane {
     /// When a position was let go to try the lane.
     tried: Option<Instant>,
     outage: Option<Outage>,
+    /// What was let go to try it went by another lane: its records go there now.
+    moved: bool,
 }
 
 /// Reports of an outage, and no other since.
@@ -49,11 +51,13 @@ pub(super) struct Lanes {
     stall_after: Duration,
     delay: (Duration, Duration),
     lanes: HashMap<u64, Lane>,
+    /// Positions that were let go to try a lane, until they take off or are held again.
+    trying: HashMap<i64, u64>,
 }
 
 impl Lanes {
     pub(super) fn new(stall_after: Duration, delay: (Duration, Duration)) -> Self {
-        Self { stall_after, delay, lanes: HashMap::new() }
+        Self { stall_after, delay, lanes: HashMap::new(), trying: HashMap::new() }
     }
 
     fn lane(&mut self, lane: u64) -> &mut Lane {
@@ -66,7 +70,18 @@ impl Lanes {
             dropped: false,
             tried: None,
             outage: None,
+            moved: false,
         })
+    }
+
+    /// A position goes by this lane.
+    fn goes_by(&mut self, lane: u64, position: i64) {
+        if let Some(tried) = self.trying.remove(&position)
+            && tried != lane
+            && let Some(left) = self.lanes.get_mut(&tried)
+        {
+            left.moved = true;
+        }
     }
 
     /// Whether it takes another record. One that was down gets a single one to try.
@@ -79,7 +94,8 @@ impl Lanes {
         }
     }
 
-    pub(super) fn took_off(&mut self, lane: u64, bytes: usize) {
+    pub(super) fn took_off(&mut self, lane: u64, position: i64, bytes: usize) {
+        self.goes_by(lane, position);
         let lane = self.lane(lane);
         if lane.flying == 0 {
             lane.heard = Instant::now();
@@ -136,13 +152,15 @@ impl Lanes {
 
     /// A position is kept back until the lane is heard of, or may be tried.
     pub(super) fn hold(&mut self, lane: u64, position: i64) {
+        self.goes_by(lane, position);
         let lane = self.lane(lane);
         lane.tried = None;
         lane.held.push(position);
     }
 
     /// A position could not be kept back.
-    pub(super) fn drop(&mut self, lane: u64) {
+    pub(super) fn drop(&mut self, lane: u64, position: i64) {
+        self.goes_by(lane, position);
         let lane = self.lane(lane);
         lane.tried = None;
         lane.dropped = true;
@@ -153,13 +171,23 @@ impl Lanes {
         for lane in self.lanes.values_mut() {
             lane.held.retain(|position| is_kept(*position));
         }
+        self.trying.retain(|position, _| is_kept(*position));
     }
 
-    /// For each lane that may be tried now, one position.
-    pub(super) fn trials(&mut self) -> Vec<i64> {
+    /// What may go on: for each lane that may be tried now, one position; of a lane whose records go by another now, as when a
+    /// topic's partitions have become known, all.
+    pub(super) fn trials(&mut self) -> Released {
         let (now, patience) = (Instant::now(), self.stall_after);
-        let mut trials = Vec::new();
-        for lane in self.lanes.values_mut().filter(|lane| lane.flying == 0) {
+        let mut trials = Released::default();
+        self.lanes.retain(|_, lane| {
+            let left = lane.moved && lane.flying == 0;
+            if left {
+                trials.positions.append(&mut lane.held);
+                trials.dropped |= lane.dropped;
+            }
+            !left
+        });
+        for (id, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.flying == 0) {
             let rests = lane.down.is_some_and(|(resume, _)| now < resume);
             // What was let go may never fly: its bucket was lost meanwhile.
             let under_way = lane.tried.is_some_and(|at| now.duration_since(at) < patience);
@@ -168,7 +196,8 @@ impl Lanes {
                 && let Some(position) = lane.held.pop()
             {
                 lane.tried = Some(now);
-                trials.push(position);
+                self.trying.insert(position, *id);
+                trials.positions.push(position);
             }
         }
         trials

@@ -10,8 +10,9 @@ pub struct RelayOptions {
     /// Payload bytes in flight at once (8 MiB).
     pub in_flight_bytes_max: usize,
     /// Records of one key in flight at once (1). More than one lifts the bound that a broker's round trip sets to a busy key,
-    /// at a price: when one of them is refused, or lost and sent again, those behind it may be in the log before it. Only for
-    /// topics all of whose consumers have a gate that waits for the version before, as [`crate::Inbox`] has.
+    /// at a price: when one of them is refused, or lost and sent again, those behind it may be in the log before it; and a key
+    /// with a refused record is not stopped, but parked by each consumer up to its bounds. Only for topics all of whose
+    /// consumers have a gate that waits for the version before, as [`crate::Inbox`] has.
     pub pipelined: usize,
     /// Waiting rows kept in memory (50,000), about 100 bytes each, so that they are not read again.
     pub window_max: usize,

@@ -7,7 +7,7 @@
 //! - *Refills* for keys of which not all rows are kept.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -260,35 +260,39 @@ impl Reader {
     }
 
     fn absorb_forward(&mut self, window: &mut Window, range: &Range, page: &Page, took: Duration) {
-        let mut added = 0;
-        for held in self.held.values_mut() {
-            held.more = false;
-        }
-        for (bucket, _) in &page.more {
-            if let Some(held) = self.held.get_mut(bucket) {
-                held.more = true;
-            }
-        }
-        for row in &page.rows {
-            let Some(held) = self.held.get_mut(&row.bucket) else { continue };
-            held.read_to = held.read_to.max(row.position);
-            added += usize::from(window.offer(row));
-        }
-        let read_to = match range.tail {
+        let added =
+            page.rows.iter().filter(|row| self.held.contains_key(&row.bucket) && window.offer(row)).count();
+        let full: HashSet<i16> = page.more.iter().map(|(bucket, _)| *bucket).collect();
+        let drawn = self.drawn_before(NEAR).unwrap_or(0);
+        let mut read_to: HashMap<i16, i64> = HashMap::new();
+        match range.tail {
             Some((after, _)) => {
                 self.tail.absorb(after, &page.seen);
-                self.tail.seen_to().unwrap_or(after)
+                let seen_to = self.tail.seen_to().unwrap_or(after);
+                // What has been drawn and was not seen is open, or of another hour: then a pass finds it, which looks up to here.
+                let to = if full.is_empty() { seen_to.max(drawn) } else { seen_to };
+                read_to.extend(range.buckets.iter().map(|bucket| (*bucket, to)));
             }
             None => {
                 self.tail.leave();
-                self.drawn_before(NEAR).unwrap_or(0)
+                // Nothing more is there below; a later commit there is found by a pass.
+                read_to.extend(
+                    range.buckets.iter().filter(|bucket| !full.contains(bucket)).map(|b| (*b, drawn)),
+                );
+                for row in &page.rows {
+                    let to = read_to.entry(row.bucket).or_default();
+                    *to = row.position.max(*to);
+                }
             }
-        };
-        // Nothing more is there below; a later commit there is a gap of the tail, or found by a pass.
-        for held in self.held.values_mut().filter(|held| range.tail.is_some() || !held.more) {
-            held.read_to = held.read_to.max(read_to);
         }
-        let more = !page.more.is_empty();
+        for (bucket, after) in range.buckets.iter().zip(&range.after) {
+            // One that came meanwhile, or went and came back, is still to be read from its beginning.
+            if let Some(held) = self.held.get_mut(bucket).filter(|held| held.read_to == *after) {
+                held.more = full.contains(bucket);
+                held.read_to = read_to.get(bucket).copied().unwrap_or(*after);
+            }
+        }
+        let more = self.held.values().any(|held| held.more);
         self.idle = if added > 0 || more { self.poll.0 } else { (self.idle * 2).min(self.poll.1) };
         // Polls that find little take at most a quarter of the time.
         let wait = self.idle.max((took * POLL_REST).min(self.poll.1));

@@ -111,8 +111,8 @@ pub(crate) async fn read_page(connection: &mut PgConnection, range: &Range) -> s
 }
 
 /// Reads the end of the queue, of all buckets at once, by what is new in the log: a few rows, where a walk of each bucket costs
-/// a look at each. What has no event, or one of another hour (whose partition is not looked at), is found by a pass. The limits
-/// of one keep the planner from walking the queue, or the hour.
+/// a look at each. What has no event, or one of another hour (whose partition is not looked at), is found by a pass, which looks
+/// up to what has been drawn. The limits of one keep the planner from walking the queue, or the hour.
 pub(crate) const READ_TAIL: &str = "
     select tail.*, s.last_value - (not s.is_called)::integer as drawn
     from outbox.position s

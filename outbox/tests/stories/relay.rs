@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     fickle::{Fickle, Manners},
-    world::{Home, noted, until},
+    world::{Home, NOTES, noted, until},
 };
 
 /// Waits short enough for a story.
@@ -277,6 +277,56 @@ async fn a_relay_that_lost_its_rights_ends_and_says_so() -> Result<(), BoxError>
     assert!(matches!(&ended, Err(outbox::Error::Denied(why)) if why.contains("pending")), "{ended:?}");
     let faults = status.borrow().faults();
     assert!(faults.iter().any(|fault| fault.contains("pending")), "{faults:?}");
+    home.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_an_hour_before_its_commit_is_sent_though_nobody_publishes_again() -> Result<(), BoxError>
+{
+    let home = Home::new(stack::shared().await?, "hours", "test.notes").await?;
+    let admin: String = sqlx::query_scalar("select current_user::text").fetch_one(&home.admin).await?;
+    outbox::grant_module(&home.admin, &admin, "test.late", &[NOTES]).await?;
+    let fickle = Fickle::new(1, Manners::default());
+    let running = Running::start(Relay::new(home.relay.clone(), fickle.clone()).with(brisk()));
+    for version in 1..=3 {
+        // One after the other: the relay reads the end of the queue by what is new in the log.
+        home.publish(&noted("a", version)).await?;
+        until(0, || home.pending()).await?;
+    }
+    let mut tx = home.admin.begin().await?;
+    outbox::publish(&mut tx, &noted("late", 1)).await?;
+    for table in ["event", "pending"] {
+        let before = format!(
+            "update outbox.{table} set created_at = created_at - interval '2 hours'
+             where position = (select last_value from outbox.position)"
+        );
+        assert_eq!(sqlx::query(sqlx::AssertSqlSafe(before)).execute(&mut *tx).await?.rows_affected(), 1);
+    }
+    tx.commit().await?;
+    until(0, || home.pending()).await?;
+    running.stop().await?;
+    fickle.judge(&heads(&home.admin).await?)?;
+    home.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_lane_goes_on_when_its_records_go_by_another() -> Result<(), BoxError> {
+    let home = Home::new(stack::shared().await?, "moved", "test.notes").await?;
+    for key in 0..8 {
+        home.publish(&noted(&format!("k{key}"), 1)).await?;
+    }
+    let fickle = Fickle::new(1, Manners { denied: true, ..Manners::default() });
+    let options = RelayOptions { stall_after: Duration::from_secs(600), ..brisk() };
+    let relay = Relay::new(home.relay.clone(), fickle.clone()).with(options);
+    let mut status = relay.status();
+    let running = Running::start(relay);
+    let told = status.wait_for(|status| !status.missing.is_empty());
+    tokio::time::timeout(Duration::from_secs(20), told).await??;
+    // As when a topic is created: its records have partitions from now on.
+    fickle.change(|manners| (manners.denied, manners.lane) = (false, Some("k".into())));
+    until(0, || home.pending()).await?;
+    running.stop().await?;
+    fickle.judge(&heads(&home.admin).await?)?;
     home.drop_now().await
 }
 
