@@ -42,7 +42,8 @@ impl Contender {
         match self {
             Self::Banyan => {
                 "default options: adaptive poll of 1 to 50 ms (the relay is a process of its own, so nobody wakes it), \
-                 linger 1 ms, acks=all, idempotent producer, one record per key in flight"
+                 linger 1 ms, acks=all, idempotent producer, one record per key in flight; its deletions don't wait for the \
+                 disk, since a lost one is repeated"
             }
             Self::OutboxCore => {
                 "outbox-core 0.6.0, outbox-postgres 0.3.0, outbox-kafka 0.2.1: batches of 500, linger 0 (it awaits each \

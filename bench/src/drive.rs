@@ -92,8 +92,14 @@ pub(crate) async fn reach(tail: &Tail, relay: &mut Process, records: u64) -> Res
     }
 }
 
-/// Waits until nothing is undelivered. Whatever is missing after the time is up, the verifier counts as lost.
-pub(crate) async fn finish(scene: &Scene, tail: &Tail, relay: &mut Process, timeout: Duration) -> Result<()> {
+/// Waits until nothing is undelivered, and answers when the last record was seen. Whatever is missing after the time is up, the
+/// verifier counts as lost.
+pub(crate) async fn finish(
+    scene: &Scene,
+    tail: &Tail,
+    relay: &mut Process,
+    timeout: Duration,
+) -> Result<Instant> {
     let committed = committed(scene).await?;
     let began = Instant::now();
     let (mut records, mut grew) = (0, Instant::now());
@@ -104,15 +110,15 @@ pub(crate) async fn finish(scene: &Scene, tail: &Tail, relay: &mut Process, time
             (records, grew) = (now, Instant::now());
         }
         match scene.contender.undelivered(&scene.pool).await? {
-            Some(false) => return Ok(()),
+            Some(false) => return Ok(grew),
             Some(true) => {}
-            None if records >= committed && grew.elapsed() > SILENCE => return Ok(()),
+            None if records >= committed && grew.elapsed() > SILENCE => return Ok(grew),
             None => {}
         }
         sleep(LOOK_EVERY).await;
     }
     eprintln!("{}: not all was delivered within {} s", scene.contender.name(), timeout.as_secs());
-    Ok(())
+    Ok(grew)
 }
 
 /// Has the verifier read a scene's topic. `after`: the versions of each key that were there before what is measured.

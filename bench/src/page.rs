@@ -31,14 +31,14 @@ const PARTS: [(&str, &str, &str); 10] = [
         "latency",
         "Latency",
         "Bookings at an even rate, however long one takes. From the commit's acknowledgement until a consumer has the record, \
-         which is no less than until the broker has it. The relay is a process of its own, so nobody wakes it. The limit: one \
-         record at a time from a producer to a consumer.",
+         which is no less than until the broker has it. The relay is a process of its own, so nobody wakes it. The limits: one \
+         record at a time from a producer to a consumer, alone; and while the same bookings go on without a relay.",
     ),
     (
         "inbox",
         "Inbox",
-        "One handler that counts events by key in a table. The limit does the same upserts on one connection, 500 a \
-         transaction, without Kafka and without cursors.",
+        "One handler that counts events by key in a table, on up to 8 connections. The limit does the same upserts on one \
+         connection, 500 a transaction, without Kafka and without cursors.",
     ),
     (
         "peer drain",
@@ -50,12 +50,13 @@ const PARTS: [(&str, &str, &str); 10] = [
     (
         "peer writers",
         "Beside the peers: writers",
-        "8 clients as fast as they can, alone and with the relay running beside them.",
+        "8 clients as fast as they can, alone and with the relay running beside them; records are counted with their repeats.",
     ),
     (
         "peer kills",
         "Beside the peers: kills",
-        "Seconds until the backlog was delivered, with `kill -9` four times in it.",
+        "Seconds until the last record, with `kill -9` four times, each after another fifth of the backlog's records. No round \
+         warms up.",
     ),
     ("peer cpu", "Beside the peers: processor", "CPU of the relay's process."),
 ];
@@ -77,8 +78,8 @@ impl Report {
         let _ = writeln!(
             page,
             "Written by `cargo xtask bench report FILE` from the JSON of one run; nothing here is typed by hand.\n\n\
-             ```\n{}\n```\nStarted {}, {} s. Each figure stands beside a limit that was measured in the same run, the two \
-             alternating; one round before the first warms up and does not count. A figure is the median of its rounds. A \
+             ```\n{}\n```\nStarted {}, {} s. Each figure stands beside a limit, or its peers, measured in the same run in \
+             turn; one round before the first warms up and does not count. A figure is the median of its rounds. A \
              spread (largest minus smallest, over the median) of more than 25 % concludes nothing.\n",
             c.command, c.started, c.seconds
         );
@@ -190,7 +191,8 @@ impl Report {
             let _ = writeln!(page, "| {who} | {settings} |");
         }
         page.push_str(
-            "\nKafka writes its log without waiting for the disk, as it does by default; PostgreSQL waits for it at each commit. \
+            "\nKafka writes its log without waiting for the disk, as it does by default; PostgreSQL waits for it at \
+             each commit of a writer. \
              All processes share the machine: servers, clients and relay.\n\n\
              ## How to repeat\n```\ncargo xtask bench outbox --json FILE --peers     # an idle machine, for hours\n\
              cargo xtask bench report FILE                    # writes this page\n\

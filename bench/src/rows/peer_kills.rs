@@ -14,7 +14,7 @@ use crate::{
     workload,
 };
 
-/// Kills in one backlog, evenly spread over it.
+/// Kills in one backlog, each after another fifth of its records, repeats included.
 const KILLS: u64 = 4;
 
 /// Each contender in turn, with many keys and few; what it lost, repeated or reordered is on the page beside the rest.
@@ -50,15 +50,15 @@ async fn once(run: &Run, scene: &Scene) -> Result<(f64, Delivery)> {
     let backlog = run.options.peer_backlog;
     let mut relay = scene.start(&run.ground).await?;
     let began = Instant::now();
-    for kill in 1..=KILLS {
-        // Counted from what is there, so that repeats don't bring the next kill nearer than another fifth.
-        let next = (peer_drain::warm(backlog) + backlog * kill / (KILLS + 1)).max(tail.records().await? + 1);
+    for _ in 0..KILLS {
+        // Whoever repeats records after a kill has no less time until the next.
+        let next = tail.records().await? + backlog / (KILLS + 1);
         drive::reach(&tail, &mut relay, next).await?;
         relay.kill().await?;
         relay = scene.start(&run.ground).await?;
     }
-    drive::finish(scene, &tail, &mut relay, drive::DRAIN_TIMEOUT).await?;
-    let seconds = began.elapsed().as_secs_f64();
+    let last = drive::finish(scene, &tail, &mut relay, drive::DRAIN_TIMEOUT).await?;
+    let seconds = last.saturating_duration_since(began).as_secs_f64();
     relay.stop().await?;
     let mut counted = drive::verified(&run.ground, scene, HashMap::new()).await?.delivery;
     counted.kills = KILLS;

@@ -10,7 +10,7 @@ use crate::{
 /// Seconds of writing before the relay counts as warm; a JVM takes longest.
 const WARM_UP: u64 = 10;
 
-/// Each contender in turn: its writers alone, then with its relay running; and how many events it delivered meanwhile.
+/// Each contender in turn: its writers alone, then with its relay running; and how many records it appended meanwhile.
 pub(crate) async fn run(run: &mut Run) -> Result<()> {
     let (clients, seconds) = (run.options.clients, run.options.seconds);
     let mut all = Contender::ALL.map(|contender| {
@@ -18,7 +18,7 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
             |what: &str, unit| Figure::new("peer writers", format!("{}, {what}", contender.name()), unit);
         let alone = figure("writers without a relay", "commits/s");
         let beside = figure("writers beside the relay", "commits/s");
-        (contender, [alone, beside, figure("delivered meanwhile", "events/s")])
+        (contender, [alone, beside, figure("appended meanwhile", "records/s")])
     });
     for round in run.rounds() {
         for (contender, [alone, beside, delivered]) in &mut all {

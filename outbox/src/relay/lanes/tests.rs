@@ -51,7 +51,7 @@ fn a_lane_whose_record_went_by_another_holds_nothing_back() {
     assert_eq!(lanes.next_trial(), None);
     // The other one is down as well: they are tried there, one by one.
     lanes.landed(2, 0, false);
-    [9, 8, 7].map(|position| lanes.hold(2, position));
+    [9, 8, 7].iter().for_each(|position| lanes.hold(2, *position));
     back(&mut lanes.lanes.get_mut(&2).unwrap().down.as_mut().unwrap().0, DELAY);
     assert_eq!(lanes.trials().positions, [7]);
 }
