@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
 use crate::{Error, Topic, store};
 
@@ -37,18 +38,27 @@ pub async fn compare(
     topic: Topic,
     older_than: Duration,
 ) -> Result<Vec<Behind>, Error> {
+    compare_until(pool, (handler, topic.name()), (older_than, PAGE_MAX), &CancellationToken::new()).await
+}
+
+/// Compares page by page, until the end, the stop, or enough keys.
+pub(super) async fn compare_until(
+    pool: &PgPool,
+    at: (&str, &str),
+    bounds: (Duration, i32),
+    stop: &CancellationToken,
+) -> Result<Vec<Behind>, Error> {
     let mut behind = Vec::new();
     let mut after = Some(String::new());
-    while let Some(from) = after.take().filter(|_| behind.len() < BEHIND_MAX) {
-        let at = (handler, topic.name());
-        after = compare_page(pool, at, &from, (older_than, PAGE_MAX), &mut behind).await?;
+    while let Some(from) = after.take().filter(|_| behind.len() < BEHIND_MAX && !stop.is_cancelled()) {
+        after = compare_page(pool, at, &from, bounds, &mut behind).await?;
     }
     behind.truncate(BEHIND_MAX);
     Ok(behind)
 }
 
 /// Compares one page and returns the key to go on after.
-pub(super) async fn compare_page(
+async fn compare_page(
     pool: &PgPool,
     at: (&str, &str),
     after: &str,

@@ -8,7 +8,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Gate, InboxOptions, Kind, compare::compare_page, consumer::ending, patience::Patience,
+    Gate, InboxOptions, Kind, compare::compare_until, consumer::ending, patience::Patience,
     start::check_company, verdict::chain,
 };
 use crate::{Error, Source, store};
@@ -123,17 +123,13 @@ async fn compare_all(
     options: &InboxOptions,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
-    let mut after = Some(String::new());
-    let mut behind = Vec::new();
-    while let Some(from) = after.take().filter(|_| !stop.is_cancelled()) {
-        let at = (gate.name(), gate.topic().name());
-        after = compare_page(pool, at, &from, (options.tail_after, options.compare_max), &mut behind).await?;
-    }
+    let at = (gate.name(), gate.topic().name());
+    let behind = compare_until(pool, at, (options.tail_after, options.compare_max), stop).await?;
     if let Some(first) = behind.first() {
         tracing::error!(
             handler = gate.name(),
             topic = gate.topic().name(),
-            keys = behind.len(),
+            keys_at_least = behind.len(),
             key = first.key,
             head = first.head,
             applied = first.applied,

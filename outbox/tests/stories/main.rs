@@ -41,6 +41,7 @@ mod silence;
 mod sinks;
 mod starts;
 mod telemetry;
+mod tail;
 mod transactions;
 mod verdicts;
 mod wire;
