@@ -51,6 +51,8 @@ create table outbox.cursor (
     awaiting_snapshot boolean not null default false,   -- a replica that met this key in the middle
     primary key (handler, topic, key)
 ) with (fillfactor = 80);
+-- Few at most times, and counted every few seconds.
+create index cursor_awaiting on outbox.cursor (handler) where awaiting_snapshot;
 
 -- Cursors of keys whose stream has ended, out of the way of the others.
 create table outbox.archived_cursor (

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Metrics;
 use crate::{
     Error,
-    store::{self, Waiting},
+    store::{self, InFront, Waiting},
 };
 
 /// How long each of a reading's two questions may take in the database.
@@ -64,7 +64,7 @@ pub async fn observe(pool: PgPool, metrics: Metrics, every: Duration, shutdown: 
 pub(super) struct Observed {
     read_at: Instant,
     waiting: Waiting,
-    handlers: Vec<(String, i64, i64)>,
+    handlers: Vec<InFront>,
 }
 
 impl Observed {
@@ -79,6 +79,11 @@ impl Observed {
         let late = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
         let (waiting, handlers) = timeout(READING_MAX, ask).await.map_err(|_| late())??;
         Ok(Self { read_at: Instant::now(), waiting, handlers })
+    }
+
+    /// One number of each handler.
+    fn each(&self, number: fn(&InFront) -> i64) -> Series {
+        self.handlers.iter().map(|of| (number(of), vec![super::of_handler(&of.handler)])).collect()
     }
 
     /// Nothing has told us that the oldest event is gone, so its age grows from reading to reading.
@@ -125,7 +130,7 @@ impl Gauges {
                 Shown::unread_s,
             ),
         ];
-        let counts = vec![
+        let mut counts = vec![
             gauge(meter, &shown, "outbox.pending", "Events not delivered, at most 1,000,000.", |o| {
                 vec![(o.waiting.pending, Vec::new())]
             }),
@@ -146,13 +151,8 @@ impl Gauges {
                 "Days after today that the log has, at most 30.",
                 |o| vec![(o.waiting.days_ahead, Vec::new())],
             ),
-            gauge(meter, &shown, "outbox.parked", "Events that wait in front of a handler.", |o| {
-                o.handlers.iter().map(|(name, parked, _)| (*parked, of(name))).collect()
-            }),
-            gauge(meter, &shown, "outbox.dead", "Dead letters of a handler.", |o| {
-                o.handlers.iter().map(|(name, _, dead)| (*dead, of(name))).collect()
-            }),
         ];
+        counts.extend(of_handlers(meter, &shown));
         Self { shown, _instruments: (seconds, counts) }
     }
 
@@ -168,8 +168,17 @@ impl Gauges {
 /// Values with their labels.
 type Series = Vec<(i64, Vec<KeyValue>)>;
 
-fn of(handler: &str) -> Vec<KeyValue> {
-    vec![super::of_handler(handler)]
+fn of_handlers(meter: &Meter, shown: &Arc<Mutex<Shown>>) -> [ObservableGauge<i64>; 4] {
+    let incomplete = "Keys of a handler that miss events which only a log can give.";
+    let awaiting = "Keys of a replica that wait for a snapshot, at most 1,000,000.";
+    [
+        gauge(meter, shown, "outbox.parked", "Events that wait in front of a handler.", |o| {
+            o.each(|handler| handler.parked)
+        }),
+        gauge(meter, shown, "outbox.dead", "Dead letters of a handler.", |o| o.each(|handler| handler.dead)),
+        gauge(meter, shown, "outbox.incomplete", incomplete, |o| o.each(|handler| handler.incomplete)),
+        gauge(meter, shown, "outbox.awaiting", awaiting, |o| o.each(|handler| handler.awaiting)),
+    ]
 }
 
 fn gauge_s(

@@ -44,12 +44,30 @@ pub(crate) async fn waiting(db: impl PgExecutor<'_>) -> sqlx::Result<Waiting> {
     .await
 }
 
-/// Each handler with what is parked and what is dead in front of it.
-pub(crate) async fn held_back(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<(String, i64, i64)>> {
+/// What waits in front of a handler.
+#[derive(Debug, FromRow)]
+pub(crate) struct InFront {
+    pub(crate) handler: String,
+    pub(crate) parked: i64,
+    pub(crate) dead: i64,
+    /// Keys of which events are missing or found no room; at most 1,000,000 are looked at.
+    pub(crate) incomplete: i64,
+    /// Keys of a replica that wait for a snapshot; at most 1,000,000.
+    pub(crate) awaiting: i64,
+}
+
+/// A key that its cursor has passed misses nothing, though its row may still be there. Each is looked up by its key: a join with
+/// all cursors might be planned.
+pub(crate) async fn held_back(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<InFront>> {
     sqlx::query_as(
-        "select h.name,
-                (select count(*) from outbox.parked p where p.handler = h.name),
-                (select count(*) from outbox.dead_letter d where d.handler = h.name)
+        "select h.name as handler,
+                (select count(*) from outbox.parked p where p.handler = h.name) as parked,
+                (select count(*) from outbox.dead_letter d where d.handler = h.name) as dead,
+                (select count(*) from (select o.* from outbox.overflow o where o.handler = h.name limit 1000000) o
+                 where o.version > coalesce((select c.version from outbox.cursor c
+                     where c.handler = o.handler and c.topic = o.topic and c.key = o.key), 0)) as incomplete,
+                (select count(*) from (select from outbox.cursor c where c.handler = h.name and c.awaiting_snapshot
+                                       limit 1000000) a) as awaiting
          from outbox.handler h order by h.name",
     )
     .fetch_all(db)

@@ -15,12 +15,15 @@ use opentelemetry_sdk::metrics::{
     data::{AggregatedMetrics, MetricData},
 };
 use outbox::{
-    BoxError, Error, Inbox, Metrics, Record, Refusal, Relay, RelayOptions, Sink, dead_letter,
-    dead_letter::Place, kafka, metrics::observe,
+    BoxError, Error, Inbox, MemoryRefill, Metrics, Record, Refill as _, RefillOptions, Refusal, Relay,
+    RelayOptions, Sink, dead_letter, dead_letter::Place, kafka, metrics::observe,
 };
 
 use super::Answer;
-use crate::world::{Home, World, noted, until};
+use crate::{
+    line::Scene,
+    world::{Home, World, noted, until},
+};
 
 /// An in-memory collector of numbers.
 struct Numbers {
@@ -222,6 +225,62 @@ async fn a_record_that_somebody_discarded_is_shown_no_more() -> Result<(), BoxEr
     observer.await?;
     world.stop().await?;
     home.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_only_a_log_can_help_is_shown_until_it_is_helped() -> Result<(), BoxError> {
+    let mut scene = Scene::new("helpless").await?;
+    let numbers = Numbers::new();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let (relay, every) = (scene.home.relay.clone(), Duration::from_millis(20));
+    let observer = tokio::spawn(observe(relay, numbers.metrics.clone(), every, shutdown.clone()));
+    for (version, text) in [(1, "!1"), (2, "2"), (3, "3")] {
+        scene.send("a", version, text);
+    }
+    // The log that is asked has nothing.
+    let (log, soon) = (MemoryRefill::default(), Duration::from_millis(20));
+    let bounds = RefillOptions {
+        parked_per_key_max: 1,
+        gap_after: soon,
+        every: soon,
+        delay_min: soon,
+        delay_max: soon,
+        ..RefillOptions::default()
+    };
+    scene.start(Some(Arc::new(log.clone())), bounds);
+    let shown = async || {
+        let read = |name| numbers.counted(name, "handler=test.judge");
+        Ok((
+            read("outbox.parked")?,
+            read("outbox.dead")?,
+            read("outbox.incomplete")?,
+            read("outbox.awaiting")?,
+        ))
+    };
+    scene.dead(1).await?;
+    scene.mend();
+    let all = dead_letter::Filter::default();
+    dead_letter::replay_all(&scene.home.admin, &all, "ann", "mended").await?;
+    scene.effects(&["a:1:!1"]).await?;
+    until((0.0, 0.0, 1.0, 0.0), shown).await?;
+    // A replica would say this of a key that it met in the middle.
+    sqlx::query("select outbox.await_snapshot('test.judge', 'notes.v1', 'b')")
+        .execute(&scene.home.module)
+        .await?;
+    until((0.0, 0.0, 1.0, 1.0), shown).await?;
+    sqlx::query("select outbox.jump('test.judge', 'notes.v1', 'b', 4, gen_random_uuid())")
+        .execute(&scene.home.module)
+        .await?;
+    until((0.0, 0.0, 1.0, 0.0), shown).await?;
+    for message in scene.log.events("notes.v1", "a", 0, 3, 10).await? {
+        log.add(message);
+    }
+    scene.effects(&["a:1:!1", "a:2:2", "a:3:3"]).await?;
+    until((0.0, 0.0, 0.0, 0.0), shown).await?;
+    assert!(numbers.read("outbox.incomplete", "handler=test.judge")?.is_some());
+    shutdown.cancel();
+    observer.await?;
+    scene.end().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
