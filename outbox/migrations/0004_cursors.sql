@@ -114,6 +114,7 @@ create table outbox.conflict (
     applied_id uuid not null,
     other_id uuid not null,
     seen_at timestamptz not null default clock_timestamp(),
+    settled_at timestamptz,         -- an operator has looked into it; the row stays, or a redelivery would bring it back
     primary key (handler, topic, key, version, other_id)
 );
 

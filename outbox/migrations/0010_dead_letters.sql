@@ -141,6 +141,25 @@ begin
     return true;
 end $$;
 
+-- Notes that someone has looked into a conflict. It stays, so that a redelivery does not bring it back. False when it is not
+-- there or was settled before.
+create function outbox.settle_conflict(handler text, topic text, key text, version bigint, other_id uuid,
+                                       actor text, reason text) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    applied_id_ uuid;
+begin
+    update outbox.conflict c set settled_at = clock_timestamp()
+    where c.handler = $1 and c.topic = $2 and c.key = $3 and c.version = $4 and c.other_id = $5 and c.settled_at is null
+    returning c.applied_id into applied_id_;
+    if not found then
+        return false;
+    end if;
+    perform outbox.note_audit($6, 'settle_conflict', jsonb_build_object('handler', $1, 'topic', $2, 'key', $3,
+        'version', $4, 'applied_id', applied_id_, 'other_id', $5), $7);
+    return true;
+end $$;
+
 -- The events of a key that this home published and a relay has delivered: versions after `after` until `until`, in order, at
 -- most `events_max` and about 8 MB of them. Walks the key's events back from its head: the cost is that of what was published
 -- since. What another home published, or retention has dropped, is not in it.
@@ -187,8 +206,10 @@ revoke execute on function outbox.lift(uuid, bytea, jsonb), outbox.letter_subjec
     outbox.letters_in_order(uuid[]), outbox.replay_dead_letters(uuid[], text, text),
     outbox.edit_dead_letter(uuid, bytea, text, text), outbox.discard_dead_letters(uuid[], text, text),
     outbox.discard_unreadable(text, text, integer, bigint, text, text),
+    outbox.settle_conflict(text, text, text, bigint, uuid, text, text),
     outbox.log_of(text, text, bigint, bigint, integer), outbox.grant_refill(name) from public;
 insert into outbox.operator_function (signature) values
     ('outbox.replay_dead_letters(uuid[], text, text)'), ('outbox.edit_dead_letter(uuid, bytea, text, text)'),
     ('outbox.discard_dead_letters(uuid[], text, text)'),
-    ('outbox.discard_unreadable(text, text, integer, bigint, text, text)');
+    ('outbox.discard_unreadable(text, text, integer, bigint, text, text)'),
+    ('outbox.settle_conflict(text, text, text, bigint, uuid, text, text)');

@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod audit;
 mod codec;
+pub mod conflict;
 pub mod dead_letter;
 pub mod doctor;
 mod envelope;

@@ -2,6 +2,7 @@
 
 mod archive;
 mod audit;
+mod conflict;
 mod cursor;
 mod dead_letter;
 mod doctor;
@@ -20,6 +21,7 @@ mod waiting;
 
 pub(crate) use archive::*;
 pub(crate) use audit::*;
+pub(crate) use conflict::*;
 pub(crate) use cursor::*;
 pub(crate) use dead_letter::*;
 pub(crate) use doctor::*;

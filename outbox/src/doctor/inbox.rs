@@ -19,7 +19,7 @@ pub async fn held_back(pool: &PgPool, bounds: &Bounds) -> Result<Vec<Finding>, E
             at.conflicts,
             Severity::Critical,
             "conflicts: two events with one version, so two owners wrote",
-            "find both ids in outbox.conflict and stop one of the writers",
+            "find both ids with outbox::conflict::list, stop one of the writers, repair the key, then outbox::conflict::settle",
         ),
         finding(
             at.dead,

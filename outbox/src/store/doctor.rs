@@ -179,7 +179,7 @@ pub(crate) async fn held_back_counts(pool: &PgPool, gap_age: Duration) -> sqlx::
                    limit 1000000)
               ) gaps) as gaps,
              (select count(*) from (select from outbox.unreadable where discarded_at is null limit 1000000) u) as unreadable,
-             (select count(*) from (select from outbox.conflict limit 1000000) c) as conflicts,
+             (select count(*) from (select from outbox.conflict where settled_at is null limit 1000000) c) as conflicts,
              (select count(*) from (select from outbox.cursor where awaiting_snapshot limit 1000000) a) as awaiting",
     )
     .bind(interval(gap_age))

@@ -60,7 +60,7 @@ async fn an_operator_reads_and_calls_what_notes_its_callers() -> Result<(), BoxE
     home.drop_now().await
 }
 
-/// Three dead letters and an unreadable record, as a module's inbox leaves them.
+/// Three dead letters, an unreadable record and a conflict with the first letter's id, as a module's inbox leaves them.
 async fn trouble(home: &Home) -> Result<Vec<Uuid>, BoxError> {
     sqlx::query("select outbox.register('test.judge')").execute(&home.module).await?;
     for key in ["a", "b", "c"] {
@@ -74,7 +74,13 @@ async fn trouble(home: &Home) -> Result<Vec<Uuid>, BoxError> {
     sqlx::query("select outbox.keep_unreadable('g', 'notes.v1', 0, 7, 'no key', null, 'x', '{}')")
         .execute(&home.module)
         .await?;
-    Ok(sqlx::query_scalar("select id from outbox.dead_letter order by key").fetch_all(&home.admin).await?)
+    let letters: Vec<Uuid> =
+        sqlx::query_scalar("select id from outbox.dead_letter order by key").fetch_all(&home.admin).await?;
+    sqlx::query("select outbox.note_conflict('test.judge', 'notes.v1', 'c', 1, gen_random_uuid(), $1)")
+        .bind(letters[0])
+        .execute(&home.module)
+        .await?;
+    Ok(letters)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +90,7 @@ async fn no_reason_no_action() -> Result<(), BoxError> {
     let letters = trouble(&home).await?;
     let state = "select jsonb_build_array((select jsonb_agg(d order by d.id) from outbox.dead_letter d),
         (select jsonb_agg(p order by p.key) from outbox.parked p), (select jsonb_agg(c order by c.key) from outbox.cursor c),
-        (select jsonb_agg(u) from outbox.unreadable u))::text where $1 <> ''";
+        (select jsonb_agg(u) from outbox.unreadable u), (select jsonb_agg(c) from outbox.conflict c))::text where $1 <> ''";
     let before = texts(&home.admin, state, &role).await?;
     let calls = [
         ("select outbox.replay_dead_letters(array[$1], $2, $3)::text", letters[0], "replay_dead_letter"),
@@ -94,6 +100,11 @@ async fn no_reason_no_action() -> Result<(), BoxError> {
             "select outbox.discard_unreadable('g', 'notes.v1', 0, 7, $2, $3)::text where $1 is not null",
             letters[0],
             "discard_unreadable",
+        ),
+        (
+            "select outbox.settle_conflict('test.judge', 'notes.v1', 'c', 1, $1, $2, $3)::text",
+            letters[0],
+            "settle_conflict",
         ),
     ];
     for (actor, reason) in [("ann", " "), ("", "because")] {
@@ -122,7 +133,7 @@ async fn no_reason_no_action() -> Result<(), BoxError> {
     }
     let page = audit::list(&pool, &audit::Filter::default(), None, 1).await?;
     let older = audit::list(&pool, &audit::Filter::default(), Some(page[0].id), 100).await?;
-    assert_eq!(older.len(), 3);
+    assert_eq!(older.len(), calls.len() - 1);
     let of = audit::Filter {
         action: Some("edit_dead_letter".into()),
         key: Some("b".into()),
