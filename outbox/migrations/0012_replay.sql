@@ -51,7 +51,7 @@ create table outbox.replay (
 
 -- Asks for a replay and returns its id. `key` null: all events of the topic from `since` until `until`; else the key's versions
 -- `first` to `last` (null: from the first or to the last one in the log). `handler` null: to Kafka. 22023 when the log does not
--- hold what is asked for.
+-- hold what is asked for; of a key, it names the first version that is not there.
 create function outbox.ask_replay(topic text, key text, since timestamptz, until timestamptz, first bigint, last bigint,
                                   handler text, actor text, reason text) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -77,12 +77,15 @@ begin
         end if;
         insert into outbox.replay (topic, since, until, handler) values ($1, $3, $4, $7) returning replay.id into id_;
     else
+        -- Another home may have published versions in between: the chain goes on below them.
         select min(c.at_time) as since, max(c.at_time) as until, count(*) as events, min(c.version) as first,
-               max(c.version) as last
-        into oldest from outbox.chain($1, $2) c
-        where c.version >= coalesce($5, 1) and c.version <= coalesce($6, 9223372036854775807);
-        missing := case when oldest.events = 0 then coalesce($5, 1)
-                        when $5 < oldest.first then $5 when $6 > oldest.last then $6 end;
+               max(c.version) as last, min(c.below + 1) filter (where c.below + 1 < c.version) as hole
+        into oldest from (
+            select k.at_time, k.version, lag(k.version) over (order by k.version) as below from outbox.chain($1, $2) k
+            where k.version >= coalesce($5, 1) and k.version <= coalesce($6, 9223372036854775807)
+        ) c;
+        missing := case when oldest.events = 0 then coalesce($5, 1) when $5 < oldest.first then $5
+                        when oldest.hole is not null then oldest.hole when $6 > oldest.last then oldest.last + 1 end;
         if missing is not null then
             raise invalid_parameter_value using message = format('version %s of %s/%s is not in this log', missing, $1, $2);
         end if;

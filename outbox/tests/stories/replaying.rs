@@ -141,6 +141,39 @@ async fn what_the_log_does_not_hold_is_not_promised() -> Result<(), BoxError> {
     shelf.end().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_that_another_home_published_in_between_are_not_left_out_in_silence() -> Result<(), BoxError>
+{
+    let mut shelf = Shelf::new("between").await?;
+    shelf.publish("a", 1).await?;
+    // The other home has had the key, and has given it back.
+    for version in 2..=4 {
+        let mut tx = shelf.home.module.begin().await?;
+        assert!(outbox::follow(&mut tx, NOTES, "a", version, uuid::Uuid::now_v7()).await?);
+        tx.commit().await?;
+    }
+    shelf.publish("a", 2).await?;
+    shelf.relay();
+    until(0, || shelf.home.pending()).await?;
+    for (selection, absent) in [
+        (all_of("a"), 2),
+        (versions("a", 1, 5), 2),
+        (versions("a", 3, 6), 3),
+        (versions("a", 2, 3), 2),
+        (versions("a", 5, 9), 7),
+    ] {
+        let refused = replay::ask(&shelf.operator, &selection, ME, WHY).await;
+        let why = format!("version {absent} of notes.v1/a is not in this log");
+        assert!(matches!(&refused, Err(Error::Refused(said)) if *said == why), "{selection:?}: {refused:?}");
+    }
+    assert_eq!(shelf.count("outbox.replay").await?, 0);
+    let id = replay::ask(&shelf.operator, &versions("a", 5, 6), ME, WHY).await?;
+    let done = replay::send(&shelf.operator, &shelf.memory.sink(), id, &Options::default()).await?;
+    assert_eq!((done.delivered, done.passed), (2, 0));
+    assert_eq!(shelf.records(), ["a:1", "a:5", "a:6", "a:5 again", "a:6 again"]);
+    shelf.end().await
+}
+
 /// A home whose handler has lost version 2 of `a`, and keeps version 3 waiting for it.
 async fn lossy(name: &str) -> Result<(Shelf, Memory), BoxError> {
     let mut shelf = Shelf::new(name).await?;
