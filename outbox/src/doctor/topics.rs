@@ -59,6 +59,14 @@ fn judge(state: &TopicState, bounds: &Bounds) -> Vec<Finding> {
         let what = format!("{name} takes records of {bytes} bytes, less than what may be published");
         say(Severity::Warning, what, "set max.message.bytes=1048588 or more");
     }
+    if state.setting("unclean.leader.election.enable") == Some("true") {
+        let what = format!("{name} lets a replica lead that lacks records which were called delivered");
+        say(Severity::Warning, what, "set unclean.leader.election.enable=false");
+    }
+    if state.replicas == 1 {
+        let what = format!("{name} has one replica");
+        say(Severity::Warning, what, "give it three, or a broker that dies takes records with it");
+    }
     if state.replicas > 1 && state.number("min.insync.replicas") == Some(1) {
         let what = format!("{name} calls a record delivered when one of {} replicas has it", state.replicas);
         say(
@@ -106,10 +114,13 @@ mod tests {
             ("retention.ms", "3600000"),
             ("max.message.bytes", "10000"),
             ("min.insync.replicas", "1"),
+            ("unclean.leader.election.enable", "true"),
         ] {
             let mut bad = state(3, &good);
             bad.settings.insert(name.into(), value.into());
             assert_eq!(found(&bad).len(), 1, "{name}={value}: {:?}", found(&bad));
         }
+        let alone = TopicState { replicas: 1, ..state(3, &good) };
+        assert_eq!(found(&alone), ["notes.v1 has one replica"]);
     }
 }

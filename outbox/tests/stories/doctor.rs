@@ -322,14 +322,20 @@ async fn an_unsafe_setting_is_critical() -> Result<(), BoxError> {
 async fn a_topic_that_is_missing_or_forgets_is_told() -> Result<(), BoxError> {
     let world = World::new("topics").await?;
     let missing = Topic::new("missing.v1");
-    let found = doctor::topics(&world.kafka, &[NOTES, missing], &Bounds::default()).await?;
+    // The stories' cluster is one broker.
     let name = world.kafka.physical("missing.v1");
-    let told: Vec<_> = found.iter().map(|finding| (finding.what.as_str(), finding.severity)).collect();
-    assert_eq!(told, [(format!("{name} does not exist").as_str(), Severity::Critical)]);
+    let alone = (format!("{} has one replica", world.kafka.physical(NOTES.name())), Severity::Warning);
+    let told = async |bounds: &Bounds| -> Result<_, BoxError> {
+        let found = doctor::topics(&world.kafka, &[NOTES, missing], bounds).await?;
+        Ok(found.into_iter().map(|finding| (finding.what, finding.severity)).collect::<Vec<_>>())
+    };
+    let absent = (format!("{name} does not exist"), Severity::Critical);
+    assert_eq!(told(&Bounds::default()).await?, [alone.clone(), absent.clone()]);
     // A topic keeps records for 7 days by default: too short for someone who wants 30.
     let strict = Bounds { topic_days: 30, ..Bounds::default() };
-    let found = doctor::topics(&world.kafka, &[NOTES], &strict).await?;
-    assert!(found.len() == 1 && found[0].what.contains("keeps records for 168 h"), "{found:?}");
+    let found = told(&strict).await?;
+    assert!(found.len() == 3 && found[0].0.contains("keeps records for 168 h"), "{found:?}");
+    assert_eq!(found[1..], [alone, absent]);
     // Asking about a topic has not made it.
     let states = kafka::topic_states(&world.kafka, &[missing]).await?;
     assert_eq!(states[0].partitions, 0);
