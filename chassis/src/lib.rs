@@ -39,6 +39,6 @@ pub use problem::Problem;
 pub use setting::{Secret, Url};
 pub use shield::shield;
 pub use shutdown::Shutdown;
-pub use tasks::{Tasks, again, never_fails};
+pub use tasks::{Tasks, never_fails};
 pub use telemetry::Telemetry;
 pub use token::{Caller, Role};

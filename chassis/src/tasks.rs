@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -88,53 +87,9 @@ pub async fn never_fails(work: impl Future<Output = ()>) -> Result<(), Infallibl
     Ok(())
 }
 
-/// Runs a part anew, `pause` after each failure that `passing` expects to pass, until `shutdown`. For a part that the others
-/// can do without for a while; each failure is an error in the log.
-///
-/// # Errors
-/// The first failure that does not pass.
-pub async fn again<E: Error + 'static, W: Future<Output = Result<(), E>>>(
-    name: &'static str,
-    pause: Duration,
-    shutdown: CancellationToken,
-    passing: impl Fn(&E) -> bool,
-    mut work: impl FnMut() -> W,
-) -> Result<(), E> {
-    loop {
-        match work().await {
-            Err(error) if passing(&error) => {
-                tracing::error!(name, error = &error as &dyn Error, "a part can't go on; it is begun anew");
-            }
-            ended => return ended,
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn a_part_is_begun_anew_while_its_failures_pass() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("{0}")]
-        struct Failed(u32);
-        let mut runs = 0;
-        let work = || {
-            runs += 1;
-            std::future::ready(Err(Failed(runs)))
-        };
-        let token = CancellationToken::new();
-        let ended = again("part", Duration::from_millis(1), token.clone(), |failed| failed.0 < 3, work).await;
-        assert_eq!(ended.unwrap_err().0, 3);
-        token.cancel();
-        let stopped = again("part", Duration::from_secs(3600), token, |_| true, || async { Err(Failed(1)) });
-        assert!(stopped.await.is_ok(), "a shutdown does not wait for the pause");
-    }
 
     #[tokio::test]
     async fn a_part_that_ends_ends_all() {

@@ -126,10 +126,11 @@ impl<S: Sink> Relay<S> {
     }
 
     /// Sends until `shutdown`, then waits for what is in flight (at most `drain_timeout`) and gives its leases back (within as
-    /// long again). A database or broker that is down is waited for while it runs; nothing is dropped.
+    /// long again). A database or broker that is down, and a right that its role lacks, is waited for while it runs; nothing is
+    /// dropped, and [`Relay::status`] says what is missing.
     ///
     /// # Errors
-    /// [`Error::Denied`] when the role lacks its rights: waiting would not help.
+    /// None of its own: it ends by `shutdown` only.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let id = Uuid::now_v7();
         tracing::info!(relay = %id, name = self.name, "the relay starts");
@@ -159,11 +160,11 @@ impl<S: Sink> Relay<S> {
         let ended = shutdown.child_token();
         let housekeeping = self.housekeeping.making_over(self.pool).run(ended.clone());
         let sending = async {
-            let result = engine.run(shutdown).await;
+            engine.run(shutdown).await;
             ended.cancel();
-            result
         };
         // Boxed: the engine is large, and callers hold this future on their stack.
-        Box::pin(async { tokio::join!(sending, housekeeping).0 }).await
+        Box::pin(async { tokio::join!(sending, housekeeping) }).await;
+        Ok(())
     }
 }

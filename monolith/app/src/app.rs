@@ -13,14 +13,15 @@ use chassis::token::{Issuer, Verifier};
 use chassis::{Shutdown, Tasks, Telemetry, admin, never_fails, server};
 use notifications::{QueueReceipt, QueueRefundReceipt};
 use orders::{FollowPayment, Orders};
-use outbox::{Inbox, Metrics, Replica, Tracer, Wake, kafka};
+use outbox::retention::Housekeeping;
+use outbox::{Inbox, Metrics, Relay, RelayOptions, RelayStatus, Replica, Tracer, Wake, kafka};
 use sqlx::PgPool;
 use strangler::{Controller, Owners, control};
 use tokio::net::TcpListener;
+use tokio::sync::watch::Receiver;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::relay::{Said, Sending};
 use crate::token::{AUDIENCE, ISSUER, SERVICE, SERVICE_AUDIENCE};
 use crate::{
     AtSource, Config, MIGRATION, MovingPayments, PaymentsDomain, Pools, Remote, RequestPayments, Roles, Shop,
@@ -71,9 +72,9 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         parts.web(listener, &mut tasks);
     }
     if roles.relay {
-        let said = parts.relay(config, &mut tasks);
+        let status = parts.relay(config, &mut tasks)?;
         if !roles.web {
-            readiness::relay(&readiness, said);
+            readiness::relay(&readiness, status);
         }
     }
     if roles.inbox {
@@ -134,15 +135,23 @@ impl Parts {
     }
 
     /// The gauges are read beside the relay: it has the right, and one reader is enough.
-    fn relay(&self, config: &Config, tasks: &mut Tasks) -> Said {
-        let telemetry = (self.metrics.clone(), self.tracer.clone());
-        let sending = Sending::new(config, self.pools.clone(), self.wake.clone(), telemetry);
-        let said = sending.said.clone();
-        tasks.spawn("relay", sending.run(tasks.shutdown()));
+    fn relay(&self, config: &Config, tasks: &mut Tasks) -> anyhow::Result<Receiver<RelayStatus>> {
+        let mut options = RelayOptions::default();
+        if let Some(poll) = config.relay_poll {
+            (options.poll_min, options.poll_max) = (poll, poll);
+        }
+        let relay = Relay::new(self.pools.outbox.clone(), kafka::sink(&config.kafka)?)
+            .with(options)
+            .housekeeping(Housekeeping::new(self.pools.housekeeper.clone()))
+            .woken_by(self.wake.clone())
+            .metrics(self.metrics.clone())
+            .tracer(self.tracer.clone());
+        let status = relay.status();
+        tasks.spawn("relay", relay.run(tasks.shutdown()));
         let pool = self.pools.outbox.clone();
         let observe = outbox::metrics::observe(pool, self.metrics.clone(), OBSERVE_EVERY, tasks.shutdown());
         tasks.spawn("outbox gauges", never_fails(observe));
-        said
+        Ok(status)
     }
 
     fn web(&self, listener: TcpListener, tasks: &mut Tasks) {

@@ -12,7 +12,6 @@ mod migrate;
 mod payments;
 mod pools;
 mod readiness;
-mod relay;
 mod remote;
 mod token;
 

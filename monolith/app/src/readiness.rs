@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use chassis::health::Readiness;
-use outbox::Sink;
+use outbox::{RelayStatus, Sink};
 use sqlx::PgPool;
+use tokio::sync::watch::Receiver;
 
 use crate::Pools;
 use crate::migrate::schemas;
-use crate::relay::Said;
 
 /// Ready when every schema is exactly what this program was built for, as its own role sees it.
 pub(crate) fn databases(readiness: &Readiness, pools: &Pools) {
@@ -31,8 +31,8 @@ pub(crate) fn kafka(readiness: &Readiness, sink: Arc<impl Sink>) {
 }
 
 /// Ready when everything that was granted can be sent. Only for a process without the API, likewise.
-pub(crate) fn relay(readiness: &Readiness, said: Said) {
-    readiness.check("relay", move || std::future::ready(said.ready()));
+pub(crate) fn relay(readiness: &Readiness, status: Receiver<RelayStatus>) {
+    readiness.check("relay", move || std::future::ready(status.borrow().check()));
 }
 
 fn check_of(schema: &str, pools: &Pools) -> Option<(&'static str, PgPool)> {

@@ -45,7 +45,9 @@ impl<S: Sink> Engine<S> {
         self.hold(&buckets);
         self.status.send_if_modified(|status| {
             let before = status.clone();
-            status.database = None;
+            if asked >= self.due.denied {
+                status.database = None;
+            }
             status.broker = cut_off;
             status.buckets = buckets.len();
             status.name_is_taken = name_is_taken;

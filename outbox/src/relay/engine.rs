@@ -83,6 +83,8 @@ pub(super) struct Dues {
     pub(super) look: Instant,
     /// No note of a delivery before.
     pub(super) notes: Instant,
+    /// A right was missing lately, which is told until then: other questions may be answered meanwhile.
+    pub(super) denied: Instant,
     /// Deletions rest until then.
     pub(super) removal: Instant,
     /// The database failed: no question before.
@@ -92,28 +94,37 @@ pub(super) struct Dues {
 impl Dues {
     pub(super) fn now() -> Self {
         let now = Instant::now();
-        Self { lease: now, lease_ends: now, refused: now, look: now, notes: now, removal: now, resume: now }
+        Self {
+            lease: now,
+            lease_ends: now,
+            refused: now,
+            look: now,
+            notes: now,
+            denied: now,
+            removal: now,
+            resume: now,
+        }
     }
 }
 
 impl<S: Sink> Engine<S> {
-    pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
             self.start();
             let due = self.next_due();
             let wake = self.wake.clone();
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.finish(done)?,
+                Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.finish(done),
                 landings = self.flight.landed() => landings.into_iter().for_each(|landing| self.land(landing)),
                 () = wake.woken() => self.reader.wake(),
                 () = tokio::time::sleep_until(due) => {}
             }
             while let Some(Some(done)) = self.jobs.next().now_or_never() {
-                self.finish(done)?;
+                self.finish(done);
             }
         }
-        self.stop().await
+        self.stop().await;
     }
 
     /// Asks what is due and not asked yet.
@@ -250,7 +261,7 @@ impl<S: Sink> Engine<S> {
     }
 
     /// Takes an answer in.
-    fn finish(&mut self, done: Done) -> Result<(), Error> {
+    fn finish(&mut self, done: Done) {
         let failed = match done {
             Done::Read { scan, reading, range, took, page } => {
                 match reading {
@@ -305,31 +316,32 @@ impl<S: Sink> Engine<S> {
                 self.looked(missing)
             }
         };
-        failed.map_or(Ok(()), |error| self.failed(error))
+        if let Some(error) = failed {
+            self.failed(&error);
+        }
     }
 
-    /// The database failed: waits, longer each time. Only a right that is missing is the end: waiting would not mend it.
-    fn failed(&mut self, error: Error) -> Result<(), Error> {
+    /// The database failed, or a right is missing, which someone may give again: waits, longer each time.
+    fn failed(&mut self, error: &Error) {
         self.status.send_if_modified(|status| {
             let why = Some(error.to_string());
             let changed = status.database != why;
             status.database = why;
             changed
         });
-        if matches!(error, Error::Denied(_)) {
-            return Err(error);
-        }
         let now = Instant::now();
+        if matches!(error, Error::Denied(_)) {
+            self.due.denied = now + self.options.lease_ttl;
+        }
         if now >= self.due.resume {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the relay waits for its database");
+            tracing::warn!(error = error as &dyn std::error::Error, "the relay waits for its database");
             self.due.resume = now + self.outage;
             self.outage = (self.outage * 2).min(self.options.outage_delay_max);
         }
-        Ok(())
     }
 
     /// Waits for what is in flight, at most `drain_timeout`, forgets what was delivered and gives the leases back.
-    async fn stop(mut self) -> Result<(), Error> {
+    async fn stop(mut self) {
         self.stopping = true;
         let until = Instant::now() + self.options.drain_timeout;
         while self.is_draining() && Instant::now() < until {
@@ -340,7 +352,7 @@ impl<S: Sink> Engine<S> {
                 wake = self.due.resume.min(until);
             }
             tokio::select! {
-                Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.finish(done)?,
+                Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.finish(done),
                 landings = self.flight.landed() => landings.into_iter().for_each(|landing| self.land(landing)),
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -368,7 +380,6 @@ impl<S: Sink> Engine<S> {
             Err(_) => tracing::warn!("the database did not answer; the leases end by themselves"),
         }
         tracing::info!(relay = %self.tenant.id, "the relay stopped");
-        Ok(())
     }
 
     fn is_draining(&self) -> bool {

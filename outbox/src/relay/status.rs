@@ -25,7 +25,19 @@ pub struct RelayStatus {
 impl RelayStatus {
     /// Whether everything that was granted can be sent. Another relay of the same name is no hindrance: that one sends.
     pub fn is_ready(&self) -> bool {
-        self.started && self.faults().is_empty()
+        self.check().is_ok()
+    }
+
+    /// The same for a readiness probe.
+    ///
+    /// # Errors
+    /// All [`RelayStatus::faults`] in one sentence; or that it has not looked after leases and topics yet.
+    pub fn check(&self) -> Result<(), String> {
+        match self.faults() {
+            faults if !faults.is_empty() => Err(faults.join("; ")),
+            _ if !self.started => Err("the relay has not looked after its topics yet".to_owned()),
+            _ => Ok(()),
+        }
     }
 
     /// What is missing, one sentence each.

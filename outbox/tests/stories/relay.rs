@@ -262,7 +262,7 @@ async fn a_relay_that_is_woken_does_not_wait_for_its_poll() -> Result<(), BoxErr
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_that_lost_its_rights_ends_and_says_so() -> Result<(), BoxError> {
+async fn a_relay_that_lost_its_rights_waits_for_them_and_says_so() -> Result<(), BoxError> {
     let stack = stack::shared().await?;
     let home = Home::new(stack, "rights", "test.notes").await?;
     let fickle = Fickle::new(7, Manners::default());
@@ -273,10 +273,14 @@ async fn a_relay_that_lost_its_rights_ends_and_says_so() -> Result<(), BoxError>
     let role: String = sqlx::query_scalar("select current_user::text").fetch_one(&home.relay).await?;
     let revoke = format!("revoke all on outbox.pending from {role}");
     sqlx::query(sqlx::AssertSqlSafe(revoke)).execute(&home.admin).await?;
-    let ended = tokio::time::timeout(Duration::from_secs(20), relay.task).await??;
-    assert!(matches!(&ended, Err(outbox::Error::Denied(why)) if why.contains("pending")), "{ended:?}");
-    let faults = status.borrow().faults();
-    assert!(faults.iter().any(|fault| fault.contains("pending")), "{faults:?}");
+    home.publish(&noted("a", 1)).await?;
+    let told = status.wait_for(|status| status.check().is_err_and(|why| why.contains("pending")));
+    tokio::time::timeout(Duration::from_secs(20), told).await??;
+    outbox::grant_relay(&home.admin, &role).await?;
+    until(0, || home.pending()).await?;
+    let back = status.wait_for(|status| status.is_ready());
+    tokio::time::timeout(Duration::from_secs(20), back).await??;
+    relay.stop().await?;
     home.drop_now().await
 }
 

@@ -10,7 +10,8 @@ use chassis::listening::Listening;
 use chassis::telemetry::Requests;
 use chassis::token::Verifier;
 use chassis::{Shutdown, Tasks, Telemetry, admin, never_fails, server};
-use outbox::{Metrics, Replica, Tracer, Wake, kafka};
+use outbox::retention::Housekeeping;
+use outbox::{Metrics, Relay, RelayOptions, Replica, Tracer, Wake, kafka};
 use payments::{Engine, Home, Limits, Local, Replicate, Stripe};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -19,7 +20,6 @@ use tokio_util::task::TaskTracker;
 use crate::evidence::Cursors;
 use crate::grpc::{self, AUDIENCE, ISSUER, Server};
 use crate::migrate::ORIGIN;
-use crate::relay::Sending;
 use crate::{AtTarget, Config, MIGRATION, Roles, readiness};
 
 /// How often the outbox's gauges are read.
@@ -70,10 +70,18 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         let observe =
             outbox::metrics::observe(relay.clone(), metrics.clone(), OBSERVE_EVERY, shutdown.token());
         tasks.spawn("outbox gauges", never_fails(observe));
-        let pools = (relay.clone(), housekeeper.clone());
-        let sending = Sending::new(config, pools, wake, (metrics.clone(), tracer.clone()));
+        let mut options = RelayOptions::default();
+        if let Some(poll) = config.relay_poll {
+            (options.poll_min, options.poll_max) = (poll, poll);
+        }
+        let sending = Relay::new(relay.clone(), kafka::sink(&config.kafka)?)
+            .with(options)
+            .housekeeping(Housekeeping::new(housekeeper.clone()))
+            .woken_by(wake)
+            .metrics(metrics.clone())
+            .tracer(tracer.clone());
         if !roles.serve {
-            readiness::relay(&readiness, sending.said.clone());
+            readiness::relay(&readiness, sending.status());
         }
         tasks.spawn("relay", sending.run(shutdown.token()));
     }

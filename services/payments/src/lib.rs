@@ -11,7 +11,6 @@ mod evidence;
 mod grpc;
 mod migrate;
 mod readiness;
-mod relay;
 #[cfg(test)]
 mod tests;
 

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::health::Readiness;
-use outbox::Sink;
+use outbox::{RelayStatus, Sink};
 use proto::payments::payments_service_server::SERVICE_NAME;
 use sqlx::PgPool;
+use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::migrate::schemas;
-use crate::relay::Said;
 
 /// How often the gRPC health service learns whether the process is ready.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -42,8 +42,8 @@ pub(crate) fn kafka(readiness: &Readiness, sink: Arc<impl Sink>) {
 }
 
 /// Ready when everything that was granted can be sent. Only for a process without gRPC: that one serves all the same.
-pub(crate) fn relay(readiness: &Readiness, said: Said) {
-    readiness.check("relay", move || std::future::ready(said.ready()));
+pub(crate) fn relay(readiness: &Readiness, status: Receiver<RelayStatus>) {
+    readiness.check("relay", move || std::future::ready(status.borrow().check()));
 }
 
 /// Keeps the gRPC health service in step with the readiness until the shutdown; from then on it says `NOT_SERVING`.
