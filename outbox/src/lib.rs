@@ -4,6 +4,7 @@ pub mod archive;
 pub mod audit;
 mod codec;
 pub mod conflict;
+mod database;
 pub mod dead_letter;
 pub mod doctor;
 mod envelope;

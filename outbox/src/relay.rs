@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::{
-    database::Database,
+    database::own_pool,
     engine::{Busy, Dues, Engine},
     flight::Flight,
     jobs::Tenant,
@@ -38,7 +38,9 @@ use self::{
     window::Window,
 };
 pub use self::{options::RelayOptions, status::RelayStatus};
-use crate::{Error, Metrics, Sink, Tracer, Wake, retention::Housekeeping, store::Refusals};
+use crate::{
+    Error, Metrics, Sink, Tracer, Wake, database::Database, retention::Housekeeping, store::Refusals,
+};
 
 /// Sends the events of one database to a [`Sink`]. Any number may run; they share the work by leases.
 pub struct Relay<S> {
@@ -136,7 +138,10 @@ impl<S: Sink> Relay<S> {
         tracing::info!(relay = %id, name = self.name, "the relay starts");
         let options = self.options;
         let engine = Engine {
-            database: Database::own(&self.pool, &options),
+            database: Database::new(
+                own_pool(&self.pool, options.connections_max, options.query_timeout),
+                options.query_timeout,
+            ),
             flight: Flight::new(self.sink.clone(), self.tracer, &options),
             sink: self.sink,
             tenant: Tenant { id, name: self.name.unwrap_or_else(|| id.to_string()), ttl: options.lease_ttl },

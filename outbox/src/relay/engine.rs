@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     RelayOptions, RelayStatus,
-    database::Database,
     flight::{Departure, Flight},
     jobs::{self, Done, Job, Tenant},
     reader::Reader,
@@ -17,6 +16,7 @@ use super::{
 };
 use crate::{
     Error, Metrics, Sink, Wake,
+    database::Database,
     store::{Delivered, Refusals},
 };
 

@@ -6,9 +6,10 @@ use futures::{FutureExt as _, future::BoxFuture};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{database::Database, flight::Departure, gone::Scan, reader::Reading};
+use super::{flight::Departure, gone::Scan, reader::Reading};
 use crate::{
     Error, Sink,
+    database::Database,
     store::{self, Delays, Delivered, Due, Fetched, Page, Range, Refusals},
 };
 
