@@ -33,7 +33,8 @@ pub trait Handler: Send + Sync + 'static {
     /// batch is handled by itself, in its own trace. With it, one statement may do the work of all.
     ///
     /// # Errors
-    /// All is rolled back, and smaller parts are tried, down to single events: only the one that is refused stops its key.
+    /// All is rolled back, and smaller parts are tried, down to single events (one by one after `effect_timeout`): only the one
+    /// that is refused stops its key.
     fn handle_batch(
         &self,
         tx: &mut PgTransaction<'_>,

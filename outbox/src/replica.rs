@@ -97,8 +97,9 @@ pub(crate) async fn admit(
     if event.is_skipped() {
         return skipped(gate, tx, event).await;
     }
-    let jumped = gate.handler.is_snapshot(&event.kind) && store::jump(tx, gate.name(), event).await?;
-    let attempt = if jumped && store::is_replaced(tx, gate.name(), event).await? {
+    let jumped = gate.handler.is_snapshot(&event.kind)
+        && gate.database.hear(store::jump(tx, gate.name(), event)).await?;
+    let attempt = if jumped && gate.is_replaced(tx, event).await? {
         // As for any other event: what an operator put in its place has its turn.
         Attempt::Early
     } else if jumped {
@@ -109,16 +110,17 @@ pub(crate) async fn admit(
     };
     match attempt {
         Attempt::Dealt(Dealt::Applied, _) => {
-            let followed = store::follow(tx, &event.topic, &event.key, event.version, event.id).await?;
+            let follow = store::follow(tx, &event.topic, &event.key, event.version, event.id);
+            let followed = gate.database.hear(follow).await?;
             // The opening event may be this database's own, by another module, and the head beyond it.
             if !followed && event.version > 1 {
                 return Ok(Attempt::Refused("this home wrote that version itself: two owners".into()));
             }
-            store::remember(tx, gate.name(), event).await?;
+            gate.database.hear(store::remember(tx, gate.name(), event)).await?;
             Ok(attempt)
         }
         Attempt::Dealt(Dealt::Duplicate, waiting) => {
-            Ok(match store::applied_as(tx, gate.name(), event).await? {
+            Ok(match gate.database.hear(store::applied_as(tx, gate.name(), event)).await? {
                 Some(other) => Attempt::Conflict(Some(other), waiting),
                 None => attempt,
             })
@@ -129,11 +131,12 @@ pub(crate) async fn admit(
 
 /// The home gave this event up, so its effect can't be known here: the key awaits a snapshot.
 async fn skipped(gate: &Gate, tx: &mut PgTransaction<'_>, event: &Envelope) -> Result<Attempt, Error> {
-    let at = store::admit(tx, gate.name(), event).await?;
+    let at = gate.database.hear(store::admit(tx, gate.name(), event)).await?;
     Ok(match at.verdict.as_str() {
         "apply" => {
-            store::skipped(tx, gate.name(), event).await?;
-            store::follow(tx, &event.topic, &event.key, event.version, event.id).await?;
+            gate.database.hear(store::skipped(tx, gate.name(), event)).await?;
+            let follow = store::follow(tx, &event.topic, &event.key, event.version, event.id);
+            gate.database.hear(follow).await?;
             Attempt::Dealt(Dealt::Awaiting, at.waiting > 0)
         }
         _ => unmoved(&at),
@@ -142,12 +145,12 @@ async fn skipped(gate: &Gate, tx: &mut PgTransaction<'_>, event: &Envelope) -> R
 
 /// An event of this home: its effect is here already, only the cursor moves.
 async fn own(gate: &Gate, tx: &mut PgTransaction<'_>, event: &Envelope) -> Result<Attempt, Error> {
-    let head = store::head_version(tx, &event.topic, &event.key).await?;
+    let head = gate.database.hear(store::head_version(tx, &event.topic, &event.key)).await?;
     if event.version > head {
         let (topic, key) = (event.topic.clone(), event.key.clone());
         return Err(Error::WentBack { topic, key, head, version: event.version });
     }
-    let at = store::admit(tx, gate.name(), event).await?;
+    let at = gate.database.hear(store::admit(tx, gate.name(), event)).await?;
     Ok(match at.verdict.as_str() {
         "apply" => Attempt::Dealt(Dealt::Own, at.waiting > 0),
         _ => unmoved(&at),

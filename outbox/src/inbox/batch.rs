@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     panic::AssertUnwindSafe,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures::FutureExt as _;
@@ -13,8 +13,7 @@ use tokio::time::timeout;
 
 use super::{
     Dealt, Gate, Kind,
-    ending::undo,
-    verdict::{chain, failure},
+    verdict::{chain, failure, is_cancelled, is_cancelled_in, is_silence},
 };
 use crate::{
     Error,
@@ -31,6 +30,21 @@ pub(super) enum Outcome {
     OneByOne,
 }
 
+/// Why a batch was rolled back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hindrance {
+    /// Something was in the way; smaller parts must be tried.
+    Fault,
+    /// It took too long. Smaller parts may take as long.
+    Time,
+}
+
+/// The outcomes of a batch that was committed, or why it was not.
+pub(super) type Tried = Result<Vec<Outcome>, Hindrance>;
+
+/// The longest that an event may take at first after its batch took too long.
+const QUICK: Duration = Duration::from_secs(1);
+
 /// A run of versions of one key, and where its events are in the batch.
 struct Stretch<'a> {
     run: Run<'a>,
@@ -44,40 +58,64 @@ impl Gate {
         matches!(self.kind, Kind::Handler)
     }
 
-    /// Deals with a batch in one transaction. `None`: something was in the way, all was rolled back, and smaller parts must
-    /// be tried.
+    /// Deals with a batch in one transaction, or rolls all back.
     ///
     /// # Errors
-    /// What neither waiting nor a smaller part can mend.
-    pub(super) async fn deal_batch(&self, events: &[Arc<Envelope>]) -> Result<Option<Vec<Outcome>>, Error> {
-        match self.transact_batch(events).await {
-            Err(Error::Database(error)) => {
+    /// What a smaller part can't mend: the database says nothing, or a fault that waiting can't mend either.
+    pub(super) async fn deal_batch(&self, events: &[Arc<Envelope>]) -> Result<Tried, Error> {
+        self.deal_within(events, (self.options.effect_timeout, self.options.statement_timeout)).await
+    }
+
+    /// The same for one event that may be the slow one of its batch.
+    pub(super) async fn deal_quickly(&self, event: &Arc<Envelope>) -> Result<Tried, Error> {
+        let times = (QUICK.min(self.options.effect_timeout), QUICK.min(self.options.statement_timeout));
+        self.deal_within(std::slice::from_ref(event), times).await
+    }
+
+    async fn deal_within(
+        &self,
+        events: &[Arc<Envelope>],
+        times: (Duration, Duration),
+    ) -> Result<Tried, Error> {
+        match self.transact_batch(events, times).await {
+            Err(Error::Database(error)) if !is_silence(&error) => {
                 tracing::debug!(handler = self.name(), error = chain(&error), "a batch is tried in parts");
-                Ok(None)
+                Ok(Err(if is_cancelled(&error) { Hindrance::Time } else { Hindrance::Fault }))
             }
             other => other,
         }
     }
 
-    async fn transact_batch(&self, events: &[Arc<Envelope>]) -> Result<Option<Vec<Outcome>>, Error> {
+    async fn transact_batch(
+        &self,
+        events: &[Arc<Envelope>],
+        (effect_timeout, statement_timeout): (Duration, Duration),
+    ) -> Result<Tried, Error> {
         let mut outcomes = vec![Outcome::OneByOne; events.len()];
-        let mut tx = self.begin().await?;
+        let mut line = self.line().await?;
+        let mut tx = self.begin_within(&mut line, statement_timeout).await?;
         let due = self.admit_batch(&mut tx, events, &mut outcomes).await?;
         let admitted: Vec<&Envelope> = due.iter().map(|n| &*events[*n]).collect();
-        let Some(effects) = self.apply_batch(&mut tx, &admitted).await else {
-            undo(tx).await;
-            return Ok(None);
-        };
-        if !admitted.is_empty() && self.spoilt(&mut tx).await?.is_some() {
-            undo(tx).await;
-            return Ok(None);
+        let mut applied = self.apply_batch(&mut tx, &admitted, effect_timeout).await;
+        if applied.is_ok() && !admitted.is_empty() && self.spoilt(&mut tx).await?.is_some() {
+            applied = Err(Hindrance::Fault);
         }
+        let effects = match applied {
+            Ok(effects) => effects,
+            Err(hindrance) => {
+                if self.undo(tx).await.is_ok() {
+                    line.done(());
+                }
+                return Ok(Err(hindrance));
+            }
+        };
         // Not as a fault of the outbox's rights: a deferred trigger may be what was denied.
-        tx.commit().await.map_err(Error::Database)?;
+        self.database.hear(tx.commit()).await.map_err(Error::Database)?;
+        line.done(());
         for (n, effect) in due.into_iter().zip(effects) {
             outcomes[n] = Outcome::Dealt(effect.into());
         }
-        Ok(Some(outcomes))
+        Ok(Ok(outcomes))
     }
 
     /// Moves the cursors of all that is due, and returns that in the order of (key, version). Fills in the outcomes of what
@@ -102,7 +140,8 @@ impl Gate {
             if runs.is_empty() {
                 break;
             }
-            let answers = store::admit_runs(tx, self.name(), self.topic().name(), &runs).await?;
+            let answers = store::admit_runs(tx, self.name(), self.topic().name(), &runs);
+            let answers = self.database.hear(answers).await?;
             let mut cut = Vec::new();
             for answer in answers {
                 let at = usize::try_from(answer.n - 1).unwrap_or(usize::MAX);
@@ -163,17 +202,22 @@ impl Gate {
         }
     }
 
-    /// Runs the effects. `None`: one of them failed; which one, smaller parts tell.
-    async fn apply_batch(&self, tx: &mut PgTransaction<'_>, events: &[&Envelope]) -> Option<Vec<Effect>> {
+    /// Runs the effects. When one of them failed, smaller parts tell which one.
+    async fn apply_batch(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        events: &[&Envelope],
+        effect_timeout: Duration,
+    ) -> Result<Vec<Effect>, Hindrance> {
         if events.is_empty() {
-            return Some(Vec::new());
+            return Ok(Vec::new());
         }
         let batch = events.iter().map(|event| (event.meta(), event.payload.as_slice())).collect();
         let began = Instant::now();
         let effect = AssertUnwindSafe(self.handler.apply_batch(tx, batch)).catch_unwind();
         let (tracer, began_at) = (&self.counts.tracer, SystemTime::now());
         let span = tracer.batch(self.name(), self.topic().name(), events.iter().map(|event| &event.headers));
-        let effects = timeout(self.options.effect_timeout, span.within(effect)).await;
+        let effects = timeout(effect_timeout, span.within(effect)).await;
         self.counts.metrics.handled(self.name(), began.elapsed());
         if matches!(effects, Ok(Ok(Ok(_)))) {
             for event in events {
@@ -182,12 +226,13 @@ impl Gate {
         }
         span.ended(failure(&effects));
         match effects {
-            Ok(Ok(Ok(effects))) => Some(effects),
+            Ok(Ok(Ok(effects))) => Ok(effects),
             Ok(Ok(Err(error))) => {
                 tracing::debug!(handler = self.name(), error = chain(&*error), "a batch is tried in parts");
-                None
+                Err(if is_cancelled_in(&error) { Hindrance::Time } else { Hindrance::Fault })
             }
-            Ok(Err(_)) | Err(_) => None,
+            Ok(Err(_)) => Err(Hindrance::Fault),
+            Err(_) => Err(Hindrance::Time),
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, Topic, store};
+use super::InboxOptions;
+use crate::{Error, Topic, database::Database, store};
 
 /// Heads compared in one statement.
 const PAGE_MAX: i32 = 1_000;
@@ -38,12 +39,14 @@ pub async fn compare(
     topic: Topic,
     older_than: Duration,
 ) -> Result<Vec<Behind>, Error> {
-    compare_until(pool, (handler, topic.name()), (older_than, PAGE_MAX), &CancellationToken::new()).await
+    let database = Database::new(pool.clone(), InboxOptions::default().statement_timeout);
+    let at = (handler, topic.name());
+    compare_until(&database, at, (older_than, PAGE_MAX), &CancellationToken::new()).await
 }
 
 /// Compares page by page, until the end, the stop, or enough keys.
 pub(super) async fn compare_until(
-    pool: &PgPool,
+    database: &Database,
     at: (&str, &str),
     bounds: (Duration, i32),
     stop: &CancellationToken,
@@ -51,7 +54,12 @@ pub(super) async fn compare_until(
     let mut behind = Vec::new();
     let mut after = Some(String::new());
     while let Some(from) = after.take().filter(|_| behind.len() < BEHIND_MAX && !stop.is_cancelled()) {
-        after = compare_page(pool, at, &from, bounds, &mut behind).await?;
+        let asked = database.ask(async {
+            let mut line = database.line().await?;
+            let page_end = compare_page(&mut line, at, &from, bounds, &mut behind).await?;
+            Ok(line.done(page_end))
+        });
+        after = asked.await?;
     }
     behind.truncate(BEHIND_MAX);
     Ok(behind)
@@ -59,14 +67,14 @@ pub(super) async fn compare_until(
 
 /// Compares one page and returns the key to go on after.
 async fn compare_page(
-    pool: &PgPool,
+    db: &mut PgConnection,
     at: (&str, &str),
     after: &str,
     (older_than, page_max): (Duration, i32),
     behind: &mut Vec<Behind>,
 ) -> Result<Option<String>, Error> {
     let mut page_end = None;
-    for row in store::compare(pool, at, after, older_than, page_max).await? {
+    for row in store::compare(db, at, after, older_than, page_max).await? {
         page_end = row.page_end;
         if let (Some(key), Some(head), Some(applied)) = (row.key, row.head, row.applied) {
             behind.push(Behind { key, head, applied });

@@ -9,7 +9,7 @@ use super::{
     Baseline, Gate, InboxOptions, Refilling, patience::Patience, reading::Reading, start::start, sweep,
     tally::Counts,
 };
-use crate::{Error, Refill, Source, store};
+use crate::{Error, Refill, Source, database::Database, store};
 
 pub(super) struct Consumer<S> {
     pub(super) pool: PgPool,
@@ -26,21 +26,30 @@ impl<S: Source> Consumer<S> {
         self.check()?;
         let patience = Patience::new(&self.options, shutdown.clone());
         let Self { pool, source, mut gates, options, baseline, refill, counts } = self;
-        let own = async || Ok(store::own_origins(&pool).await?);
+        // None of the questions here is waited for for ever, whatever becomes of the network.
+        let database = Database::new(pool.clone(), options.statement_timeout);
+        let own = async || {
+            let asked = database.ask(async {
+                let mut line = database.line().await?;
+                let own = store::own_origins(&mut line).await?;
+                Ok(line.done(own))
+            });
+            asked.await
+        };
         let Some(own) = patience.until(own).await? else { return Ok(()) };
         for gate in &mut gates {
             let refilling = refill.clone().map(|log| Refilling::new(log, options.refill.clone()));
-            gate.prepare(&options, &counts, &own, refilling);
+            gate.prepare(&database, &options, &counts, &own, refilling);
         }
         let gates: Vec<Arc<Gate>> = gates.into_iter().map(Arc::new).collect();
-        let started = patience.until(|| start(&pool, &source, &gates, baseline)).await?;
+        let started = patience.until(|| start(&database, &source, &gates, baseline)).await?;
         let Some(started) = started else { return Ok(()) };
         // The end of one is the end of all, and each ends by itself: none is dropped in the middle of a transaction.
         let stop = shutdown.child_token();
         let reading = Reading::new(&source, &pool, &gates, started, &options, stop.clone()).run();
-        let sweeping = sweep::sweep(&pool, &source, &gates, &options, stop.clone());
+        let sweeping = sweep::sweep(&database, &source, &gates, &options, stop.clone());
         let refilling = sweep::refill(&gates, &options, stop.clone());
-        let comparing = sweep::compare(&pool, &source, &gates, &options, stop.clone());
+        let comparing = sweep::compare(&source, &gates, &options, stop.clone());
         let (read, swept, refilled, compared) = tokio::join!(
             ending(Box::pin(reading), &stop),
             ending(Box::pin(sweeping), &stop),

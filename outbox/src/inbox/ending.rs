@@ -1,10 +1,10 @@
 //! How a handler's transaction ends.
 
-use sqlx::{Postgres, Transaction, postgres::PgTransaction};
+use sqlx::postgres::PgTransaction;
 
 use super::{
     Attempt, Gate,
-    verdict::{chain, is_passing},
+    verdict::{chain, is_passing, is_silence},
 };
 use crate::{Error, store};
 
@@ -17,10 +17,10 @@ impl Gate {
     /// What a handler has done to its transaction, if that must not be committed. One that swallowed a database error leaves
     /// it aborted: the commit would roll back in silence. One that ended it has parted effect and cursor.
     pub(super) async fn spoilt(&self, tx: &mut PgTransaction<'_>) -> Result<Option<&'static str>, Error> {
-        let mut open = store::is_open(tx).await;
+        let mut open = self.database.hear(store::is_open(tx)).await;
         if matches!(open, Err(sqlx::Error::Database(_))) {
             // Maybe the late answer to a statement that the handler did not wait for.
-            open = store::is_open(tx).await;
+            open = self.database.hear(store::is_open(tx)).await;
         }
         match open {
             Ok(true) => Ok(None),
@@ -28,7 +28,7 @@ impl Gate {
                 let handler = self.name();
                 tracing::error!(handler, "{ENDED}; its effects may be committed apart from their cursors");
                 // It may have begun another one, of which the connection does not know.
-                store::roll_back(tx).await?;
+                self.database.hear(store::roll_back(tx)).await?;
                 Ok(Some(ENDED))
             }
             Err(error @ sqlx::Error::Database(_)) if !is_passing(&error) => Ok(Some(ABORTED)),
@@ -43,13 +43,21 @@ impl Gate {
             Ok(_) | Err(_) => error,
         }
     }
-}
 
-/// Rolls back. An error is no verdict: it answers a statement that the handler did not wait for, or the connection is lost;
-/// then the rollback is sent when the connection goes back to its pool, which looks whether it is sound.
-pub(super) async fn undo(tx: Transaction<'_, Postgres>) {
-    if let Err(error) = tx.rollback().await {
-        tracing::debug!(error = chain(&error), "a rollback is left to the pool");
+    /// Rolls back. An error is no verdict: it answers a statement that the handler did not wait for, or the connection is lost;
+    /// then the rollback is sent when the connection goes back to its pool, which looks whether it is sound.
+    ///
+    /// # Errors
+    /// No answer came: the connection is not to be used again.
+    pub(super) async fn undo(&self, tx: PgTransaction<'_>) -> Result<(), Error> {
+        match self.database.hear(tx.rollback()).await {
+            Err(error) if is_silence(&error) => Err(error.into()),
+            Err(error) => {
+                tracing::debug!(error = chain(&error), "a rollback is left to the pool");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 }
 

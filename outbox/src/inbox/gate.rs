@@ -1,22 +1,28 @@
 //! The gate in front of one handler: per key, versions 1, 2, 3 ... once each.
 
-use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    collections::HashSet,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::FutureExt as _;
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction, postgres::PgTransaction};
+use sqlx::{AssertSqlSafe, Connection as _, PgPool, postgres::PgTransaction};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
     InboxOptions,
-    ending::{uncommitted, undo},
+    ending::uncommitted,
     refill::{Refilling, close_gaps},
     tally::Counts,
-    verdict::{chain, failure, is_passing, is_passing_in},
+    verdict::{chain, failure, is_passing, is_passing_in, is_silence},
 };
 use crate::{
     Error, Topic,
+    database::{Database, Line},
     envelope::Envelope,
     handler::{Effect, Erased, Undecodable},
     replica, store,
@@ -102,6 +108,15 @@ impl Attempt {
             Self::Early | Self::Refused(_) | Self::Hopeless(_) | Self::Passing(_) => Dealt::Parked,
         }
     }
+
+    /// The same, when not even the rollback was answered: the handler may have failed because its database fell silent, and
+    /// that is no verdict.
+    fn unanswered(self, silence: &Error) -> Self {
+        match self {
+            Self::Refused(error) => Self::Passing(format!("{error}; {}", chain(silence))),
+            other => other,
+        }
+    }
 }
 
 /// Whether events of this key are parked.
@@ -119,55 +134,62 @@ pub(super) enum Came {
 }
 
 pub(crate) struct Gate {
-    pub(crate) pool: PgPool,
+    pub(crate) database: Database,
     pub(crate) kind: Kind,
     pub(crate) handler: Arc<dyn Erased>,
     pub(super) options: InboxOptions,
     pub(super) counts: Counts,
     /// The origins of this database.
     own: Vec<String>,
-    begin: String,
     pub(super) refilling: Option<Refilling>,
 }
 
 impl Gate {
     pub(crate) fn new(pool: PgPool, kind: Kind, handler: Arc<dyn Erased>) -> Self {
         let (options, counts) = (InboxOptions::default(), Counts::default());
-        Self {
-            pool,
-            kind,
-            handler,
-            options,
-            counts,
-            own: Vec::new(),
-            begin: String::from("begin"),
-            refilling: None,
-        }
+        let database = Database::new(pool, options.statement_timeout);
+        Self { database, kind, handler, options, counts, own: Vec::new(), refilling: None }
     }
 
     /// What it needs to know before the first event.
     pub(super) fn prepare(
         &mut self,
+        database: &Database,
         options: &InboxOptions,
         counts: &Counts,
         own: &[String],
         refilling: Option<Refilling>,
     ) {
+        self.database = database.clone();
         self.options = options.clone();
         self.counts = counts.clone();
         self.own = own.to_vec();
         self.refilling = refilling;
-        // One round trip. Milliseconds; zero would mean no bound at all. The mark tells whether a handler has ended the
-        // transaction.
-        self.begin = format!(
-            "begin; set local lock_timeout = {}; set local statement_timeout = {}; set local outbox.gate = 'open'",
-            options.lock_timeout.as_millis().max(1),
-            options.statement_timeout.as_millis().max(1),
-        );
     }
 
-    pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, Error> {
-        Ok(self.pool.begin_with(AssertSqlSafe(self.begin.clone())).await?)
+    /// A connection for one transaction.
+    pub(super) async fn line(&self) -> Result<Line, Error> {
+        self.database.ask(self.database.line()).await
+    }
+
+    pub(super) async fn begin<'a>(&self, line: &'a mut Line) -> Result<PgTransaction<'a>, Error> {
+        self.begin_within(line, self.options.statement_timeout).await
+    }
+
+    /// With another bound on each statement.
+    pub(super) async fn begin_within<'a>(
+        &self,
+        line: &'a mut Line,
+        statement_timeout: Duration,
+    ) -> Result<PgTransaction<'a>, Error> {
+        // One round trip. Milliseconds; zero would mean no bound at all. The mark tells whether a handler has ended the
+        // transaction.
+        let begin = format!(
+            "begin; set local lock_timeout = {}; set local statement_timeout = {}; set local outbox.gate = 'open'",
+            self.options.lock_timeout.as_millis().max(1),
+            statement_timeout.as_millis().max(1),
+        );
+        Ok(self.database.hear(line.begin_with(AssertSqlSafe(begin))).await?)
     }
 
     /// Asks the log, if there is one, for what keys miss.
@@ -250,14 +272,18 @@ impl Gate {
 
     pub(super) async fn attempt(&self, event: &Envelope, came: Came) -> Result<Attempt, Error> {
         match self.transact(event, came).await {
-            Err(Error::Database(error)) if is_passing(&error) => Ok(Attempt::Passing(chain(&error))),
+            // A silence is not this event's: it is waited for, and nothing is parked.
+            Err(Error::Database(error)) if is_passing(&error) && !is_silence(&error) => {
+                Ok(Attempt::Passing(chain(&error)))
+            }
             other => other,
         }
     }
 
     /// The gate, the effect and the commit. An event that was kept has a row of its own among those which the cursor passes.
     async fn transact(&self, event: &Envelope, came: Came) -> Result<Attempt, Error> {
-        let mut tx = self.begin().await?;
+        let mut line = self.line().await?;
+        let mut tx = self.begin(&mut line).await?;
         let left_out = !self.left_out(&mut tx, std::iter::once(event)).await?.is_empty();
         let attempt = if left_out {
             Attempt::Dealt(Dealt::Duplicate, false)
@@ -270,17 +296,21 @@ impl Gate {
         let waiting = match &attempt {
             Attempt::Dealt(_, waiting) | Attempt::Conflict(_, waiting) => *waiting,
             Attempt::Early | Attempt::Refused(_) | Attempt::Hopeless(_) | Attempt::Passing(_) => {
-                undo(tx).await;
-                return Ok(attempt);
+                return Ok(match self.undo(tx).await {
+                    Ok(()) => line.done(attempt),
+                    Err(silence) => attempt.unanswered(&silence),
+                });
             }
         };
         let mut removed = 0;
         if waiting {
-            removed = store::unpark(&mut tx, self.name(), &event.topic, &event.key).await?;
+            let unpark = store::unpark(&mut tx, self.name(), &event.topic, &event.key);
+            removed = self.database.hear(unpark).await?;
         }
-        if let Err(error) = tx.commit().await {
+        if let Err(error) = self.database.hear(tx.commit()).await {
             return uncommitted(error);
         }
+        line.done(());
         if came != Came::Read && removed > 0 {
             self.superseded(removed - 1);
             let verdict = attempt.verdict();
@@ -304,16 +334,16 @@ impl Gate {
         if keys.is_empty() {
             return Ok(HashSet::new());
         }
-        Ok(store::unmet(tx, self.name(), self.topic().name(), &keys).await?)
+        Ok(self.database.hear(store::unmet(tx, self.name(), self.topic().name(), &keys)).await?)
     }
 
     /// Moves the cursor by one and runs the effect.
     pub(crate) async fn admit(&self, tx: &mut PgTransaction<'_>, event: &Envelope) -> Result<Attempt, Error> {
-        let gate = store::admit(tx, self.name(), event).await?;
+        let gate = self.database.hear(store::admit(tx, self.name(), event)).await?;
         let waiting = gate.waiting > 0;
         Ok(match gate.verdict.as_str() {
             // It waits for what an operator put in its place; parking it finds that there.
-            "apply" if waiting && store::is_replaced(tx, self.name(), event).await? => Attempt::Early,
+            "apply" if waiting && self.is_replaced(tx, event).await? => Attempt::Early,
             "apply" => {
                 self.check_own(tx, event).await?;
                 self.apply(tx, event, waiting).await?
@@ -324,12 +354,21 @@ impl Gate {
         })
     }
 
+    /// Whether an operator has put something else in its place.
+    pub(crate) async fn is_replaced(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        event: &Envelope,
+    ) -> Result<bool, Error> {
+        Ok(self.database.hear(store::is_replaced(tx, self.name(), event)).await?)
+    }
+
     /// An event of this database that is newer than its head: the database was restored to an earlier time.
     async fn check_own(&self, tx: &mut PgTransaction<'_>, event: &Envelope) -> Result<(), Error> {
         if !self.is_own(event) {
             return Ok(());
         }
-        let head = store::head_version(tx, &event.topic, &event.key).await?;
+        let head = self.database.hear(store::head_version(tx, &event.topic, &event.key)).await?;
         if event.version > head {
             let (topic, key) = (event.topic.clone(), event.key.clone());
             return Err(Error::WentBack { topic, key, head, version: event.version });

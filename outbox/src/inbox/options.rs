@@ -20,9 +20,11 @@ pub struct InboxOptions {
     pub hold_after: Duration,
     /// How long an event's transaction waits for a row lock (5 s); longer, and it is tried again like after a deadlock.
     pub lock_timeout: Duration,
-    /// How long one of its statements may take (30 s). Longer, and it is refused.
+    /// How long one of its statements may take (30 s). Longer, and it is refused. A second later without an answer, to this or
+    /// to any other question of the inbox's, the connection is closed, and the event is tried again on another one.
     pub statement_timeout: Duration,
-    /// How long a handler may take for one event, or for one batch (60 s). Longer, and it is refused.
+    /// How long a handler may take for one event, or for one batch (60 s). An event that takes longer is refused; a batch's are
+    /// tried one by one.
     pub effect_timeout: Duration,
     /// Refusals of one event by its handler (8), then it becomes a dead letter and its key waits for an operator.
     pub attempts_max: i32,

@@ -17,7 +17,12 @@ impl Gate {
         if matches!(self.kind, Kind::Handler) {
             return Ok(false);
         }
-        let marked = store::await_snapshot(&self.pool, self.name(), event).await?;
+        let asked = self.database.ask(async {
+            let mut line = self.database.line().await?;
+            let marked = store::await_snapshot(&mut line, self.name(), event).await?;
+            Ok(line.done(marked))
+        });
+        let marked = asked.await?;
         if marked {
             tracing::error!(
                 handler = self.name(),
@@ -69,7 +74,12 @@ impl Gate {
         let parked_max = self.options.parked_max;
         let per_key_max = self.refilling.as_ref().map(|refilling| refilling.options.parked_per_key_max);
         let parking = Parking { reason, error: error.as_deref(), parked_max, per_key_max };
-        let answer = store::park(&self.pool, self.name(), event, parking).await?;
+        let asked = self.database.ask(async {
+            let mut line = self.database.line().await?;
+            let answer = store::park(&mut line, self.name(), event, parking).await?;
+            Ok(line.done(answer))
+        });
+        let answer = asked.await?;
         if answer == "full" {
             return Err(Error::ParkedFull { handler: self.name().to_owned(), parked_max });
         }
@@ -83,7 +93,12 @@ impl Gate {
         error: &str,
         attempts: i32,
     ) -> Result<Option<Dealt>, Error> {
-        let answer = store::bury(&self.pool, self.name(), event, (error, attempts)).await?;
+        let asked = self.database.ask(async {
+            let mut line = self.database.line().await?;
+            let answer = store::bury(&mut line, self.name(), event, (error, attempts)).await?;
+            Ok(line.done(answer))
+        });
+        let answer = asked.await?;
         let (handler, key, version) = (self.name(), &event.key, event.version);
         tracing::error!(
             handler,
@@ -115,9 +130,12 @@ impl Gate {
     /// Applies parked events of a key whose turn has come, at most `drain_max`.
     pub(crate) async fn drain(&self, topic: &str, key: &str) -> Result<(), Error> {
         for _ in 0..self.options.drain_max {
-            let Some(row) = store::next_parked(&self.pool, self.name(), topic, key).await? else {
-                return Ok(());
-            };
+            let next = self.database.ask(async {
+                let mut line = self.database.line().await?;
+                let row = store::next_parked(&mut line, self.name(), topic, key).await?;
+                Ok(line.done(row))
+            });
+            let Some(row) = next.await? else { return Ok(()) };
             if !self.try_again(row).await? {
                 return Ok(());
             }
@@ -165,12 +183,21 @@ impl Gate {
             "a parked event was not applied; its key waits, others go on"
         );
         let delay = self.retry_delay(tries);
-        store::retry_later(&self.pool, self.name(), &event, (reason, &error), delay).await?;
-        Ok(false)
+        let noted = self.database.ask(async {
+            let mut line = self.database.line().await?;
+            store::retry_later(&mut line, self.name(), &event, (reason, &error), delay).await?;
+            Ok(line.done(false))
+        });
+        noted.await
     }
 
     async fn bury_row(&self, row: &ParkedRow, error: &str) -> Result<bool, Error> {
-        store::bury_parked(&self.pool, self.name(), row, error).await?;
+        let buried = self.database.ask(async {
+            let mut line = self.database.line().await?;
+            let answer = store::bury_parked(&mut line, self.name(), row, error).await?;
+            Ok(line.done(answer))
+        });
+        buried.await?;
         let (handler, key, version) = (self.name(), &row.key, row.version);
         tracing::error!(
             handler,

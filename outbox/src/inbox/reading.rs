@@ -17,7 +17,7 @@ use super::{
     verdict::chain,
     work::{Done, keep, work},
 };
-use crate::{Error, Message, Source, Topic, envelope::Envelope};
+use crate::{Error, Message, Source, Topic, database::Database, envelope::Envelope};
 
 /// How long reading rests after a fault of the broker.
 const FAULT_PAUSE: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ const TURN_MAX: usize = 500;
 /// The records in hand, and the transactions at work on them. Everything is decided here, by one task.
 pub(super) struct Reading<'a, S> {
     source: &'a S,
-    pool: PgPool,
+    database: Database,
     lanes: Vec<Lane>,
     /// Where each lane's handler begins: what is before is not for it.
     begun: Vec<Begun>,
@@ -64,7 +64,7 @@ impl<'a, S: Source> Reading<'a, S> {
         let half = usize::try_from(pool.options().get_max_connections() / 2).unwrap_or(usize::MAX);
         Self {
             source,
-            pool: pool.clone(),
+            database: Database::new(pool.clone(), options.statement_timeout),
             lanes: gates.iter().map(|gate| Lane::new(gate.clone())).collect(),
             begun: started.begun,
             company: started.company,
@@ -232,7 +232,7 @@ impl<'a, S: Source> Reading<'a, S> {
                 self.held_bytes += message.payload.len();
                 let group = self.source.group().to_owned();
                 self.running.spawn(keep(
-                    self.pool.clone(),
+                    self.database.clone(),
                     group,
                     message,
                     error,

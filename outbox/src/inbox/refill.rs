@@ -86,17 +86,27 @@ pub(crate) async fn close_gaps(
     refilling: &Refilling,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
-    let (pool, handler, options) = (&gate.pool, gate.name(), &refilling.options);
-    let read_again = u64::try_from(store::forget_gaps(pool, handler).await?).unwrap_or(0);
+    let (database, handler, options) = (&gate.database, gate.name(), &refilling.options);
+    let passed = database.ask(async {
+        let mut line = database.line().await?;
+        let passed = store::forget_gaps(&mut line, handler).await?;
+        Ok(line.done(passed))
+    });
+    let read_again = u64::try_from(passed.await?).unwrap_or(0);
     if read_again > 0 {
         gate.count(Dealt::Duplicate, read_again);
     }
-    for gap in store::gaps(pool, handler, options.gap_after, options.gaps_max).await? {
+    let asked = database.ask(async {
+        let mut line = database.line().await?;
+        let gaps = store::gaps(&mut line, handler, options.gap_after, options.gaps_max).await?;
+        Ok(line.done(gaps))
+    });
+    for gap in asked.await? {
         let (error, down) = match close(gate, refilling, &gap, stop).await? {
             Answer::Stopped => return Ok(()),
             Answer::Helped(verdicts) => {
                 let had_come = i64::try_from(verdicts.len()).unwrap_or(i64::MAX);
-                let taken = store::note_gap(pool, handler, &gap, (None, Duration::ZERO, had_come)).await?;
+                let taken = note(gate, &gap, (None, Duration::ZERO, had_come)).await?;
                 // Their records were not counted when they found no room; now those are that nobody else has counted.
                 for dealt in verdicts.into_iter().take(usize::try_from(taken).unwrap_or(0)) {
                     gate.count(dealt, 1);
@@ -115,7 +125,7 @@ pub(crate) async fn close_gaps(
             error,
             "a gap was not filled; its key waits, others go on"
         );
-        store::note_gap(pool, handler, &gap, (Some(&error), refilling.delay(gap.attempts), 0)).await?;
+        note(gate, &gap, (Some(&error), refilling.delay(gap.attempts), 0)).await?;
         if down {
             break;
         }
@@ -123,10 +133,25 @@ pub(crate) async fn close_gaps(
     Ok(())
 }
 
+/// Notes what came of asking for a key; as `store::note_gap`.
+async fn note(gate: &Gate, gap: &Gap, came: (Option<&str>, Duration, i64)) -> Result<i64, Error> {
+    let noted = gate.database.ask(async {
+        let mut line = gate.database.line().await?;
+        let taken = store::note_gap(&mut line, gate.name(), gap, came).await?;
+        Ok(line.done(taken))
+    });
+    noted.await
+}
+
 /// Says so when keys wait for a log and there is none to ask.
 pub(super) async fn check_orphans(gate: &Gate) -> Result<(), Error> {
     if gate.refilling.is_none() {
-        let keys = store::incomplete(&gate.pool, gate.name()).await?;
+        let asked = gate.database.ask(async {
+            let mut line = gate.database.line().await?;
+            let keys = store::incomplete(&mut line, gate.name()).await?;
+            Ok(line.done(keys))
+        });
+        let keys = asked.await?;
         if keys > 0 {
             tracing::error!(
                 handler = gate.name(),
@@ -169,7 +194,12 @@ async fn close(
     }
     events.sort_by_key(|event| event.version);
     if let Some(conflict) = conflict(gap, &events) {
-        store::note_conflict(&gate.pool, gate.name(), gap, conflict).await?;
+        let noted = gate.database.ask(async {
+            let mut line = gate.database.line().await?;
+            store::note_conflict(&mut line, gate.name(), gap, conflict).await?;
+            Ok(line.done(()))
+        });
+        noted.await?;
         let (version, known, other) = conflict;
         return Ok(Answer::Useless(format!(
             "CONFLICT: version {version} is {known} here and {other} in the log (see outbox.conflict)"

@@ -5,14 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use sqlx::{PgPool, postgres::PgTransaction};
+use sqlx::postgres::PgTransaction;
 
 use super::{
     Baseline, Gate,
     refill::check_orphans,
     span::{Begun, Missed, Need, Offsets, Span, Unmet},
 };
-use crate::{Error, Place, Source, Topic, store};
+use crate::{Error, Place, Source, Topic, database::Database, store};
 
 /// What a start has settled.
 pub(super) struct Started {
@@ -34,19 +34,23 @@ impl Company {
         source: &S,
         assigned: &[Place],
     ) -> Result<(), Error> {
-        let mut tx = gate.begin().await?;
+        let mut line = gate.line().await?;
+        let mut tx = gate.begin(&mut line).await?;
+        let database = &gate.database;
         // A start that takes a handler back into the group is over by now, or looks after this.
-        store::lock_group(&mut tx, source.group()).await?;
+        database.hear(store::lock_group(&mut tx, source.group())).await?;
         for (topic, handlers) in &self.0 {
             let at = (source.group(), topic.name());
-            let readers = store::readers(&mut *tx, at.0, at.1).await?;
+            let readers = database.hear(store::readers(&mut *tx, at.0, at.1)).await?;
             if readers.keys().all(|reader| handlers.contains(&reader.as_str())) {
                 continue;
             }
             let here: Vec<Place> = assigned.iter().filter(|place| place.topic == *topic).copied().collect();
-            store::left_out(&mut tx, at, handlers, &begins(source, &here).await?.0).await?;
+            let begins = begins(source, &here).await?;
+            database.hear(store::left_out(&mut tx, at, handlers, &begins.0)).await?;
         }
-        Ok(tx.commit().await?)
+        database.hear(tx.commit()).await?;
+        Ok(line.done(()))
     }
 }
 
@@ -68,13 +72,18 @@ async fn begins<S: Source>(source: &S, assigned: &[Place]) -> Result<Missed, Err
 
 /// Claims the handlers' names, settles where each begins and where the group must stand for that, and starts to read.
 pub(super) async fn start<S: Source>(
-    pool: &PgPool,
+    database: &Database,
     source: &S,
     gates: &[Arc<Gate>],
     baseline: Baseline,
 ) -> Result<Started, Error> {
     for gate in gates {
-        store::register(pool, gate.name()).await?;
+        let claimed = database.ask(async {
+            let mut line = database.line().await?;
+            store::register(&mut line, gate.name()).await?;
+            Ok(line.done(()))
+        });
+        claimed.await?;
         check_orphans(gate).await?;
     }
     let topics: Vec<Topic> =
@@ -82,27 +91,30 @@ pub(super) async fn start<S: Source>(
     let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
     let group = source.group();
     // One start of a group after the other: each finds what the one before has noted and where it has put the group.
-    let mut tx = gates[0].begin().await?;
-    store::lock_group(&mut tx, group).await?;
+    let mut line = gates[0].line().await?;
+    let mut tx = gates[0].begin(&mut line).await?;
+    database.hear(store::lock_group(&mut tx, group)).await?;
     // Notes before places. Who reads stores a place first and notes it then, so what is noted by now has its place.
-    let noted = store::subscribed(&mut tx, group, &names).await?;
+    let noted = database.hear(store::subscribed(&mut tx, group, &names)).await?;
     let mut places = source.places(&topics).await?;
     not_lost(group, &noted, &places)?;
     let (mut begun, mut company) = (HashMap::new(), Vec::new());
     for topic in topics.iter().copied() {
         let here = gates.iter().filter(|gate| gate.topic() == topic);
         let handlers: Vec<_> = here.map(|gate| gate.name()).collect();
-        let mut settling = Settling { source, tx: &mut tx, topic, handlers: &handlers, baseline };
+        let mut settling = Settling { database, source, tx: &mut tx, topic, handlers: &handlers, baseline };
         begun.extend(settling.settle(&mut places).await?);
         company.push((topic, handlers));
     }
     let started: Vec<Place> = places.into_iter().filter(|place| place.position.is_some()).collect();
     for place in &started {
         if !noted.contains(&(place.topic.name().to_owned(), place.partition)) {
-            store::subscribe(&mut *tx, group, place.topic.name(), place.partition).await?;
+            let noted = store::subscribe(&mut *tx, group, place.topic.name(), place.partition);
+            database.hear(noted).await?;
         }
     }
-    tx.commit().await?;
+    database.hear(tx.commit()).await?;
+    line.done(());
     source.start(&topics, &started).await?;
     let handlers: Vec<&str> = gates.iter().map(|gate| gate.name()).collect();
     tracing::info!(group, ?handlers, "the inbox reads");
@@ -111,9 +123,14 @@ pub(super) async fn start<S: Source>(
 }
 
 /// Says so when another member of the group has started without a handler that this one has.
-pub(super) async fn check_company<S: Source>(pool: &PgPool, source: &S, gate: &Gate) -> Result<(), Error> {
+pub(super) async fn check_company<S: Source>(source: &S, gate: &Gate) -> Result<(), Error> {
     let (handler, topic, group) = (gate.name(), gate.topic().name(), source.group());
-    if let Some(Some(_)) = store::readers(pool, group, topic).await?.get(handler) {
+    let asked = gate.database.ask(async {
+        let mut line = gate.database.line().await?;
+        let readers = store::readers(&mut *line, group, topic).await?;
+        Ok(line.done(readers))
+    });
+    if let Some(Some(_)) = asked.await?.get(handler) {
         tracing::error!(
             handler,
             topic,
@@ -142,19 +159,20 @@ fn not_lost(group: &str, noted: &HashSet<(String, i32)>, places: &[Place]) -> Re
 }
 
 /// The start of a group in one topic.
-struct Settling<'a, S> {
+struct Settling<'a, 'line, S> {
+    database: &'a Database,
     source: &'a S,
-    tx: &'a mut PgTransaction<'static>,
+    tx: &'a mut PgTransaction<'line>,
     topic: Topic,
     handlers: &'a [&'static str],
     baseline: Baseline,
 }
 
-impl<S: Source> Settling<'_, S> {
+impl<S: Source> Settling<'_, '_, S> {
     /// Puts the group where its handlers need it, notes both, and returns where each handler begins.
     async fn settle(&mut self, places: &mut [Place]) -> Result<Vec<(&'static str, Begun)>, Error> {
         let (group, topic) = (self.source.group(), self.topic.name());
-        let readers = store::readers(&mut **self.tx, group, topic).await?;
+        let readers = self.database.hear(store::readers(&mut **self.tx, group, topic)).await?;
         let noted = self.noted().await?;
         let reads = |handler: &&str| matches!(readers.get(*handler), Some(None));
         let mut spans = Vec::new();
@@ -180,9 +198,11 @@ impl<S: Source> Settling<'_, S> {
         self.reposition(&spans, &needs, !readers.is_empty(), places).await?;
         for (handler, begins) in begun.iter().filter(|(handler, _)| new.contains(handler)) {
             let kind = (self.baseline.kind(), self.baseline.because());
-            store::begin_at(self.tx, (handler, topic), kind, &begins.offsets.0).await?;
+            let begun = store::begin_at(self.tx, (handler, topic), kind, &begins.offsets.0);
+            self.database.hear(begun).await?;
         }
-        store::read_with(self.tx, (group, topic), self.handlers, &stands.0).await?;
+        let reads = store::read_with(self.tx, (group, topic), self.handlers, &stands.0);
+        self.database.hear(reads).await?;
         Ok(begun)
     }
 
@@ -190,7 +210,7 @@ impl<S: Source> Settling<'_, S> {
     async fn noted(&mut self) -> Result<Vec<Option<Begun>>, Error> {
         let mut noted = Vec::new();
         for handler in self.handlers {
-            let begun = store::begun_at(self.tx, handler, self.topic.name()).await?;
+            let begun = self.database.hear(store::begun_at(self.tx, handler, self.topic.name())).await?;
             noted.push(begun.map(|(at, since)| Begun { offsets: Offsets(at), since: Some(since) }));
         }
         Ok(noted)

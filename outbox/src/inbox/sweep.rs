@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use sqlx::PgPool;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +10,7 @@ use super::{
     Gate, InboxOptions, Kind, compare::compare_until, consumer::ending, patience::Patience,
     start::check_company, verdict::chain,
 };
-use crate::{Error, Source, store};
+use crate::{Error, Source, database::Database, store};
 
 /// Rows of old notes deleted in one statement.
 const FORGET_MAX: i32 = 1_000;
@@ -19,20 +18,20 @@ const FORGET_MAX: i32 = 1_000;
 /// Notes where the group reads, and tries parked events again, each handler's beside the others': one that is slow, or that no
 /// database can serve, holds up its own keys only.
 pub(super) async fn sweep<S: Source>(
-    pool: &PgPool,
+    database: &Database,
     source: &S,
     gates: &[Arc<Gate>],
     options: &InboxOptions,
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let retrying = join_all(gates.iter().map(|gate| ending(retry(gate, options, &stop), &stop)));
-    let noting = note(pool, source, options, &stop);
+    let noting = note(database, source, options, &stop);
     let (noted, retried) = tokio::join!(ending(noting, &stop), retrying);
     retried.into_iter().fold(noted, Result::and)
 }
 
 async fn note<S: Source>(
-    pool: &PgPool,
+    database: &Database,
     source: &S,
     options: &InboxOptions,
     stop: &CancellationToken,
@@ -42,7 +41,14 @@ async fn note<S: Source>(
         // Only now: a note without a position in the log would be a loss at the next start.
         for place in source.noted() {
             let (topic, partition) = (place.topic.name(), place.partition);
-            let note = async || Ok(store::subscribe(pool, source.group(), topic, partition).await?);
+            let note = async || {
+                let noted = database.ask(async {
+                    let mut line = database.line().await?;
+                    store::subscribe(&mut *line, source.group(), topic, partition).await?;
+                    Ok(line.done(()))
+                });
+                noted.await
+            };
             patience.until(note).await?;
         }
     }
@@ -53,7 +59,14 @@ async fn note<S: Source>(
 async fn retry(gate: &Gate, options: &InboxOptions, stop: &CancellationToken) -> Result<(), Error> {
     let patience = Patience::new(options, stop.clone());
     while ticked(options.sweep_every, stop).await {
-        let due = async || Ok(store::due(&gate.pool, gate.name(), options.sweep_max).await?);
+        let due = async || {
+            let asked = gate.database.ask(async {
+                let mut line = gate.database.line().await?;
+                let due = store::due(&mut line, gate.name(), options.sweep_max).await?;
+                Ok(line.done(due))
+            });
+            asked.await
+        };
         for (topic, key) in patience.until(due).await?.unwrap_or_default() {
             if stop.is_cancelled() {
                 return Ok(());
@@ -88,7 +101,6 @@ async fn fill(gate: &Gate, options: &InboxOptions, stop: &CancellationToken) -> 
 
 /// Compares cursors with the heads of this database, a page at a time, and forgets old notes, every `compare_every`.
 pub(super) async fn compare<S: Source>(
-    pool: &PgPool,
     source: &S,
     gates: &[Arc<Gate>],
     options: &InboxOptions,
@@ -96,18 +108,18 @@ pub(super) async fn compare<S: Source>(
 ) -> Result<(), Error> {
     while ticked(options.compare_every, &stop).await {
         for gate in gates {
-            if let Err(error) = check_company(pool, source, gate).await {
+            if let Err(error) = check_company(source, gate).await {
                 tracing::warn!(
                     handler = gate.name(),
                     error = chain(&error),
                     "the group's handlers were not compared"
                 );
             }
-            if let Err(error) = compare_all(pool, gate, options, &stop).await {
+            if let Err(error) = compare_all(gate, options, &stop).await {
                 tracing::warn!(handler = gate.name(), error = chain(&error), "cursors were not compared");
             }
             if matches!(gate.kind, Kind::Replica { .. })
-                && let Err(error) = forget(pool, gate, options, &stop).await
+                && let Err(error) = forget(gate, options, &stop).await
             {
                 tracing::warn!(handler = gate.name(), error = chain(&error), "old notes were not forgotten");
             }
@@ -117,14 +129,9 @@ pub(super) async fn compare<S: Source>(
     Ok(())
 }
 
-async fn compare_all(
-    pool: &PgPool,
-    gate: &Gate,
-    options: &InboxOptions,
-    stop: &CancellationToken,
-) -> Result<(), Error> {
+async fn compare_all(gate: &Gate, options: &InboxOptions, stop: &CancellationToken) -> Result<(), Error> {
     let at = (gate.name(), gate.topic().name());
-    let behind = compare_until(pool, at, (options.tail_after, options.compare_max), stop).await?;
+    let behind = compare_until(&gate.database, at, (options.tail_after, options.compare_max), stop).await?;
     if let Some(first) = behind.first() {
         tracing::error!(
             handler = gate.name(),
@@ -139,15 +146,16 @@ async fn compare_all(
     Ok(())
 }
 
-async fn forget(
-    pool: &PgPool,
-    gate: &Gate,
-    options: &InboxOptions,
-    stop: &CancellationToken,
-) -> Result<(), Error> {
-    while !stop.is_cancelled()
-        && store::forget_applied(pool, gate.name(), options.remember_for, FORGET_MAX).await? == FORGET_MAX
-    {
+async fn forget(gate: &Gate, options: &InboxOptions, stop: &CancellationToken) -> Result<(), Error> {
+    let mut forgotten = FORGET_MAX;
+    while !stop.is_cancelled() && forgotten == FORGET_MAX {
+        let asked = gate.database.ask(async {
+            let mut line = gate.database.line().await?;
+            let rows =
+                store::forget_applied(&mut line, gate.name(), options.remember_for, FORGET_MAX).await?;
+            Ok(line.done(rows))
+        });
+        forgotten = asked.await?;
     }
     Ok(())
 }

@@ -27,15 +27,37 @@ pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
 /// was cancelled (57014: it took longer than `statement_timeout`) is its own affair, like a handler that takes too long: with
 /// no attempt counted, one that can never end in time would be tried for ever.
 pub(crate) fn is_passing_in(error: &BoxError) -> bool {
+    database_in(error).is_some_and(|error| !is_cancelled(error) && is_passing(error))
+}
+
+/// Whether a statement of the handler's took too long.
+pub(crate) fn is_cancelled_in(error: &BoxError) -> bool {
+    database_in(error).is_some_and(is_cancelled)
+}
+
+fn database_in(error: &BoxError) -> Option<&sqlx::Error> {
     let mut at: Option<&(dyn StdError + 'static)> = Some(&**error);
     while let Some(error) = at {
         if let Some(database) = error.downcast_ref::<sqlx::Error>() {
-            let code = database.as_database_error().and_then(|error| error.code());
-            return code.as_deref() != Some("57014") && is_passing(database);
+            return Some(database);
         }
         at = error.source();
     }
-    false
+    None
+}
+
+/// Whether the database did not answer at all. That is not the doing of one event: all of them would wait as long.
+pub(crate) fn is_silence(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::TimedOut,
+        sqlx::Error::PoolTimedOut => true,
+        _ => false,
+    }
+}
+
+/// Whether a statement took longer than `statement_timeout`.
+pub(crate) fn is_cancelled(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).as_deref() == Some("57014")
 }
 
 /// What a handler's run came to: its own answer, or a panic, or no end in time.

@@ -1,12 +1,17 @@
 //! One connection's work: a batch of records through one gate.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use sqlx::PgPool;
-
-use super::{Dealt, Gate, batch::Outcome, lane::Item, marks::Ticket, patience::Patience};
+use super::{
+    Dealt, Gate,
+    batch::{Hindrance, Outcome},
+    lane::Item,
+    marks::Ticket,
+    patience::Patience,
+};
 use crate::{
     Error, Message,
+    database::Database,
     store::{self, Unreadable},
 };
 
@@ -21,7 +26,8 @@ pub(super) struct Done {
     pub(super) dealt: Vec<(Ticket, Option<Dealt>)>,
 }
 
-/// Deals with a batch: in one transaction if that works, else in halves, down to the record that is in the way.
+/// Deals with a batch: in one transaction if that works, else in halves, down to the record that is in the way. What takes too
+/// long comes last.
 pub(super) async fn work(
     lane: usize,
     gate: Arc<Gate>,
@@ -31,42 +37,102 @@ pub(super) async fn work(
     let mut keys: Vec<String> = items.iter().map(|item| item.event.key.clone()).collect();
     keys.dedup();
     let bytes = items.iter().map(|item| item.event.payload.len()).sum();
-    let mut done = Done { lane: Some(lane), keys, records: items.len(), bytes, dealt: Vec::new() };
-    let mut todo = vec![items];
-    while let Some(mut part) = todo.pop() {
-        if patience.is_over() {
-            break;
-        }
-        let outcomes = if part.len() > 1 && gate.takes_batches() {
+    let done = Done { lane: Some(lane), keys, records: items.len(), bytes, dealt: Vec::new() };
+    let mut working = Working { gate, patience, done, slow: HashSet::new(), last: Vec::new() };
+    working.in_parts(items).await?;
+    for item in std::mem::take(&mut working.last) {
+        working.deal(item).await?;
+    }
+    Ok(working.done)
+}
+
+/// A batch in work.
+struct Working {
+    gate: Arc<Gate>,
+    patience: Patience,
+    done: Done,
+    /// Keys of events that took too long, and those events with all that came after them.
+    slow: HashSet<String>,
+    last: Vec<Item>,
+}
+
+impl Working {
+    async fn in_parts(&mut self, items: Vec<Item>) -> Result<(), Error> {
+        let mut todo = vec![items];
+        while let Some(part) = todo.pop().filter(|_| !self.patience.is_over()) {
+            let (slow, mut part): (Vec<_>, Vec<_>) =
+                part.into_iter().partition(|item| self.slow.contains(&item.event.key));
+            self.last.extend(slow);
+            if part.len() < 2 || !self.gate.takes_batches() {
+                for item in part {
+                    self.deal(item).await?;
+                }
+                continue;
+            }
             let events: Vec<_> = part.iter().map(|item| item.event.clone()).collect();
-            gate.deal_batch(&events).await?
-        } else {
-            Some(vec![Outcome::OneByOne; part.len()])
-        };
-        let Some(outcomes) = outcomes else {
-            let second = part.split_off(part.len() / 2);
-            todo.push(second);
-            todo.push(part);
-            continue;
-        };
-        for (item, outcome) in part.into_iter().zip(outcomes) {
-            let dealt = match outcome {
-                Outcome::Dealt(dealt) => Some(dealt),
-                Outcome::OneByOne if patience.is_over() => None,
-                Outcome::OneByOne => patience.until(|| gate.deal(&item.event)).await?,
-            };
-            // None: a stop came first.
-            if let Some(dealt) = dealt {
-                done.dealt.push((item.ticket, Some(dealt)));
+            match self.patience.until(|| self.gate.deal_batch(&events)).await? {
+                // A stop came first.
+                None => return Ok(()),
+                Some(Ok(outcomes)) => self.settle(part, outcomes).await?,
+                Some(Err(Hindrance::Fault)) => {
+                    let second = part.split_off(part.len() / 2);
+                    todo.push(second);
+                    todo.push(part);
+                }
+                Some(Err(Hindrance::Time)) => self.quickly(part).await?,
             }
         }
+        Ok(())
     }
-    Ok(done)
+
+    /// Each by itself, for a short time: one that takes too long holds up its key only, which is put last.
+    async fn quickly(&mut self, part: Vec<Item>) -> Result<(), Error> {
+        for item in part {
+            if self.patience.is_over() {
+                return Ok(());
+            }
+            if self.slow.contains(&item.event.key) {
+                self.last.push(item);
+                continue;
+            }
+            match self.patience.until(|| self.gate.deal_quickly(&item.event)).await? {
+                None => return Ok(()),
+                Some(Ok(outcomes)) => self.settle(vec![item], outcomes).await?,
+                Some(Err(Hindrance::Fault)) => self.deal(item).await?,
+                Some(Err(Hindrance::Time)) => {
+                    self.slow.insert(item.event.key.clone());
+                    self.last.push(item);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, part: Vec<Item>, outcomes: Vec<Outcome>) -> Result<(), Error> {
+        for (item, outcome) in part.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Dealt(dealt) => self.done.dealt.push((item.ticket, Some(dealt))),
+                Outcome::OneByOne => self.deal(item).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Deals with one event. Not after a stop: it is read again.
+    async fn deal(&mut self, item: Item) -> Result<(), Error> {
+        if self.patience.is_over() {
+            return Ok(());
+        }
+        if let Some(dealt) = self.patience.until(|| self.gate.deal(&item.event)).await? {
+            self.done.dealt.push((item.ticket, Some(dealt)));
+        }
+        Ok(())
+    }
 }
 
 /// Keeps a record that no gate can take.
 pub(super) async fn keep(
-    pool: PgPool,
+    database: Database,
     group: String,
     message: Message,
     error: String,
@@ -80,10 +146,15 @@ pub(super) async fn keep(
         error,
         "a record can't be read; it is kept in outbox.unreadable"
     );
-    let (pool, group, error) = (&pool, &group, &error);
+    let (database, group, error) = (&database, &group, &error);
     let kept = async || {
-        let kept = Unreadable { error, message: &message };
-        Ok(store::keep_unreadable(pool, group, kept).await?)
+        let asked = database.ask(async {
+            let mut line = database.line().await?;
+            let kept = Unreadable { error, message: &message };
+            store::keep_unreadable(&mut line, group, kept).await?;
+            Ok(line.done(()))
+        });
+        asked.await
     };
     let kept = patience.until(kept).await?;
     let dealt = kept.map(|()| (ticket, None)).into_iter().collect();

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use sqlx::{FromRow, PgPool, postgres::PgTransaction, types::Json};
+use sqlx::{FromRow, PgConnection, postgres::PgTransaction, types::Json};
 use uuid::Uuid;
 
 use super::lease::interval;
@@ -121,12 +121,16 @@ pub(crate) async fn jump(tx: &mut PgTransaction<'_>, handler: &str, event: &Enve
         .await
 }
 
-pub(crate) async fn await_snapshot(pool: &PgPool, handler: &str, event: &Envelope) -> sqlx::Result<bool> {
+pub(crate) async fn await_snapshot(
+    db: &mut PgConnection,
+    handler: &str,
+    event: &Envelope,
+) -> sqlx::Result<bool> {
     sqlx::query_scalar("select outbox.await_snapshot($1, $2, $3)")
         .bind(handler)
         .bind(&event.topic)
         .bind(&event.key)
-        .fetch_one(pool)
+        .fetch_one(db)
         .await
 }
 
@@ -175,7 +179,7 @@ pub(crate) async fn applied_as(
 
 /// How many notes of a replica were forgotten.
 pub(crate) async fn forget_applied(
-    pool: &PgPool,
+    db: &mut PgConnection,
     handler: &str,
     keep: Duration,
     batch_max: i32,
@@ -184,7 +188,7 @@ pub(crate) async fn forget_applied(
         .bind(handler)
         .bind(interval(keep))
         .bind(batch_max)
-        .fetch_one(pool)
+        .fetch_one(db)
         .await
 }
 
@@ -212,7 +216,7 @@ pub(crate) struct Parking<'a> {
 }
 
 pub(crate) async fn park(
-    pool: &PgPool,
+    db: &mut PgConnection,
     handler: &str,
     event: &Envelope,
     parking: Parking<'_>,
@@ -229,13 +233,13 @@ pub(crate) async fn park(
         .bind(parking.error)
         .bind(parking.parked_max)
         .bind(parking.per_key_max)
-        .fetch_one(pool)
+        .fetch_one(db)
         .await
 }
 
 /// Gives a readable event up.
 pub(crate) async fn bury(
-    pool: &PgPool,
+    db: &mut PgConnection,
     handler: &str,
     event: &Envelope,
     (error, attempts): (&str, i32),
@@ -250,13 +254,13 @@ pub(crate) async fn bury(
         .bind(Json(&event.headers))
         .bind(error)
         .bind(attempts)
-        .fetch_one(pool)
+        .fetch_one(db)
         .await
 }
 
 /// Gives a parked row up that can't be read any more.
 pub(crate) async fn bury_parked(
-    pool: &PgPool,
+    db: &mut PgConnection,
     handler: &str,
     row: &ParkedRow,
     error: &str,
@@ -271,12 +275,12 @@ pub(crate) async fn bury_parked(
         .bind(&row.headers)
         .bind(error)
         .bind(row.attempts)
-        .fetch_one(pool)
+        .fetch_one(db)
         .await
 }
 
 pub(crate) async fn next_parked(
-    pool: &PgPool,
+    db: &mut PgConnection,
     handler: &str,
     topic: &str,
     key: &str,
@@ -285,7 +289,7 @@ pub(crate) async fn next_parked(
         .bind(handler)
         .bind(topic)
         .bind(key)
-        .fetch_optional(pool)
+        .fetch_optional(db)
         .await
 }
 
@@ -321,7 +325,7 @@ pub(crate) async fn unpark(
 }
 
 pub(crate) async fn retry_later(
-    pool: &PgPool,
+    db: &mut PgConnection,
     handler: &str,
     event: &Envelope,
     (reason, error): (&'static str, &str),
@@ -335,16 +339,20 @@ pub(crate) async fn retry_later(
         .bind(reason)
         .bind(error)
         .bind(interval(delay))
-        .execute(pool)
+        .execute(db)
         .await?;
     Ok(())
 }
 
-pub(crate) async fn due(pool: &PgPool, handler: &str, batch_max: i32) -> sqlx::Result<Vec<(String, String)>> {
+pub(crate) async fn due(
+    db: &mut PgConnection,
+    handler: &str,
+    batch_max: i32,
+) -> sqlx::Result<Vec<(String, String)>> {
     sqlx::query_as("select topic, key from outbox.due($1, $2)")
         .bind(handler)
         .bind(batch_max)
-        .fetch_all(pool)
+        .fetch_all(db)
         .await
 }
 
@@ -354,7 +362,11 @@ pub(crate) struct Unreadable<'a> {
     pub(crate) message: &'a crate::Message,
 }
 
-pub(crate) async fn keep_unreadable(pool: &PgPool, group: &str, kept: Unreadable<'_>) -> sqlx::Result<()> {
+pub(crate) async fn keep_unreadable(
+    db: &mut PgConnection,
+    group: &str,
+    kept: Unreadable<'_>,
+) -> sqlx::Result<()> {
     // PostgreSQL stores no NUL in text.
     let clean = |text: &str| text.replace('\0', "\u{fffd}");
     let headers: Headers =
@@ -368,7 +380,7 @@ pub(crate) async fn keep_unreadable(pool: &PgPool, group: &str, kept: Unreadable
         .bind(&kept.message.key)
         .bind(&kept.message.payload)
         .bind(Json(headers))
-        .execute(pool)
+        .execute(db)
         .await?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{FromRow, PgPool, types::Json};
+use sqlx::{FromRow, PgConnection, PgPool, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -31,7 +31,7 @@ pub(crate) struct Gap {
 }
 
 pub(crate) async fn gaps(
-    pool: &PgPool,
+    db: &mut PgConnection,
     handler: &str,
     gap_after: Duration,
     batch_max: i32,
@@ -42,24 +42,24 @@ pub(crate) async fn gaps(
     .bind(handler)
     .bind(interval(gap_after))
     .bind(batch_max)
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }
 
 /// How many events that had come are passed by now, and were not had from the log.
-pub(crate) async fn forget_gaps(pool: &PgPool, handler: &str) -> sqlx::Result<i64> {
-    sqlx::query_scalar("select outbox.forget_gaps($1)").bind(handler).fetch_one(pool).await
+pub(crate) async fn forget_gaps(db: &mut PgConnection, handler: &str) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select outbox.forget_gaps($1)").bind(handler).fetch_one(db).await
 }
 
 /// Keys of which events are missing or found no room.
-pub(crate) async fn incomplete(pool: &PgPool, handler: &str) -> sqlx::Result<i64> {
-    sqlx::query_scalar("select outbox.incomplete($1)").bind(handler).fetch_one(pool).await
+pub(crate) async fn incomplete(db: &mut PgConnection, handler: &str) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select outbox.incomplete($1)").bind(handler).fetch_one(db).await
 }
 
 /// `error` is `None` when the log gave events; `dealt` of those had come and found no room. How many of them were still to be
 /// counted.
 pub(crate) async fn note_gap(
-    pool: &PgPool,
+    db: &mut PgConnection,
     handler: &str,
     gap: &Gap,
     (error, delay, dealt): (Option<&str>, Duration, i64),
@@ -71,12 +71,12 @@ pub(crate) async fn note_gap(
         .bind(error)
         .bind(interval(delay))
         .bind(dealt)
-        .fetch_one(pool)
+        .fetch_one(db)
         .await
 }
 
 pub(crate) async fn note_conflict(
-    pool: &PgPool,
+    db: &mut PgConnection,
     handler: &str,
     gap: &Gap,
     (version, known, other): (i64, Uuid, Uuid),
@@ -88,7 +88,7 @@ pub(crate) async fn note_conflict(
         .bind(version)
         .bind(known)
         .bind(other)
-        .execute(pool)
+        .execute(db)
         .await?;
     Ok(())
 }

@@ -5,13 +5,13 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{FromRow, PgExecutor, PgPool, postgres::PgTransaction};
+use sqlx::{FromRow, PgConnection, PgExecutor, postgres::PgTransaction};
 use time::OffsetDateTime;
 
 use super::lease::interval;
 
-pub(crate) async fn register(pool: &PgPool, handler: &str) -> sqlx::Result<()> {
-    sqlx::query("select outbox.register($1)").bind(handler).execute(pool).await?;
+pub(crate) async fn register(db: &mut PgConnection, handler: &str) -> sqlx::Result<()> {
+    sqlx::query("select outbox.register($1)").bind(handler).execute(db).await?;
     Ok(())
 }
 
@@ -132,8 +132,8 @@ pub(crate) async fn begin_at(
     Ok(())
 }
 
-pub(crate) async fn own_origins(pool: &PgPool) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar("select outbox.own_origins()").fetch_one(pool).await
+pub(crate) async fn own_origins(db: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar("select outbox.own_origins()").fetch_one(db).await
 }
 
 /// A page of heads, and one that its handler has not reached.
@@ -147,7 +147,7 @@ pub(crate) struct Compared {
 }
 
 pub(crate) async fn compare(
-    pool: &PgPool,
+    db: &mut PgConnection,
     (handler, topic): (&str, &str),
     after: &str,
     older_than: Duration,
@@ -159,6 +159,6 @@ pub(crate) async fn compare(
         .bind(after)
         .bind(interval(older_than))
         .bind(page_max)
-        .fetch_all(pool)
+        .fetch_all(db)
         .await
 }

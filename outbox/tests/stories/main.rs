@@ -27,6 +27,7 @@ mod producer;
 mod producers;
 mod publishing;
 mod quarantine;
+mod quiet;
 mod refill;
 mod rejoining;
 mod relay;

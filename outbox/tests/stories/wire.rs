@@ -1,4 +1,4 @@
-//! A network between a program and PostgreSQL that can drop all packets, or refuse to connect.
+//! A network between a program and PostgreSQL that can drop all packets, or refuse to connect, or forget connections.
 
 use std::sync::{
     Arc,
@@ -31,6 +31,7 @@ pub(crate) struct Wire {
     pool: PgPool,
     weather: watch::Sender<Weather>,
     attempts: Arc<AtomicUsize>,
+    lost: watch::Sender<usize>,
     task: JoinHandle<()>,
 }
 
@@ -42,8 +43,10 @@ impl Wire {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let near = (*pool.connect_options()).clone().host("127.0.0.1").port(listener.local_addr()?.port());
         let (weather, attempts) = (watch::Sender::new(Weather::Fair), Arc::<AtomicUsize>::default());
-        let task = tokio::spawn(serve(listener, there, weather.subscribe(), attempts.clone()));
-        Ok(Self { pool: PgPool::connect_lazy_with(near), weather, attempts, task })
+        let lost = watch::Sender::new(0);
+        let sky = (weather.subscribe(), lost.subscribe());
+        let task = tokio::spawn(serve(listener, there, sky, attempts.clone()));
+        Ok(Self { pool: PgPool::connect_lazy_with(near), weather, attempts, lost, task })
     }
 
     /// A pool that connects over it.
@@ -53,6 +56,12 @@ impl Wire {
 
     pub(crate) fn turn(&self, weather: Weather) {
         self.weather.send_replace(weather);
+    }
+
+    /// The connections there are say nothing any more, and neither side is told; new ones work. As behind a firewall that has
+    /// forgotten them.
+    pub(crate) fn lose_connections(&self) {
+        self.lost.send_replace(self.attempts());
     }
 
     /// How often somebody has connected.
@@ -71,28 +80,39 @@ impl Drop for Wire {
 async fn serve(
     listener: TcpListener,
     there: (String, u16),
-    weather: watch::Receiver<Weather>,
+    (weather, lost): (watch::Receiver<Weather>, watch::Receiver<usize>),
     attempts: Arc<AtomicUsize>,
 ) {
     while let Ok((near, _)) = listener.accept().await {
-        attempts.fetch_add(1, Ordering::SeqCst);
+        let nth = attempts.fetch_add(1, Ordering::SeqCst);
         if *weather.borrow() == Weather::Cut {
             continue;
         }
-        let (there, weather) = (there.clone(), weather.clone());
+        let (there, mut weather, lost) = (there.clone(), weather.clone(), lost.clone());
         // Ends with either side, or when the wire is cut.
         tokio::spawn(async move {
             let Ok(far) = TcpStream::connect(there).await else { return };
-            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-            tokio::select! {
-                () = carry(near_in, far_out, weather.clone()) => {}
-                () = carry(far_in, near_out, weather) => {}
+            let ((mut near_in, mut near_out), (mut far_in, mut far_out)) =
+                (near.into_split(), far.into_split());
+            let open = tokio::select! {
+                () = carry(&mut near_in, &mut far_out, weather.clone()) => false,
+                () = carry(&mut far_in, &mut near_out, weather.clone()) => false,
+                () = forgotten(lost, nth) => true,
+            };
+            if open {
+                let _ = weather.wait_for(|weather| *weather == Weather::Cut).await;
             }
         });
     }
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut weather: watch::Receiver<Weather>) {
+/// Ends when the `nth` connection is lost.
+async fn forgotten(mut lost: watch::Receiver<usize>, nth: usize) {
+    // Whoever could lose it is gone with the wire.
+    let _ = lost.wait_for(|lost| *lost > nth).await;
+}
+
+async fn carry(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, mut weather: watch::Receiver<Weather>) {
     let mut bytes = vec![0; 16_384];
     loop {
         let mut cut = weather.clone();

@@ -154,6 +154,36 @@ async fn a_slow_event_holds_its_key_and_its_position_only() -> Result<(), BoxErr
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slow_event_holds_the_others_of_its_batch_once() -> Result<(), BoxError> {
+    let mut world = World::new("slowest").await?;
+    let home = Home::new(world.stack, "slowest", "test.notes").await?;
+    let log = Scripted::default();
+    for key in 0..64 {
+        let key = format!("k{key:02}");
+        log.write(&line(&key, 1, if key == "k20" { "wait" } else { "fine" }));
+        log.write(&line(&key, 2, "fine"));
+    }
+    let work = Work::new();
+    let options = InboxOptions { effect_timeout: Duration::from_millis(500), ..InboxOptions::default() };
+    let inbox = Inbox::new(home.module.clone(), log.clone()).register(work.clone()).with(options);
+    world.spawn(|shutdown| inbox.run(shutdown));
+    until(126, || count(&home.admin, "select count(*) from public.effect")).await?;
+    assert_eq!(work.largest.load(Ordering::SeqCst), 128, "all were one batch");
+    let begun = work.waiting.load(Ordering::SeqCst);
+    assert!(
+        begun <= 3,
+        "the others waited for {begun} runs of the slow one, not for the batch's and a short one"
+    );
+    work.go_on.add_permits(1);
+    until(128, || count(&home.admin, "select count(*) from public.effect")).await?;
+    let slow =
+        home.effects().await?.into_iter().filter(|effect| effect.starts_with("k20")).collect::<Vec<_>>();
+    assert_eq!(slow, ["k20:1:wait", "k20:2:fine"]);
+    world.stop().await?;
+    home.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_inbox_holds_its_source_back_and_reads_on() -> Result<(), BoxError> {
     let mut world = World::new("full").await?;
     let home = Home::new(world.stack, "full", "test.notes").await?;
