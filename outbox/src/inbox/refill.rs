@@ -197,7 +197,8 @@ async fn close(
         let noted = gate.database.ask(async {
             let mut line = gate.database.line().await?;
             store::note_conflict(&mut line, gate.name(), gap, conflict).await?;
-            Ok(line.done(()))
+            line.done(());
+            Ok(())
         });
         noted.await?;
         let (version, known, other) = conflict;

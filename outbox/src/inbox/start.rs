@@ -50,7 +50,8 @@ impl Company {
             database.hear(store::left_out(&mut tx, at, handlers, &begins.0)).await?;
         }
         database.hear(tx.commit()).await?;
-        Ok(line.done(()))
+        line.done(());
+        Ok(())
     }
 }
 
@@ -81,7 +82,8 @@ pub(super) async fn start<S: Source>(
         let claimed = database.ask(async {
             let mut line = database.line().await?;
             store::register(&mut line, gate.name()).await?;
-            Ok(line.done(()))
+            line.done(());
+            Ok(())
         });
         claimed.await?;
         check_orphans(gate).await?;

@@ -45,7 +45,8 @@ async fn note<S: Source>(
                 let noted = database.ask(async {
                     let mut line = database.line().await?;
                     store::subscribe(&mut *line, source.group(), topic, partition).await?;
-                    Ok(line.done(()))
+                    line.done(());
+                    Ok(())
                 });
                 noted.await
             };

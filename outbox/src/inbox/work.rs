@@ -152,7 +152,8 @@ pub(super) async fn keep(
             let mut line = database.line().await?;
             let kept = Unreadable { error, message: &message };
             store::keep_unreadable(&mut line, group, kept).await?;
-            Ok(line.done(()))
+            line.done(());
+            Ok(())
         });
         asked.await
     };
