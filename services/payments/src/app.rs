@@ -10,6 +10,7 @@ use chassis::listening::Listening;
 use chassis::telemetry::Requests;
 use chassis::token::Verifier;
 use chassis::{Shutdown, Tasks, Telemetry, admin, never_fails, server};
+use outbox::kafka::KafkaSink;
 use outbox::retention::Housekeeping;
 use outbox::{Metrics, Relay, RelayOptions, Replica, Tracer, Wake, kafka};
 use payments::{Engine, Home, Limits, Local, Replicate, Stripe};
@@ -70,13 +71,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         let observe =
             outbox::metrics::observe(relay.clone(), metrics.clone(), OBSERVE_EVERY, shutdown.token());
         tasks.spawn("outbox gauges", never_fails(observe));
-        let mut options = RelayOptions::default();
-        if let Some(poll) = config.relay_poll {
-            (options.poll_min, options.poll_max) = (poll, poll);
-        }
-        let sending = Relay::new(relay.clone(), kafka::sink(&config.kafka)?)
-            .with(options)
-            .housekeeping(Housekeeping::new(housekeeper.clone()))
+        let sending = send(config, (relay.clone(), housekeeper.clone()))?
             .woken_by(wake)
             .metrics(metrics.clone())
             .tracer(tracer.clone());
@@ -108,6 +103,16 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         ended
     };
     Ok(shutdown.run(ended).await??)
+}
+
+/// The relay; `pools`: as itself, and as the owner of the logs.
+fn send(config: &Config, pools: (PgPool, PgPool)) -> anyhow::Result<Relay<KafkaSink>> {
+    let mut options = RelayOptions::default();
+    if let Some(poll) = config.relay_poll {
+        (options.poll_min, options.poll_max) = (poll, poll);
+    }
+    let relay = Relay::new(pools.0, kafka::sink(&config.kafka)?);
+    Ok(relay.with(options).housekeeping(Housekeeping::new(pools.1)))
 }
 
 /// What is served over gRPC.

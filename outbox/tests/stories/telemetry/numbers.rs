@@ -234,9 +234,7 @@ async fn a_key_that_only_a_log_can_help_is_shown_until_it_is_helped() -> Result<
     let shutdown = tokio_util::sync::CancellationToken::new();
     let (relay, every) = (scene.home.relay.clone(), Duration::from_millis(20));
     let observer = tokio::spawn(observe(relay, numbers.metrics.clone(), every, shutdown.clone()));
-    for (version, text) in [(1, "!1"), (2, "2"), (3, "3")] {
-        scene.send("a", version, text);
-    }
+    scene.send("a", 1, "!1");
     // The log that is asked has nothing.
     let (log, soon) = (MemoryRefill::default(), Duration::from_millis(20));
     let bounds = RefillOptions {
@@ -258,6 +256,10 @@ async fn a_key_that_only_a_log_can_help_is_shown_until_it_is_helped() -> Result<
         ))
     };
     scene.dead(1).await?;
+    // The dead one has the only place.
+    scene.send("a", 2, "2");
+    scene.send("a", 3, "3");
+    until((0.0, 1.0, 1.0, 0.0), shown).await?;
     scene.mend();
     let all = dead_letter::Filter::default();
     dead_letter::replay_all(&scene.home.admin, &all, "ann", "mended").await?;
