@@ -1,5 +1,6 @@
 //! The inbox: a consumer group with handlers, each applying an event once, in the transaction of its effect.
 
+mod attempt;
 mod baseline;
 mod batch;
 mod compare;
@@ -25,6 +26,11 @@ use std::sync::Arc;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::{
+    attempt::{Attempt, Dealt},
+    gate::{Gate, Kind},
+    verdict::chain,
+};
 pub use self::{
     baseline::Baseline,
     compare::{Behind, compare},
@@ -32,10 +38,6 @@ pub use self::{
     tally::Tally,
 };
 use self::{consumer::Consumer, refill::Refilling, tally::Counts};
-pub(crate) use self::{
-    gate::{Attempt, Dealt, Gate, Kind},
-    verdict::chain,
-};
 use crate::{Error, Handler, Metrics, Refill, Source, Tracer, handler::Plain};
 
 /// A consumer group over one database role, with its handlers.

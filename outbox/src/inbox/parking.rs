@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Attempt, Dealt, Gate, Kind, gate::Came};
+use super::{Attempt, Dealt, Gate, Kind, attempt::Came};
 use crate::{
     Error,
     envelope::Envelope,
