@@ -27,15 +27,33 @@ impl Database {
         Self { pool, query_timeout }
     }
 
-    /// Answers a question within the bound. A network that drops all packets says nothing, and would be waited for for ever.
-    pub(crate) async fn ask<T>(&self, question: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    /// Has a connection answer a question within the bound. A network that drops all packets says nothing, and would be waited
+    /// for for ever.
+    pub(crate) async fn with<T, E: Into<Error>>(
+        &self,
+        question: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, Error> {
+        let asked = self.within(async {
+            let mut line = self.acquire().await?;
+            let answer = question(&mut line).await.map_err(Into::into)?;
+            Ok(line.done(answer))
+        });
+        asked.await
+    }
+
+    /// A connection for a transaction, each of whose statements is heard within the bound.
+    pub(crate) async fn line(&self) -> Result<Line, Error> {
+        self.within(self.acquire()).await
+    }
+
+    async fn within<T>(&self, question: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         match tokio::time::timeout(self.most(), question).await {
             Ok(answer) => answer,
             Err(_) => Err(Error::Database(self.silence())),
         }
     }
 
-    /// The same for one statement.
+    /// The answer to a statement on a [`Line`] within the bound.
     pub(crate) async fn hear<T>(&self, statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
         match tokio::time::timeout(self.most(), statement).await {
             Ok(answer) => answer,
@@ -51,8 +69,7 @@ impl Database {
         io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {:?}", self.most())).into()
     }
 
-    /// A connection, to be used within [`Database::ask`].
-    pub(crate) async fn line(&self) -> Result<Line, Error> {
+    async fn acquire(&self) -> Result<Line, Error> {
         Ok(Line { connection: self.pool.acquire().await?, answered: false })
     }
 

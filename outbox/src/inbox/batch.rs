@@ -92,7 +92,7 @@ impl Gate {
         (effect_timeout, statement_timeout): (Duration, Duration),
     ) -> Result<Tried, Error> {
         let mut outcomes = vec![Outcome::OneByOne; events.len()];
-        let mut line = self.line().await?;
+        let mut line = self.database.line().await?;
         let mut tx = self.begin_within(&mut line, statement_timeout).await?;
         let due = self.admit_batch(&mut tx, events, &mut outcomes).await?;
         let admitted: Vec<&Envelope> = due.iter().map(|n| &*events[*n]).collect();

@@ -54,11 +54,7 @@ pub(super) async fn compare_until(
     let mut behind = Vec::new();
     let mut after = Some(String::new());
     while let Some(from) = after.take().filter(|_| behind.len() < BEHIND_MAX && !stop.is_cancelled()) {
-        let asked = database.ask(async {
-            let mut line = database.line().await?;
-            let page_end = compare_page(&mut line, at, &from, bounds, &mut behind).await?;
-            Ok(line.done(page_end))
-        });
+        let asked = database.with(async |db| compare_page(db, at, &from, bounds, &mut behind).await);
         after = asked.await?;
     }
     behind.truncate(BEHIND_MAX);

@@ -28,14 +28,7 @@ impl<S: Source> Consumer<S> {
         let Self { pool, source, mut gates, options, baseline, refill, counts } = self;
         // None of the questions here is waited for for ever, whatever becomes of the network.
         let database = Database::new(pool.clone(), options.statement_timeout);
-        let own = async || {
-            let asked = database.ask(async {
-                let mut line = database.line().await?;
-                let own = store::own_origins(&mut line).await?;
-                Ok(line.done(own))
-            });
-            asked.await
-        };
+        let own = async || database.with(async |db| store::own_origins(db).await).await;
         let Some(own) = patience.until(own).await? else { return Ok(()) };
         for gate in &mut gates {
             let refilling = refill.clone().map(|log| Refilling::new(log, options.refill.clone()));

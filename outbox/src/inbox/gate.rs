@@ -70,11 +70,6 @@ impl Gate {
         self.refilling = refilling;
     }
 
-    /// A connection for one transaction.
-    pub(super) async fn line(&self) -> Result<Line, Error> {
-        self.database.ask(self.database.line()).await
-    }
-
     pub(super) async fn begin<'a>(&self, line: &'a mut Line) -> Result<PgTransaction<'a>, Error> {
         self.begin_within(line, self.options.statement_timeout).await
     }
@@ -185,7 +180,7 @@ impl Gate {
 
     /// The gate, the effect and the commit. An event that was kept has a row of its own among those which the cursor passes.
     async fn transact(&self, event: &Envelope, came: Came) -> Result<Attempt, Error> {
-        let mut line = self.line().await?;
+        let mut line = self.database.line().await?;
         let mut tx = self.begin(&mut line).await?;
         let left_out = !self.left_out(&mut tx, std::iter::once(event)).await?.is_empty();
         let attempt = if left_out {

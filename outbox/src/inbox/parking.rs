@@ -17,12 +17,8 @@ impl Gate {
         if matches!(self.kind, Kind::Handler) {
             return Ok(false);
         }
-        let asked = self.database.ask(async {
-            let mut line = self.database.line().await?;
-            let marked = store::await_snapshot(&mut line, self.name(), event).await?;
-            Ok(line.done(marked))
-        });
-        let marked = asked.await?;
+        let marked =
+            self.database.with(async |db| store::await_snapshot(db, self.name(), event).await).await?;
         if marked {
             tracing::error!(
                 handler = self.name(),
@@ -74,12 +70,8 @@ impl Gate {
         let parked_max = self.options.parked_max;
         let per_key_max = self.refilling.as_ref().map(|refilling| refilling.options.parked_per_key_max);
         let parking = Parking { reason, error: error.as_deref(), parked_max, per_key_max };
-        let asked = self.database.ask(async {
-            let mut line = self.database.line().await?;
-            let answer = store::park(&mut line, self.name(), event, parking).await?;
-            Ok(line.done(answer))
-        });
-        let answer = asked.await?;
+        let answer =
+            self.database.with(async |db| store::park(db, self.name(), event, parking).await).await?;
         if answer == "full" {
             return Err(Error::ParkedFull { handler: self.name().to_owned(), parked_max });
         }
@@ -93,12 +85,10 @@ impl Gate {
         error: &str,
         attempts: i32,
     ) -> Result<Option<Dealt>, Error> {
-        let asked = self.database.ask(async {
-            let mut line = self.database.line().await?;
-            let answer = store::bury(&mut line, self.name(), event, (error, attempts)).await?;
-            Ok(line.done(answer))
-        });
-        let answer = asked.await?;
+        let answer = self
+            .database
+            .with(async |db| store::bury(db, self.name(), event, (error, attempts)).await)
+            .await?;
         let (handler, key, version) = (self.name(), &event.key, event.version);
         tracing::error!(
             handler,
@@ -130,11 +120,7 @@ impl Gate {
     /// Applies parked events of a key whose turn has come, at most `drain_max`.
     pub(crate) async fn drain(&self, topic: &str, key: &str) -> Result<(), Error> {
         for _ in 0..self.options.drain_max {
-            let next = self.database.ask(async {
-                let mut line = self.database.line().await?;
-                let row = store::next_parked(&mut line, self.name(), topic, key).await?;
-                Ok(line.done(row))
-            });
+            let next = self.database.with(async |db| store::next_parked(db, self.name(), topic, key).await);
             let Some(row) = next.await? else { return Ok(()) };
             if !self.try_again(row).await? {
                 return Ok(());
@@ -183,21 +169,13 @@ impl Gate {
             "a parked event was not applied; its key waits, others go on"
         );
         let delay = self.retry_delay(tries);
-        let noted = self.database.ask(async {
-            let mut line = self.database.line().await?;
-            store::retry_later(&mut line, self.name(), &event, (reason, &error), delay).await?;
-            Ok(line.done(false))
-        });
-        noted.await
+        let why = (reason, error.as_str());
+        self.database.with(async |db| store::retry_later(db, self.name(), &event, why, delay).await).await?;
+        Ok(false)
     }
 
     async fn bury_row(&self, row: &ParkedRow, error: &str) -> Result<bool, Error> {
-        let buried = self.database.ask(async {
-            let mut line = self.database.line().await?;
-            let answer = store::bury_parked(&mut line, self.name(), row, error).await?;
-            Ok(line.done(answer))
-        });
-        buried.await?;
+        self.database.with(async |db| store::bury_parked(db, self.name(), row, error).await).await?;
         let (handler, key, version) = (self.name(), &row.key, row.version);
         tracing::error!(
             handler,

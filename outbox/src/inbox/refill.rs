@@ -87,20 +87,12 @@ pub(crate) async fn close_gaps(
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let (database, handler, options) = (&gate.database, gate.name(), &refilling.options);
-    let passed = database.ask(async {
-        let mut line = database.line().await?;
-        let passed = store::forget_gaps(&mut line, handler).await?;
-        Ok(line.done(passed))
-    });
+    let passed = database.with(async |db| store::forget_gaps(db, handler).await);
     let read_again = u64::try_from(passed.await?).unwrap_or(0);
     if read_again > 0 {
         gate.count(Dealt::Duplicate, read_again);
     }
-    let asked = database.ask(async {
-        let mut line = database.line().await?;
-        let gaps = store::gaps(&mut line, handler, options.gap_after, options.gaps_max).await?;
-        Ok(line.done(gaps))
-    });
+    let asked = database.with(async |db| store::gaps(db, handler, options.gap_after, options.gaps_max).await);
     for gap in asked.await? {
         let (error, down) = match close(gate, refilling, &gap, stop).await? {
             Answer::Stopped => return Ok(()),
@@ -135,23 +127,13 @@ pub(crate) async fn close_gaps(
 
 /// Notes what came of asking for a key; as `store::note_gap`.
 async fn note(gate: &Gate, gap: &Gap, came: (Option<&str>, Duration, i64)) -> Result<i64, Error> {
-    let noted = gate.database.ask(async {
-        let mut line = gate.database.line().await?;
-        let taken = store::note_gap(&mut line, gate.name(), gap, came).await?;
-        Ok(line.done(taken))
-    });
-    noted.await
+    gate.database.with(async |db| store::note_gap(db, gate.name(), gap, came).await).await
 }
 
 /// Says so when keys wait for a log and there is none to ask.
 pub(super) async fn check_orphans(gate: &Gate) -> Result<(), Error> {
     if gate.refilling.is_none() {
-        let asked = gate.database.ask(async {
-            let mut line = gate.database.line().await?;
-            let keys = store::incomplete(&mut line, gate.name()).await?;
-            Ok(line.done(keys))
-        });
-        let keys = asked.await?;
+        let keys = gate.database.with(async |db| store::incomplete(db, gate.name()).await).await?;
         if keys > 0 {
             tracing::error!(
                 handler = gate.name(),
@@ -194,13 +176,7 @@ async fn close(
     }
     events.sort_by_key(|event| event.version);
     if let Some(conflict) = conflict(gap, &events) {
-        let noted = gate.database.ask(async {
-            let mut line = gate.database.line().await?;
-            store::note_conflict(&mut line, gate.name(), gap, conflict).await?;
-            line.done(());
-            Ok(())
-        });
-        noted.await?;
+        gate.database.with(async |db| store::note_conflict(db, gate.name(), gap, conflict).await).await?;
         let (version, known, other) = conflict;
         return Ok(Answer::Useless(format!(
             "CONFLICT: version {version} is {known} here and {other} in the log (see outbox.conflict)"

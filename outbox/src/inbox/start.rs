@@ -34,7 +34,7 @@ impl Company {
         source: &S,
         assigned: &[Place],
     ) -> Result<(), Error> {
-        let mut line = gate.line().await?;
+        let mut line = gate.database.line().await?;
         let mut tx = gate.begin(&mut line).await?;
         let database = &gate.database;
         // A start that takes a handler back into the group is over by now, or looks after this.
@@ -79,13 +79,7 @@ pub(super) async fn start<S: Source>(
     baseline: Baseline,
 ) -> Result<Started, Error> {
     for gate in gates {
-        let claimed = database.ask(async {
-            let mut line = database.line().await?;
-            store::register(&mut line, gate.name()).await?;
-            line.done(());
-            Ok(())
-        });
-        claimed.await?;
+        database.with(async |db| store::register(db, gate.name()).await).await?;
         check_orphans(gate).await?;
     }
     let topics: Vec<Topic> =
@@ -93,7 +87,7 @@ pub(super) async fn start<S: Source>(
     let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
     let group = source.group();
     // One start of a group after the other: each finds what the one before has noted and where it has put the group.
-    let mut line = gates[0].line().await?;
+    let mut line = gates[0].database.line().await?;
     let mut tx = gates[0].begin(&mut line).await?;
     database.hear(store::lock_group(&mut tx, group)).await?;
     // Notes before places. Who reads stores a place first and notes it then, so what is noted by now has its place.
@@ -127,11 +121,7 @@ pub(super) async fn start<S: Source>(
 /// Says so when another member of the group has started without a handler that this one has.
 pub(super) async fn check_company<S: Source>(source: &S, gate: &Gate) -> Result<(), Error> {
     let (handler, topic, group) = (gate.name(), gate.topic().name(), source.group());
-    let asked = gate.database.ask(async {
-        let mut line = gate.database.line().await?;
-        let readers = store::readers(&mut *line, group, topic).await?;
-        Ok(line.done(readers))
-    });
+    let asked = gate.database.with(async |db| store::readers(db, group, topic).await);
     if let Some(Some(_)) = asked.await?.get(handler) {
         tracing::error!(
             handler,

@@ -42,13 +42,7 @@ async fn note<S: Source>(
         for place in source.noted() {
             let (topic, partition) = (place.topic.name(), place.partition);
             let note = async || {
-                let noted = database.ask(async {
-                    let mut line = database.line().await?;
-                    store::subscribe(&mut *line, source.group(), topic, partition).await?;
-                    line.done(());
-                    Ok(())
-                });
-                noted.await
+                database.with(async |db| store::subscribe(db, source.group(), topic, partition).await).await
             };
             patience.until(note).await?;
         }
@@ -61,12 +55,7 @@ async fn retry(gate: &Gate, options: &InboxOptions, stop: &CancellationToken) ->
     let patience = Patience::new(options, stop.clone());
     while ticked(options.sweep_every, stop).await {
         let due = async || {
-            let asked = gate.database.ask(async {
-                let mut line = gate.database.line().await?;
-                let due = store::due(&mut line, gate.name(), options.sweep_max).await?;
-                Ok(line.done(due))
-            });
-            asked.await
+            gate.database.with(async |db| store::due(db, gate.name(), options.sweep_max).await).await
         };
         for (topic, key) in patience.until(due).await?.unwrap_or_default() {
             if stop.is_cancelled() {
@@ -150,12 +139,9 @@ async fn compare_all(gate: &Gate, options: &InboxOptions, stop: &CancellationTok
 async fn forget(gate: &Gate, options: &InboxOptions, stop: &CancellationToken) -> Result<(), Error> {
     let mut forgotten = FORGET_MAX;
     while !stop.is_cancelled() && forgotten == FORGET_MAX {
-        let asked = gate.database.ask(async {
-            let mut line = gate.database.line().await?;
-            let rows =
-                store::forget_applied(&mut line, gate.name(), options.remember_for, FORGET_MAX).await?;
-            Ok(line.done(rows))
-        });
+        let asked = gate
+            .database
+            .with(async |db| store::forget_applied(db, gate.name(), options.remember_for, FORGET_MAX).await);
         forgotten = asked.await?;
     }
     Ok(())

@@ -148,12 +148,9 @@ pub(super) async fn keep(
     );
     let (database, group, error) = (&database, &group, &error);
     let kept = async || {
-        let asked = database.ask(async {
-            let mut line = database.line().await?;
+        let asked = database.with(async |db| {
             let kept = Unreadable { error, message: &message };
-            store::keep_unreadable(&mut line, group, kept).await?;
-            line.done(());
-            Ok(())
+            store::keep_unreadable(db, group, kept).await
         });
         asked.await
     };

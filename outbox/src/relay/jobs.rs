@@ -63,12 +63,7 @@ pub(super) enum Lease {
 pub(super) fn read(database: Database, scan: Scan, (reading, range): (Reading, Range)) -> Job {
     async move {
         let began = Instant::now();
-        let asked = database.ask(async {
-            let mut line = database.line().await?;
-            let page = store::read_page(&mut line, &range).await?;
-            Ok(line.done(page))
-        });
-        let page = asked.await;
+        let page = database.with(async |db| store::read_page(db, &range).await).await;
         Done::Read { scan, reading, range, took: began.elapsed(), page }
     }
     .boxed()
@@ -79,12 +74,7 @@ pub(super) fn fetch(database: Database, rows: Vec<Departure>, bytes: usize) -> J
         let (positions, times): (Vec<_>, Vec<_>) =
             rows.iter().map(|row| (row.position, row.created_at)).unzip();
         let limit = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let asked = database.ask(async {
-            let mut line = database.line().await?;
-            let events = store::fetch(&mut line, &positions, &times, limit).await?;
-            Ok(line.done(events))
-        });
-        let events = asked.await;
+        let events = database.with(async |db| store::fetch(db, &positions, &times, limit).await).await;
         Done::Fetched { rows, bytes, events }
     }
     .boxed()
@@ -96,19 +86,15 @@ pub(super) fn remove(database: Database, mut rows: Vec<Delivered>, noted: bool) 
     rows.sort_unstable();
     async move {
         let mut noteless = false;
-        let asked = database.ask(async {
-            let mut line = database.line().await?;
-            let mut removed = if noted {
-                store::remove_noted(&mut line, &rows).await
-            } else {
-                store::remove(&mut line, &rows).await
-            };
-            noteless = noted && removed.as_ref().is_err_and(has_no_day);
-            if noteless {
-                removed = store::remove(&mut line, &rows).await;
+        let asked = database.with(async |db| {
+            if noted {
+                let removed = store::remove_noted(db, &rows).await;
+                noteless = removed.as_ref().is_err_and(has_no_day);
+                if !noteless {
+                    return removed;
+                }
             }
-            let all = removed?;
-            Ok(line.done(all))
+            store::remove(db, &rows).await
         });
         let result = asked.await;
         Done::Removed { rows, result, noteless }
@@ -123,12 +109,7 @@ fn has_no_day(error: &sqlx::Error) -> bool {
 
 pub(super) fn refuse(database: Database, refusals: Refusals, attempts_max: i32) -> Job {
     async move {
-        let asked = database.ask(async {
-            let mut line = database.line().await?;
-            let quarantined = store::refuse(&mut line, &refusals, attempts_max).await?;
-            Ok(line.done(quarantined))
-        });
-        let quarantined = asked.await;
+        let quarantined = database.with(async |db| store::refuse(db, &refusals, attempts_max).await).await;
         Done::Refused { refusals, quarantined }
     }
     .boxed()
@@ -136,11 +117,7 @@ pub(super) fn refuse(database: Database, refusals: Refusals, attempts_max: i32) 
 
 pub(super) fn due(database: Database, buckets: Vec<i16>, delays: Delays) -> Job {
     async move {
-        let asked = database.ask(async {
-            let mut line = database.line().await?;
-            let due = store::claim_refused(&mut line, &buckets, delays).await?;
-            Ok(line.done(due))
-        });
+        let asked = database.with(async |db| store::claim_refused(db, &buckets, delays).await);
         Done::Due(asked.await)
     }
     .boxed()
@@ -173,34 +150,23 @@ pub(super) fn lease<S: Sink>(database: Database, sink: Arc<S>, tenant: Tenant, c
 }
 
 async fn renew(database: &Database, tenant: &Tenant) -> Result<Lease> {
-    let asked = database.ask(async {
-        let mut line = database.line().await?;
-        let buckets = store::lease(&mut line, tenant.id, &tenant.name, tenant.ttl).await?;
-        let name_is_taken =
-            buckets.is_empty() && store::name_is_taken(&mut line, tenant.id, &tenant.name).await?;
-        Ok(line.done(Lease::Held { buckets, name_is_taken }))
+    let asked = database.with(async |db| {
+        let buckets = store::lease(db, tenant.id, &tenant.name, tenant.ttl).await?;
+        let name_is_taken = buckets.is_empty() && store::name_is_taken(db, tenant.id, &tenant.name).await?;
+        Ok::<_, sqlx::Error>(Lease::Held { buckets, name_is_taken })
     });
     asked.await
 }
 
 /// Gives all leases back.
 pub(super) async fn release(database: &Database, relay: Uuid) -> Result<()> {
-    let asked = database.ask(async {
-        let mut line = database.line().await?;
-        store::release(&mut line, relay).await?;
-        line.done(Ok(()))
-    });
-    asked.await
+    database.with(async |db| store::release(db, relay).await).await
 }
 
 /// Looks whether the topics can be written to.
 pub(super) fn look<S: Sink>(database: Database, sink: Arc<S>) -> Job {
     async move {
-        let asked = database.ask(async {
-            let mut line = database.line().await?;
-            let topics = store::granted_topics(&mut line).await?;
-            Ok(line.done(topics))
-        });
+        let asked = database.with(async |db| store::granted_topics(db).await);
         Done::Looked(match asked.await {
             Ok(topics) => sink.missing(&topics).await,
             Err(error) => Err(error),
