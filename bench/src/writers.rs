@@ -11,7 +11,11 @@ use std::{
 use anyhow::Result;
 use tokio::{task::JoinSet, time::sleep_until};
 
-use crate::{ground::Scene, limits::per_second, workload};
+use crate::{
+    ground::Scene,
+    limits::{Direct, per_second},
+    workload,
+};
 
 /// Transactions of an open loop that may be open at once; when all are, the next are late, and that counts.
 const OPEN_MAX: u32 = 16;
@@ -49,14 +53,22 @@ pub(crate) async fn closed_loop(scene: &Scene, clients: u32, seconds: u64, keys:
     Ok(per_second(commits, started.elapsed().as_secs_f64()))
 }
 
-/// Books `rate` times a second at evenly spaced times, however long a booking takes.
-pub(crate) async fn open_loop(scene: &Scene, rate: f64, seconds: u64, keys: i64) -> Result<Vec<Commit>> {
+/// Books `rate` times a second at evenly spaced times, however long a booking takes. With `direct`, each is sent once it is
+/// committed.
+pub(crate) async fn open_loop(
+    scene: &Scene,
+    rate: f64,
+    seconds: u64,
+    keys: i64,
+    direct: Option<&Direct>,
+) -> Result<Vec<Commit>> {
     let next = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
     let until = started + Duration::from_secs(seconds);
     let mut tasks = JoinSet::new();
     for _ in 0..OPEN_MAX {
         let (pool, insert, next) = (scene.pool.clone(), scene.contender.insert(), next.clone());
+        let direct = direct.cloned();
         tasks.spawn(async move {
             let mut commits = Vec::new();
             loop {
@@ -70,6 +82,9 @@ pub(crate) async fn open_loop(scene: &Scene, rate: f64, seconds: u64, keys: i64)
                 let account = workload::account(n, keys);
                 let version = workload::book(&pool, insert, account).await?;
                 commits.push(Commit { account, version, due, committed: Instant::now() });
+                if let Some(direct) = &direct {
+                    direct.send(account, version)?;
+                }
             }
         });
     }

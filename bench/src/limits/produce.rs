@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use rdkafka::{
-    ClientContext,
+    ClientConfig, ClientContext,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
@@ -54,14 +54,7 @@ pub(crate) async fn produce(ground: &Ground, records: u64, keys: i64) -> Result<
 
 fn run(servers: &str, topic: &str, records: u64, keys: i64) -> Result<f64> {
     let reports = Reports::default();
-    let mut settings = ground::client(servers);
-    settings
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        .set("partitioner", "murmur2_random")
-        .set("linger.ms", "1")
-        .set("queue.buffering.max.kbytes", "65536");
-    let producer: ThreadedProducer<Reports> = settings.create_with_context(reports.clone())?;
+    let producer: ThreadedProducer<Reports> = settings(servers).create_with_context(reports.clone())?;
     producer.client().fetch_metadata(Some(topic), FLUSH_TIMEOUT)?;
     let started = Instant::now();
     for n in 0..records {
@@ -83,6 +76,18 @@ fn run(servers: &str, topic: &str, records: u64, keys: i64) -> Result<f64> {
     Ok(per_second(records, seconds))
 }
 
+/// A producer's settings as the relay has them.
+pub(super) fn settings(servers: &str) -> ClientConfig {
+    let mut settings = ground::client(servers);
+    settings
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("partitioner", "murmur2_random")
+        .set("linger.ms", "1")
+        .set("queue.buffering.max.kbytes", "65536");
+    settings
+}
+
 /// Events a second.
 pub(crate) fn per_second(events: u64, seconds: f64) -> f64 {
     // Exact below 2^53; no benchmark comes near.
@@ -92,7 +97,7 @@ pub(crate) fn per_second(events: u64, seconds: f64) -> f64 {
 }
 
 /// As many headers, and as long, as a relay's record has.
-fn headers(key: &str) -> OwnedHeaders {
+pub(super) fn headers(key: &str) -> OwnedHeaders {
     let all = [
         ("ce_specversion", "1.0"),
         ("ce_id", "01935d7c-7b1e-7c3a-8d2e-5a1b2c3d4e5f"),

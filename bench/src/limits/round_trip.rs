@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
+use super::produce::settings;
 use crate::{
-    ground::{self, Ground, TOPIC},
+    ground::{Ground, TOPIC},
     listener::Listener,
     workload,
 };
@@ -19,9 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) async fn round_trip(ground: &Ground, seconds: u64) -> Result<Histogram<u64>> {
     let prefix = ground.topic("trip").await?;
     let topic = format!("{prefix}{}", TOPIC.name());
-    let mut settings = ground::client(ground.stack.kafka());
-    settings.set("enable.idempotence", "true").set("acks", "all").set("linger.ms", "1");
-    let producer: FutureProducer = settings.create()?;
+    let producer: FutureProducer = settings(ground.stack.kafka()).create()?;
     let mut listener = Listener::start(ground.stack.kafka(), &topic)?;
     let mut histogram = Histogram::new(3)?;
     let until = Instant::now() + Duration::from_secs(seconds);

@@ -36,7 +36,7 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
     sqlx::query(insert).bind(&key).bind(workload::payload(&key, version)).execute(&mut *open).await?;
     let until = Instant::now() + Duration::from_secs(seconds);
     let (commits, killed) = tokio::join!(
-        writers::open_loop(&scene, rate, seconds, ACCOUNTS),
+        writers::open_loop(&scene, rate, seconds, ACCOUNTS, None),
         kill_in_turn(&run.ground, &scene, until)
     );
     let (commits, (mut relays, kills)) = (commits?, killed?);

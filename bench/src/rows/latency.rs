@@ -9,7 +9,7 @@ use crate::{
     contender::Contender,
     cpu, drive,
     ground::{Ground, Scene},
-    limits,
+    limits::{self, Direct},
     listener::Listener,
     report::{Figure, Wanted},
     run::Run,
@@ -25,9 +25,6 @@ const RATE: f64 = 1_000.0;
 
 /// What happens in the first seconds of a round does not count: connections, plans, leases, a JVM's compiler.
 const WARM_UP: Duration = Duration::from_secs(10);
-
-/// So long bookings go before the round trips beside them are measured: connections and plans.
-const LEAD: Duration = Duration::from_secs(2);
 
 /// How long the last events may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -51,13 +48,13 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
     let mut commit = ["p50", "p99", "p99.9"].map(|p| name(&what, p));
     let mut due = ["p50", "p99", "p99.9"].map(|p| name("the same from when the booking was due", p));
     let mut trip = ["p50", "p99", "p99.9"].map(|p| name("limit: a round trip through Kafka", p));
-    let what = "limit: the same beside the same bookings, and no relay";
-    let mut beside = ["p50", "p99", "p99.9"].map(|p| name(what, p));
+    let what = "limit: the same bookings, each sent by its own process after its commit, and no relay";
+    let mut direct = ["p50", "p99", "p99.9"].map(|p| name(what, p));
     let mut idle = Figure::new("latency", "processors idle during the bookings", "%");
     for round in run.rounds() {
         run.settle().await?;
         let limit = limits::round_trip(&run.ground, run.options.seconds).await?;
-        let limit_beside = trips_beside_bookings(run, rate).await?;
+        let limit_direct = directly(run, rate).await?;
         let scene = run.scene(Contender::Banyan, "latency").await?;
         run.settle().await?;
         let found = open_loop(&run.ground, &scene, rate, run.options.seconds).await?;
@@ -68,29 +65,25 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
             note(&mut commit, &found.commit);
             note(&mut due, &found.due);
             note(&mut trip, &limit);
-            note(&mut beside, &limit_beside);
+            note(&mut direct, &limit_direct.commit);
             idle.values.push(found.idle * 100.0);
         }
         eprintln!("latency: round {round} of {}", run.options.rounds);
     }
     run.claim(commit[1].held(Wanted::AtMost(P99_MAX)));
-    run.figures(commit.into_iter().chain(due).chain(trip).chain(beside).chain([idle]));
+    run.figures(commit.into_iter().chain(due).chain(trip).chain(direct).chain([idle]));
     Ok(())
 }
 
-/// Round trips while others book as they do for the figure: what the machine and the broker leave to any relay.
-async fn trips_beside_bookings(run: &mut Run, rate: f64) -> Result<Histogram<u64>> {
-    let scene = run.scene(Contender::Banyan, "beside").await?;
+/// The same bookings, each sent by its own process right after its commit: what the machine and the broker leave to any relay.
+async fn directly(run: &mut Run, rate: f64) -> Result<Latencies> {
+    let scene = run.scene(Contender::Banyan, "direct").await?;
     run.settle().await?;
-    let seconds = run.options.seconds;
-    let bookings = writers::open_loop(&scene, rate, LEAD.as_secs() + seconds, ACCOUNTS);
-    let trips = async {
-        tokio::time::sleep(LEAD).await;
-        limits::round_trip(&run.ground, seconds).await
-    };
-    let (_, trips) = tokio::try_join!(bookings, trips)?;
+    let direct = Direct::new(run.ground.stack.kafka(), &scene)?;
+    let found = listen(&run.ground, &scene, rate, run.options.seconds, Some(&direct)).await?;
+    direct.stop().await?;
     scene.drop(&run.ground).await?;
-    Ok(trips)
+    Ok(found)
 }
 
 /// Half of what the publish row reached.
@@ -99,12 +92,25 @@ fn rate(run: &Run) -> f64 {
     run.options.rate.unwrap_or_else(|| publish.map_or(RATE, |figure| figure.median() / 2.0))
 }
 
-/// Books at a rate with the relay running, and matches what a consumer saw with what was committed.
+/// Books at a rate with the relay running.
 pub(crate) async fn open_loop(ground: &Ground, scene: &Scene, rate: f64, seconds: u64) -> Result<Latencies> {
     let relay = scene.start(ground).await?;
+    let found = listen(ground, scene, rate, seconds, None).await?;
+    relay.stop().await?;
+    Ok(found)
+}
+
+/// Books at a rate, and matches what a consumer saw with what was committed.
+async fn listen(
+    ground: &Ground,
+    scene: &Scene,
+    rate: f64,
+    seconds: u64,
+    direct: Option<&Direct>,
+) -> Result<Latencies> {
     let mut listener = Listener::start(ground.stack.kafka(), &scene.topic())?;
     let (busy_before, idle_before) = cpu::cores()?;
-    let commits = writers::open_loop(scene, rate, seconds + WARM_UP.as_secs(), ACCOUNTS).await?;
+    let commits = writers::open_loop(scene, rate, seconds + WARM_UP.as_secs(), ACCOUNTS, direct).await?;
     let (busy, idle) = cpu::cores()?;
     let (busy, idle) = (busy - busy_before, idle - idle_before);
     let mut waiting: HashMap<(String, i64), &Commit> =
@@ -124,7 +130,6 @@ pub(crate) async fn open_loop(ground: &Ground, scene: &Scene, rate: f64, seconds
         }
     }
     listener.stop().await?;
-    relay.stop().await?;
     Ok(latencies)
 }
 
