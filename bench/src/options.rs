@@ -44,6 +44,9 @@ pub(crate) struct Options {
     /// Commits a second in the latency row beside the peers.
     #[arg(long, default_value_t = 500.0)]
     pub(crate) peer_rate: f64,
+    /// Rounds of the kills beside the peers, who wait a minute or more after each.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) kill_rounds: u32,
     /// Look into the drains: sessions of PostgreSQL by what they do, and with `perf` the relay by function.
     #[arg(long)]
     pub(crate) profile: bool,
@@ -82,11 +85,11 @@ impl Row {
         Self::Drain,
         Self::Latency,
         Self::Inbox,
+        Self::Chaos,
         Self::PeerDrain,
         Self::PeerLatency,
         Self::PeerWriters,
         Self::PeerKills,
-        Self::Chaos,
     ];
 
     fn is_peers(self) -> bool {
@@ -102,6 +105,7 @@ impl Options {
     pub(crate) fn settled(mut self) -> Self {
         if self.short {
             self.rounds = 1;
+            self.kill_rounds = 1;
             self.idle_seconds = 0;
             self.seconds = self.seconds.min(3);
             self.backlog = self.backlog.min(20_000);
@@ -132,6 +136,7 @@ impl Options {
             ("chaos seconds", self.chaos_seconds.to_string()),
             ("chaos commits a second", self.chaos_rate.to_string()),
             ("backlog beside peers", self.peer_backlog.to_string()),
+            ("rounds of kills beside peers", self.kill_rounds.to_string()),
             ("commits a second beside peers", self.peer_rate.to_string()),
         ];
         all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()

@@ -26,7 +26,7 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
             figures.push((keys, contender, Figure::new("peer kills", name, "s")));
         }
     }
-    for round in 1..=run.options.rounds {
+    for round in 1..=run.options.kill_rounds {
         for (keys, contender, figure) in &mut figures {
             let scene = run.scene(*contender, "peers").await?;
             let backlog = run.options.peer_backlog;
@@ -39,7 +39,7 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
             run.delivered(&name, *contender, counted);
             scene.drop(&run.ground).await?;
         }
-        eprintln!("beside peers, kills: round {round} of {}", run.options.rounds);
+        eprintln!("beside peers, kills: round {round} of {}", run.options.kill_rounds);
     }
     run.figures(figures.into_iter().map(|(_, _, figure)| figure));
     Ok(())
