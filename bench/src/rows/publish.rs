@@ -32,7 +32,10 @@ const BARE: &str =
     "create table bench.bare (id uuid primary key default gen_random_uuid(), key text, kind text,
     payload bytea)";
 
-/// Alternates the three variants.
+/// How long a variant runs before it is the next one's turn: the machine's moods last longer, and meet all three.
+const SLICE: Duration = Duration::from_secs(1);
+
+/// Alternates the three variants, a second each, for as many seconds of each as a round has.
 pub(crate) async fn run(run: &mut Run) -> Result<()> {
     let scene = run.scene(Contender::Banyan, "publish").await?;
     sqlx::query(BARE).execute(&scene.pool).await?;
@@ -43,14 +46,19 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
         (Variant::BareInsert, Figure::new("publish", "update + one bare prepared insert", unit)),
     ];
     for round in run.rounds() {
-        for (variant, figure) in &mut variants {
-            sqlx::query("truncate outbox.pending, outbox.event, bench.bare").execute(&scene.pool).await?;
-            workload::rest(&scene.pool).await?;
-            run.settle().await?;
-            let rate = clients(&scene.pool, *variant, run.options.clients, run.options.seconds).await?;
-            if round > 0 {
-                figure.values.push(rate);
+        sqlx::query("truncate outbox.pending, outbox.event, bench.bare").execute(&scene.pool).await?;
+        workload::rest(&scene.pool).await?;
+        run.settle().await?;
+        let mut done = [Done::default(); 3];
+        for _ in 0..run.options.seconds {
+            for ((variant, _), done) in variants.iter().zip(&mut done) {
+                let slice = clients(&scene.pool, *variant, run.options.clients).await?;
+                done.commits += slice.commits;
+                done.seconds += slice.seconds;
             }
+        }
+        for ((_, figure), done) in variants.iter_mut().zip(done).filter(|_| round > 0) {
+            figure.values.push(per_second(done.commits, done.seconds));
         }
         eprintln!("publish: round {round} of {}", run.options.rounds);
     }
@@ -61,11 +69,18 @@ pub(crate) async fn run(run: &mut Run) -> Result<()> {
     scene.drop(&run.ground).await
 }
 
-/// Commits a second of all clients together.
-async fn clients(pool: &PgPool, variant: Variant, clients: u32, seconds: u64) -> Result<f64> {
+/// What was done, in how long.
+#[derive(Clone, Copy, Default)]
+struct Done {
+    commits: u64,
+    seconds: f64,
+}
+
+/// A slice of all clients together.
+async fn clients(pool: &PgPool, variant: Variant, clients: u32) -> Result<Done> {
     let next = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
-    let until = started + Duration::from_secs(seconds);
+    let until = started + SLICE;
     let mut tasks = JoinSet::new();
     for _ in 0..clients {
         let (pool, next) = (pool.clone(), next.clone());
@@ -83,7 +98,7 @@ async fn clients(pool: &PgPool, variant: Variant, clients: u32, seconds: u64) ->
     while let Some(done) = tasks.join_next().await {
         commits += done??;
     }
-    Ok(per_second(commits, started.elapsed().as_secs_f64()))
+    Ok(Done { commits, seconds: started.elapsed().as_secs_f64() })
 }
 
 async fn transaction(pool: &PgPool, variant: Variant, account: i64) -> Result<()> {
