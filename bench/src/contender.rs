@@ -42,7 +42,7 @@ impl Contender {
         match self {
             Self::Banyan => {
                 "default options: adaptive poll of 1 to 50 ms (the relay is a process of its own, so nobody wakes it), \
-                 linger 1 ms, acks=all, idempotent producer, one record per key in flight; its deletions don't wait for the \
+                 linger 0, acks=all, idempotent producer, one record per key in flight; its deletions don't wait for the \
                  disk, since a lost one is repeated"
             }
             Self::OutboxCore => {

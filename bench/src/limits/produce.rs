@@ -54,7 +54,8 @@ pub(crate) async fn produce(ground: &Ground, records: u64, keys: i64) -> Result<
 
 fn run(servers: &str, topic: &str, records: u64, keys: i64) -> Result<f64> {
     let reports = Reports::default();
-    let producer: ThreadedProducer<Reports> = settings(servers).create_with_context(reports.clone())?;
+    let producer: ThreadedProducer<Reports> =
+        settings(servers).set("linger.ms", "1").create_with_context(reports.clone())?;
     producer.client().fetch_metadata(Some(topic), FLUSH_TIMEOUT)?;
     let started = Instant::now();
     for n in 0..records {
@@ -76,14 +77,14 @@ fn run(servers: &str, topic: &str, records: u64, keys: i64) -> Result<f64> {
     Ok(per_second(records, seconds))
 }
 
-/// A producer's settings as the relay has them.
+/// A producer's settings as the relay has them: no linger. [`produce`] lingers for the sake of fuller batches.
 pub(super) fn settings(servers: &str) -> ClientConfig {
     let mut settings = ground::client(servers);
     settings
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("partitioner", "murmur2_random")
-        .set("linger.ms", "1")
+        .set("linger.ms", "0")
         .set("queue.buffering.max.kbytes", "65536");
     settings
 }

@@ -33,6 +33,7 @@ const QUEUE_KIB_MAX: &str = "65536";
 /// Kafka as a sink. Made by [`sink`].
 pub struct KafkaSink {
     config: Config,
+    /// Does not linger: a relay brings several records at once, and while five requests are under way more gather behind them.
     batches: Slot,
     /// For records that were refused before: each is a batch of its own. Made when it is needed first.
     alone: Slot,
@@ -56,7 +57,7 @@ struct Slot {
 pub fn sink(config: &Config) -> Result<KafkaSink, Error> {
     let sink = KafkaSink {
         config: config.clone(),
-        batches: Slot { producer: Mutex::default(), settings: &[("linger.ms", "1")] },
+        batches: Slot { producer: Mutex::default(), settings: &[("linger.ms", "0")] },
         alone: Slot {
             producer: Mutex::default(),
             settings: &[("linger.ms", "0"), ("batch.num.messages", "1")],

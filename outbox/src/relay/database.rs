@@ -8,8 +8,8 @@ use sqlx::{Connection as _, PgPool};
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Connections of the relay's own. All it asks are look-ups by index, and a plan that was made while a table was empty must
-/// not read it whole later; so the other plans are switched off. Its commits need not wait for the disk: what is lost with
-/// them is sent again.
+/// not read it whole later; so the other plans are switched off, and a statement is planned once and not each time it is asked,
+/// which would cost more than the answer. Its commits need not wait for the disk: what is lost with them is sent again.
 pub(super) fn own_pool(pool: &PgPool, connections_max: u32, query_timeout: Duration) -> PgPool {
     let settings = [
         ("enable_seqscan", "off"),
@@ -18,6 +18,7 @@ pub(super) fn own_pool(pool: &PgPool, connections_max: u32, query_timeout: Durat
         ("enable_mergejoin", "off"),
         ("max_parallel_workers_per_gather", "0"),
         ("jit", "off"),
+        ("plan_cache_mode", "force_generic_plan"),
         ("synchronous_commit", "off"),
         ("statement_timeout", &format!("{}ms", query_timeout.as_millis())),
     ];
