@@ -225,16 +225,22 @@ begin
     ), lost as (
         select page.key, page.version, coalesce(c.version, a.version, 0) as applied
         from page
-        left join outbox.cursor c on c.handler = $1 and c.topic = $2 and c.key = page.key
-        left join outbox.archived_cursor a on a.handler = $1 and a.topic = $2 and a.key = page.key
-        left join outbox.event e on e.position = page.position
+        left join lateral (
+            select c.* from outbox.cursor c where c.handler = $1 and c.topic = $2 and c.key = page.key limit 1
+        ) c on true
+        left join lateral (
+            select a.* from outbox.archived_cursor a where a.handler = $1 and a.topic = $2 and a.key = page.key limit 1
+        ) a on true
+        left join lateral (
+            select e.created_at from outbox.event e where e.position = page.position limit 1
+        ) e on true
         where page.version > coalesce(c.version, a.version, 0) and page.position is not null
           and coalesce(c.waiting, 0) = 0 and c.awaiting_snapshot is not true
           and (c.key is not null or a.key is not null or outbox.begun($1, $2) is distinct from 'now')
           and (e.created_at is null or e.created_at < clock_timestamp() - $4)
-          and not exists (select from outbox.pending q
-                          where q.bucket = outbox.bucket(page.key) and q.position = page.position)
-          and not exists (select from outbox.overflow o where o.handler = $1 and o.topic = $2 and o.key = page.key)
+          and (select q.position from outbox.pending q
+               where q.bucket = outbox.bucket(page.key) and q.position = page.position) is null
+          and (select o.key from outbox.overflow o where o.handler = $1 and o.topic = $2 and o.key = page.key) is null
     )
     select ends.page_end, lost.key, lost.version, lost.applied
     from (select max(page.key) from page) as ends (page_end) left join lost on true;

@@ -18,7 +18,9 @@ create table outbox.parked (
     headers jsonb not null,
     primary key (handler, topic, key, version)
 );
-create index parked_retry on outbox.parked (handler, retry_at);
+-- A look-up by key must never take this for its primary key, which it could while there are hardly any rows: so whoever wants
+-- this order has to say `collate "C"`. The other indexes of this kind are made alike.
+create index parked_retry on outbox.parked (handler collate "C", retry_at);
 
 -- Events that were given up after so many refusals: their key waits in front of them until an operator replays or discards
 -- them, or a redelivery is taken after all.
@@ -39,7 +41,7 @@ create table outbox.dead_letter (
     replaced boolean not null default false,    -- as in outbox.parked: it was edited, and was refused again
     constraint dead_letter_key unique (handler, topic, key, version)
 );
-create index dead_letter_group on outbox.dead_letter (handler, kind, fingerprint, id);
+create index dead_letter_group on outbox.dead_letter (fingerprint, kind, handler, id);
 
 -- Keys of which events are known by version only: there was no room to park them, or they never came. What is missing up to
 -- `version` is to be had from the producing home's log.
@@ -56,7 +58,7 @@ create table outbox.overflow (
     since timestamptz not null default clock_timestamp(),
     constraint overflow_pkey primary key (handler, topic, key)
 );
-create index overflow_retry on outbox.overflow (handler, retry_at);
+create index overflow_retry on outbox.overflow (handler collate "C", retry_at);
 
 -- Whether an event was known by its version only. It is kept now, and counted there no more: what brought it is a repeat.
 create function outbox.found_room(handler text, topic text, key text, version bigint) returns boolean
@@ -277,15 +279,18 @@ begin
     insert into outbox.overflow (handler, topic, key, version, events)
     select p.handler, p.topic, p.key, min(p.version) - 1, 0
     from outbox.parked p
-    join outbox.cursor c on c.handler = p.handler and c.topic = p.topic and c.key = p.key
+    cross join lateral (
+        select c.version, c.awaiting_snapshot from outbox.cursor c
+        where c.handler = p.handler and c.topic = p.topic and c.key = p.key limit 1
+    ) c
     where p.handler = $1 and p.reason = 'early' and p.parked_at <= clock_timestamp() - $2 and p.version > c.version + 1
       and not c.awaiting_snapshot
-      and not exists (select from outbox.overflow o
-                      where o.handler = p.handler and o.topic = p.topic and o.key = p.key)
-      and not exists (select from outbox.parked n
-                      where n.handler = p.handler and n.topic = p.topic and n.key = p.key and n.version = c.version + 1)
-      and not exists (select from outbox.dead_letter d
-                      where d.handler = p.handler and d.topic = p.topic and d.key = p.key and d.version = c.version + 1)
+      and (select o.key from outbox.overflow o
+           where o.handler = p.handler and o.topic = p.topic and o.key = p.key) is null
+      and (select n.key from outbox.parked n
+           where n.handler = p.handler and n.topic = p.topic and n.key = p.key and n.version = c.version + 1) is null
+      and (select d.key from outbox.dead_letter d
+           where d.handler = p.handler and d.topic = p.topic and d.key = p.key and d.version = c.version + 1) is null
     group by p.handler, p.topic, p.key
     order by min(p.parked_at) limit $3
     on conflict do nothing;
@@ -293,7 +298,10 @@ begin
     select o.topic, o.key, begin_.after, case when begin_.after = c.version then c.last_id end,
            coalesce(n.version - 1, o.version), n.id, o.attempts, o.events, c.awaiting_snapshot
     from outbox.overflow o
-    join outbox.cursor c on c.handler = o.handler and c.topic = o.topic and c.key = o.key and c.version < o.version
+    cross join lateral (
+        select c.version, c.last_id, c.awaiting_snapshot from outbox.cursor c
+        where c.handler = o.handler and c.topic = o.topic and c.key = o.key and c.version < o.version limit 1
+    ) c
     cross join lateral (
         select case when c.awaiting_snapshot then greatest(c.version, o.first - 1) else c.version end as after
     ) begin_
@@ -306,7 +314,7 @@ begin
               where d.handler = o.handler and d.topic = o.topic and d.key = o.key and d.version > c.version) kept
         order by kept.version limit 1
     ) n on true
-    where o.handler = $1 and o.retry_at <= clock_timestamp() and (not c.awaiting_snapshot or o.events > 0)
+    where o.handler = $1 collate "C" and o.retry_at <= clock_timestamp() and (not c.awaiting_snapshot or o.events > 0)
       and (n.version is null or n.version > begin_.after + 1)
     order by o.retry_at limit $3;
 end $$;
@@ -322,8 +330,10 @@ begin
         return 0;
     end if;
     with gone as (
-        delete from outbox.overflow o using outbox.cursor c
-        where c.handler = o.handler and c.topic = o.topic and c.key = o.key and o.version <= c.version and o.handler = $1
+        delete from outbox.overflow o
+        where o.handler = $1 and o.version <= (
+            select c.version from outbox.cursor c where c.handler = o.handler and c.topic = o.topic and c.key = o.key
+        )
         returning o.events
     )
     select coalesce(sum(gone.events), 0) into events_ from gone;
@@ -361,6 +371,6 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     join outbox.cursor c on c.handler = p.handler and c.topic = p.topic and c.key = p.key
         and (p.version = c.version + 1 and not c.awaiting_snapshot or p.reason <> 'early')
     join outbox.handler h on h.name = p.handler and h.role = session_user
-    where p.handler = $1 and p.retry_at <= now()
+    where p.handler = $1 collate "C" and p.retry_at <= now()
     order by p.retry_at limit $2
 $$;

@@ -88,30 +88,35 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 begin
     perform outbox.check_handler($1);
-    perform from outbox.cursor c
-    where c.handler = $1 and c.topic = $2 and c.key = any ($3) order by c.key for update;
+    perform from (select k from unnest($3) k order by k) asked (key)
+    cross join lateral (
+        select from outbox.cursor c where c.handler = $1 and c.topic = $2 and c.key = asked.key limit 1 for update
+    ) locked;
     return query
     with run as (
-        select r.* from unnest($3, $4, $5, $6, $7) with ordinality as r (key, first, last, last_id, own_last, n)
+        select r.*, was.version, was.last_id, was.moves, was.place
+        from unnest($3, $4, $5, $6, $7) with ordinality as r (key, first, last, id, own_last, n)
+        left join lateral (
+            select c.version, c.last_id, c.ctid as place,
+                   c.version = r.first - 1 and c.waiting = 0 and not c.awaiting_snapshot as moves
+            from outbox.cursor c where c.handler = $1 and c.topic = $2 and c.key = r.key limit 1
+        ) was on true
     ), moved as (
-        update outbox.cursor c set version = run.last, last_id = run.last_id, applied_at = clock_timestamp()
-        from run
-        where c.handler = $1 and c.topic = $2 and c.key = run.key and c.version = run.first - 1
-          and c.waiting = 0 and not c.awaiting_snapshot
-        returning c.key
+        update outbox.cursor c set version = run.last, last_id = run.id, applied_at = clock_timestamp()
+        from run where run.moves and c.ctid = run.place
+        returning run.n
     ), opened as (
         insert into outbox.cursor as c (handler, topic, key, version, last_id, applied_at)
-        select $1, $2, run.key, run.last, run.last_id, clock_timestamp() from run where run.first = 1 order by run.key
+        select $1, $2, run.key, run.last, run.id, clock_timestamp() from run where run.first = 1 order by run.key
         on conflict do nothing
         returning c.key
     )
-    select run.n::integer, moved.key is not null or opened.key is not null, at_.version,
-           at_.last_id, case when run.own_last > coalesce(h.version, 0) then outbox.head_version($2, run.key) end
+    select run.n::integer, run.n in (select moved.n from moved) or run.key in (select opened.key from opened),
+           run.version, run.last_id, case when run.own_last > coalesce(h.version, 0) then outbox.head_version($2, run.key) end
     from run
-    left join moved on moved.key = run.key
-    left join opened on opened.key = run.key
-    left join outbox.cursor at_ on at_.handler = $1 and at_.topic = $2 and at_.key = run.key
-    left join outbox.head h on h.topic = $2 and h.key = run.key and run.own_last is not null;
+    left join lateral (
+        select h.version from outbox.head h where run.own_last is not null and h.topic = $2 and h.key = run.key limit 1
+    ) h on true;
 end $$;
 
 -- For replicas: a snapshot may pass over missing versions. Moves the cursor up to it; parked rows below are dropped by
@@ -168,7 +173,7 @@ create table outbox.applied_id (
     applied_at timestamptz not null default clock_timestamp(),
     primary key (handler, topic, key, version)
 );
-create index applied_id_age on outbox.applied_id (handler, applied_at);
+create index applied_id_age on outbox.applied_id (handler collate "C", applied_at);
 
 create function outbox.remember(handler text, topic text, key text, version bigint, id uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -202,7 +207,7 @@ begin
     perform outbox.check_handler($1);
     delete from outbox.applied_id a using (
         select o.ctid from outbox.applied_id o
-        where o.handler = $1 and o.applied_at < clock_timestamp() - $2 order by o.applied_at limit $3
+        where o.handler = $1 collate "C" and o.applied_at < clock_timestamp() - $2 order by o.applied_at limit $3
     ) old where a.ctid = old.ctid;
     get diagnostics gone = row_count;
     return gone;

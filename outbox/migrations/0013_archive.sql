@@ -15,9 +15,19 @@ begin
         raise program_limit_exceeded using message = format('%s keys; at most 1000 are archived at once', cardinality($2));
     end if;
     -- Cursors before heads, by key, as everywhere.
-    cursors_ := array(select c from outbox.cursor c where c.topic = $1 and c.key = any ($2)
-                      order by c.key, c.handler for update skip locked);
-    heads_ := array(select h from outbox.head h where h.topic = $1 and h.key = any ($2) order by h.key for update skip locked);
+    cursors_ := array(
+        select its.c
+        from (select distinct k as key, r.name from unnest($2) k cross join outbox.handler r order by k, r.name) asked
+        cross join lateral (
+            select c from outbox.cursor c where c.handler = asked.name and c.topic = $1 and c.key = asked.key
+            limit 1 for update skip locked
+        ) its);
+    heads_ := array(
+        select its.h
+        from (select distinct k as key from unnest($2) k order by k) asked
+        cross join lateral (
+            select h from outbox.head h where h.topic = $1 and h.key = asked.key limit 1 for update skip locked
+        ) its);
     select coalesce(array_agg(asked.key), '{}') into rest
     from (select distinct k as key from unnest($2) k) asked
     left join unnest(heads_) h on h.key = asked.key
@@ -29,21 +39,42 @@ begin
         from unnest(cursors_) c where c.key = asked.key
     ) mine
     where (h.key is not null or mine.n > 0 and not exists (select from outbox.head b where b.topic = $1 and b.key = asked.key))
-      and mine.n = (select count(*) from outbox.cursor c where c.topic = $1 and c.key = asked.key)
+      and mine.n = (
+          select count(*) from outbox.handler r
+          cross join lateral (
+              select from outbox.cursor c where c.handler = r.name and c.topic = $1 and c.key = asked.key limit 1
+          ) there)
       and mine.quiet is not false
       and h.version is distinct from 0
-      and not exists (select from outbox.pending p where p.bucket = outbox.bucket(asked.key) and p.position = h.position)
-      and not exists (select from outbox.event e where e.position = h.position and e.created_at > now_ - $3)
-      and not exists (select from outbox.overflow o where o.topic = $1 and o.key = asked.key);
+      and (select p.position from outbox.pending p where p.bucket = outbox.bucket(asked.key) and p.position = h.position) is null
+      and (select e.position from outbox.event e where e.position = h.position and e.created_at > now_ - $3 limit 1) is null
+      and (
+          select count(*) from outbox.handler r
+          cross join lateral (
+              select from outbox.overflow o where o.handler = r.name and o.topic = $1 and o.key = asked.key limit 1
+          ) there) = 0;
     with moved as (
-        delete from outbox.cursor c using unnest(cursors_) m
-        where c.handler = m.handler and c.topic = m.topic and c.key = m.key and m.key = any (rest) returning c.*
+        delete from outbox.cursor c using (
+            select there.place from unnest(cursors_) m
+            cross join lateral (
+                select l.ctid as place from outbox.cursor l
+                where l.handler = m.handler and l.topic = m.topic and l.key = m.key limit 1
+            ) there
+            where m.key = any (rest)
+        ) locked
+        where c.ctid = locked.place returning c.*
     )
     insert into outbox.archived_cursor (handler, topic, key, version, last_id, applied_at)
     select m.handler, m.topic, m.key, m.version, m.last_id, m.applied_at from moved m;
     with moved as (
-        delete from outbox.head h using unnest(heads_) m
-        where h.topic = m.topic and h.key = m.key and m.key = any (rest) returning h.*
+        delete from outbox.head h using (
+            select there.place from unnest(heads_) m
+            cross join lateral (
+                select l.ctid as place from outbox.head l where l.topic = m.topic and l.key = m.key limit 1
+            ) there
+            where m.key = any (rest)
+        ) locked
+        where h.ctid = locked.place returning h.*
     )
     insert into outbox.archived_head (topic, key, version, last_id, position)
     select m.topic, m.key, m.version, m.last_id, m.position from moved m;

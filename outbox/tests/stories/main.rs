@@ -23,6 +23,7 @@ mod line;
 mod mass;
 mod memory;
 mod migrations;
+mod plans;
 mod producer;
 mod producers;
 mod publishing;
