@@ -9,7 +9,7 @@ begin
     for each in
         select p.oid::regprocedure from pg_proc p
         join pg_language l on l.oid = p.prolang and l.lanname = 'plpgsql'
-        where p.pronamespace = 'outbox'::regnamespace and p.prokind = 'f'
+        where p.pronamespace = 'outbox'::regnamespace and p.prosecdef and p.prokind = 'f'
     loop
         execute format('alter function %s set enable_seqscan = off', each);
     end loop;

@@ -6,10 +6,15 @@ use std::process::Command;
 
 use anyhow::Context;
 
-/// The cargo that called us, at the root of the workspace.
+/// The cargo that called us, at the root of the workspace. What it told us about our own package is not passed on: build
+/// scripts look at it, and dependencies would be built again whenever cargo is called with us and without us in turn.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    let ours = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
+        command.env_remove(name);
+    }
     command
 }
 

@@ -137,7 +137,7 @@ async fn no_function_was_made_anew_without_its_setting() -> Result<(), BoxError>
         "select count(*), coalesce(array_agg(p.proname::text) filter (
                 where not 'enable_seqscan=off' = any (coalesce(p.proconfig, '{}'))), '{}')
          from pg_proc p join pg_language l on l.oid = p.prolang
-         where p.pronamespace = 'outbox'::regnamespace and l.lanname = 'plpgsql' and p.prokind = 'f'",
+         where p.pronamespace = 'outbox'::regnamespace and l.lanname = 'plpgsql' and p.prosecdef and p.prokind = 'f'",
     )
     .fetch_one(&home.admin)
     .await?;
