@@ -41,7 +41,7 @@ create table outbox.dead_letter (
     replaced boolean not null default false,    -- as in outbox.parked: it was edited, and was refused again
     constraint dead_letter_key unique (handler, topic, key, version)
 );
-create index dead_letter_group on outbox.dead_letter (fingerprint, kind, handler, id);
+create index dead_letter_group on outbox.dead_letter (handler collate "C", kind, fingerprint, id);
 
 -- Keys of which events are known by version only: there was no room to park them, or they never came. What is missing up to
 -- `version` is to be had from the producing home's log.

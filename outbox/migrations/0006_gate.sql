@@ -103,7 +103,10 @@ begin
         ) was on true
     ), moved as (
         update outbox.cursor c set version = run.last, last_id = run.id, applied_at = clock_timestamp()
-        from run where run.moves and c.ctid = run.place
+        -- Once more on the row as it is: one that came after the locks were taken may have moved since.
+        from run
+        where run.moves and c.ctid = run.place
+          and c.version = run.first - 1 and c.waiting = 0 and not c.awaiting_snapshot
         returning run.n
     ), opened as (
         insert into outbox.cursor as c (handler, topic, key, version, last_id, applied_at)

@@ -1,7 +1,8 @@
 -- Plans. All that these functions ask are look-ups by index, and connections keep a plan for as long as they live: one that was
 -- made while a table was empty would read the whole of it, at each call, when it has grown. So none of their plans reads a table
 -- that has an index from end to end. Each statement with many keys looks them up one by one, `lateral (.. limit 1)` or a scalar
--- subquery, and not by a join or `not exists`, which a planner may turn around.
+-- subquery, and not by a join or `not exists`, which a planner may turn around. What has no index costs a plan so much, on paper,
+-- that it would be compiled at each call.
 do $$
 declare
     each regprocedure;
@@ -11,6 +12,6 @@ begin
         join pg_language l on l.oid = p.prolang and l.lanname = 'plpgsql'
         where p.pronamespace = 'outbox'::regnamespace and p.prosecdef and p.prokind = 'f'
     loop
-        execute format('alter function %s set enable_seqscan = off', each);
+        execute format('alter function %s set enable_seqscan = off set jit = off', each);
     end loop;
 end $$;

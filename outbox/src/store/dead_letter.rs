@@ -18,7 +18,7 @@ pub(crate) async fn dead_letter_groups(
         "select d.handler, d.kind, d.fingerprint, count(*) as letters, min(d.buried_at) as first, max(d.buried_at) as last,
                 (array_agg(d.error order by d.id desc))[1] as sample
          from outbox.dead_letter d
-         where ($1::text is null or d.handler = $1) and ($2::text is null or d.kind = $2)
+         where ($1::text is null or d.handler = $1 collate \"C\") and ($2::text is null or d.kind = $2)
            and ($3::text is null or d.fingerprint = $3) and ($4::text is null or d.key = $4)
          group by d.handler, d.kind, d.fingerprint
          order by letters desc, d.handler, d.kind, d.fingerprint limit $5",
@@ -42,7 +42,7 @@ pub(crate) async fn dead_letters(
         "select d.id, d.handler, d.topic, d.key, d.version, d.event_id, d.kind, d.error, d.fingerprint, d.attempts,
                 d.buried_at
          from outbox.dead_letter d
-         where ($1::text is null or d.handler = $1) and ($2::text is null or d.kind = $2)
+         where ($1::text is null or d.handler = $1 collate \"C\") and ($2::text is null or d.kind = $2)
            and ($3::text is null or d.fingerprint = $3) and ($4::text is null or d.key = $4)
            and ($5::uuid is null or d.id > $5)
          order by d.id limit $6",
@@ -66,7 +66,7 @@ pub(crate) async fn dead_letters_before(
 ) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar(
         "select d.id from outbox.dead_letter d
-         where ($1::text is null or d.handler = $1) and ($2::text is null or d.kind = $2)
+         where ($1::text is null or d.handler = $1 collate \"C\") and ($2::text is null or d.kind = $2)
            and ($3::text is null or d.fingerprint = $3) and ($4::text is null or d.key = $4)
            and ($5::uuid is null or d.id > $5) and d.buried_at <= $6
          order by d.id limit $7",

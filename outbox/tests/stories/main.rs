@@ -15,6 +15,7 @@ mod doctor;
 mod examples;
 mod fickle;
 mod frozen;
+mod gate;
 mod group;
 mod held;
 mod history;

@@ -135,7 +135,7 @@ async fn no_function_was_made_anew_without_its_setting() -> Result<(), BoxError>
     let home = Home::new(stack::shared().await?, "settings", "notes").await?;
     let (all, without): (i64, Vec<String>) = sqlx::query_as(
         "select count(*), coalesce(array_agg(p.proname::text) filter (
-                where not 'enable_seqscan=off' = any (coalesce(p.proconfig, '{}'))), '{}')
+                where not coalesce(p.proconfig, '{}') @> '{enable_seqscan=off,jit=off}'), '{}')
          from pg_proc p join pg_language l on l.oid = p.prolang
          where p.pronamespace = 'outbox'::regnamespace and l.lanname = 'plpgsql' and p.prosecdef and p.prokind = 'f'",
     )
