@@ -1,8 +1,8 @@
--- Plans. All that these functions ask are look-ups by index, and connections keep a plan for as long as they live: one that was
--- made while a table was empty would read the whole of it, at each call, when it has grown. So none of their plans reads a table
--- that has an index from end to end. Each statement with many keys looks them up one by one, `lateral (.. limit 1)` or a scalar
--- subquery, and not by a join or `not exists`, which a planner may turn around. What has no index costs a plan so much, on paper,
--- that it would be compiled at each call.
+-- Plans. What these functions ask by a key are look-ups by index, and connections keep a plan for as long as they live: one that
+-- was made while a table was empty would read the whole of it, at each call, when it has grown. So a table with an index that
+-- serves is not read from end to end. Where none does, as in outbox.published, the plan costs so much on paper that it would be
+-- compiled at each call; so it is not. What looks up a list of keys does it one by one, `lateral (.. limit 1)` or a scalar
+-- subquery, and not by a join or `not exists`, which a planner may turn around.
 do $$
 declare
     each regprocedure;

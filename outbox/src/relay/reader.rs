@@ -40,9 +40,6 @@ const REFILL_ROWS: i64 = 1_024;
 /// A pass rests for this many times as long as it took.
 const PASS_REST: u32 = 20;
 
-/// A poll that found the end of the queue rests for this many times as long as it took.
-const POLL_REST: u32 = 1;
-
 /// How often the last position drawn is noted at most.
 const SAMPLE: Duration = Duration::from_millis(5);
 
@@ -295,7 +292,7 @@ impl Reader {
         let more = self.held.values().any(|held| held.more);
         self.idle = if added > 0 || more { self.poll.0 } else { (self.idle * 2).min(self.poll.1) };
         // Polls that find little take at most half of the time.
-        let wait = self.idle.max((took * POLL_REST).min(self.poll.1));
+        let wait = self.idle.max(took.min(self.poll.1));
         self.forward_due = Instant::now() + if more || self.woken { Duration::ZERO } else { wait };
     }
 

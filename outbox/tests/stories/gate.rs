@@ -2,7 +2,6 @@
 
 use outbox::BoxError;
 use sqlx::{Connection as _, PgConnection};
-use tokio::time::{Duration, sleep};
 
 use crate::world::Home;
 
@@ -12,15 +11,19 @@ async fn admit(connection: &mut PgConnection, key: &str, version: i64) -> Result
     Ok(sqlx::query_scalar(ADMIT).bind(key).bind(version).fetch_one(connection).await?)
 }
 
-/// Waits until another session waits for a lock of this one's database.
-async fn someone_waits(home: &Home, waiting: i64) -> Result<(), BoxError> {
-    crate::world::until(waiting, || async {
-        let count = sqlx::query_scalar(
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+/// Waits until somebody waits for a lock of this session.
+async fn is_waited_for(home: &Home, session: i32) -> Result<(), BoxError> {
+    crate::world::until(true, || async {
+        let waited = sqlx::query_scalar(
+            "select exists (select from pg_stat_activity where $1 = any (pg_blocking_pids(pid)))",
         );
-        Ok(count.fetch_one(&home.admin).await?)
+        Ok(waited.bind(session).fetch_one(&home.admin).await?)
     })
     .await
+}
+
+async fn pid(connection: &mut PgConnection) -> Result<i32, BoxError> {
+    Ok(sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection).await?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,6 +38,7 @@ async fn a_key_that_begins_while_a_batch_waits_for_its_locks_is_not_applied_twic
     sqlx::query("select outbox.register('test.gate')").execute(&mut first).await?;
     assert_eq!(admit(&mut first, "b", 1).await?, "apply");
 
+    let (holding, moving_it) = (pid(&mut holder).await?, pid(&mut second).await?);
     // The batch is past `a`, which has no cursor, and waits for `b`.
     let mut held = holder.begin().await?;
     assert_eq!(admit(&mut held, "b", 2).await?, "apply");
@@ -47,14 +51,13 @@ async fn a_key_that_begins_while_a_batch_waits_for_its_locks_is_not_applied_twic
         tx.commit().await?;
         Ok::<_, sqlx::Error>(admitted)
     });
-    someone_waits(&home, 1).await?;
+    is_waited_for(&home, holding).await?;
     // Meanwhile `a` begins, and somebody moves it to 2 and has not committed yet when the batch meets it.
     assert_eq!(admit(&mut first, "a", 1).await?, "apply");
     let mut moving = second.begin().await?;
     assert_eq!(admit(&mut moving, "a", 2).await?, "apply");
     held.commit().await?;
-    sleep(Duration::from_millis(200)).await;
-    someone_waits(&home, 1).await?;
+    is_waited_for(&home, moving_it).await?;
     moving.commit().await?;
 
     assert_eq!(asked.await??, [false, false], "version 2 of both was applied by others");
