@@ -112,6 +112,7 @@ impl Parts {
             authority: Arc::new(AtSource(Owners::new(MIGRATION, pools.payments.clone()))),
             provider: Arc::new(Stripe::new(config.provider.clone())?),
             wake: wake.clone(),
+            crash: config.crash,
         };
         let service = Endpoint::from_shared(config.service.url.expose().to_owned())?;
         Ok(Self {
@@ -180,7 +181,8 @@ impl Parts {
             .register(QueueReceipt)
             .register(QueueRefundReceipt);
         tasks.spawn("notifications", receipts.run(shutdown.clone()));
-        let replicate = Replicate::new(self.home.authority.clone(), Arc::new(NoBirths));
+        let replicate =
+            Replicate::new(self.home.authority.clone(), Arc::new(NoBirths)).crash(self.home.crash);
         let source = kafka::source(kafka, "monolith.payments")?;
         let replica = Replica::new(self.pools.payments.clone(), source, "monolith.payments", replicate)
             .metrics(self.metrics.clone())

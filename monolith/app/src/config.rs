@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use ::payments::StripeConfig;
+use ::payments::{Crash, StripeConfig};
 use chassis::{Reader, Secret, Url, telemetry};
 use outbox::kafka;
 
@@ -27,6 +27,8 @@ pub struct Config {
     pub relay_poll: Option<Duration>,
     /// `MONOLITH_SHUTDOWN_GRACE`: how long the process may take to end; default 20 s.
     pub grace: Duration,
+    /// `MONOLITH_CRASH_AT`: the crash point where this process aborts, for tests; by default nowhere. A release build refuses it.
+    pub crash: Crash,
     /// `KAFKA_*`.
     pub kafka: kafka::Config,
     /// `TOKEN_SECRET`: signs and checks tokens, at least 32 bytes.
@@ -92,6 +94,7 @@ impl Config {
         let relay_poll =
             reader.maybe_duration("MONOLITH_RELAY_POLL", "1ms to 50ms, as there is need", shortest..=longest);
         let grace = reader.duration("MONOLITH_SHUTDOWN_GRACE", 20 * second, second..=300 * second);
+        let crash = Crash::read(reader, "MONOLITH_CRASH_AT");
         let kafka = kafka(reader);
         let token_key = reader.signing_key("TOKEN_SECRET");
         let provider = StripeConfig::read(reader);
@@ -104,6 +107,7 @@ impl Config {
             pool_max,
             relay_poll,
             grace,
+            crash,
             kafka: kafka?,
             token_key: token_key?,
             provider: provider?,
@@ -241,6 +245,7 @@ mod tests {
         settings.push(("TOKEN_SECRET".into(), "short".into()));
         settings.push(("PAYMENTS_SERVICE_URL".into(), "50051".into()));
         settings.push(("MONOLITH_RELAY_POLL".into(), "1h".into()));
+        settings.push(("MONOLITH_CRASH_AT".into(), "somewhere".into()));
         let error = read(settings).unwrap_err();
         for part in [
             "KAFKA_BOOTSTRAP_SERVERS: not set",
@@ -248,6 +253,7 @@ mod tests {
             "TOKEN_SECRET=***: too short",
             "PAYMENTS_SERVICE_URL=50051: not understood",
             "MONOLITH_RELAY_POLL=1h: out of range",
+            "MONOLITH_CRASH_AT=somewhere: not understood",
         ] {
             assert!(error.contains(part), "{part} is not in\n{error}");
         }

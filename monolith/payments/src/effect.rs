@@ -9,7 +9,7 @@ mod settle;
 use std::time::Duration;
 
 use crate::provider::{Failure, Move, NewIntent, Object, ObjectStatus, Tag};
-use crate::{Error, Home, Operation, Outcome, store};
+use crate::{Error, Home, Operation, Outcome, Point, store};
 
 use settle::settle;
 
@@ -74,6 +74,7 @@ async fn unknown(home: &Home, intent: &Intent, why: &str) -> Result<Ran, Error> 
         tracing::error!(%payment, %command, tries, why, "the provider still gives no definite answer");
     }
     store::defer(&home.pool, command, why, backoff(tries)).await?;
+    home.crash.point(Point::UnknownCommitted);
     Ok(Ran::Unknown)
 }
 
@@ -117,7 +118,9 @@ async fn object(home: &Home, intent: &Intent) -> Result<Result<String, Failure>,
         Ok(created) => created,
         Err(failure) => return Ok(Err(failure)),
     };
+    home.crash.point(Point::ObjectMade);
     store::set_object(&home.pool, intent.command.id, &created.id).await?;
+    home.crash.point(Point::ObjectCommitted);
     Ok(Ok(created.id))
 }
 
@@ -153,12 +156,15 @@ async fn act(home: &Home, intent: &Intent, object: &str) -> Result<Verdict, Stri
 
 async fn request(home: &Home, intent: &Intent, object: &str) -> Result<Object, Failure> {
     let (provider, key) = (&home.provider, key(intent));
-    match intent.command.operation {
+    home.crash.point(Point::BeforeMove);
+    let answer = match intent.command.operation {
         Operation::Charge | Operation::Authorize => provider.confirm(&key, object).await,
         Operation::Capture => provider.capture(&key, &movement(intent, object)).await,
         Operation::Void => provider.cancel(&key, object).await,
         Operation::Refund => Err(Failure::Unknown("a refund is not a step of a payment intent".to_owned())),
-    }
+    };
+    home.crash.point(Point::Answered);
+    answer
 }
 
 async fn look(home: &Home, intent: &Intent, object: &str) -> Standing {
@@ -224,7 +230,10 @@ async fn refund(home: &Home, intent: &Intent) -> Result<Verdict, String> {
     if !intent.repeatable {
         return Err(expired().to_string());
     }
-    match home.provider.refund(&key(intent), &movement(intent, &object)).await {
+    home.crash.point(Point::BeforeMove);
+    let answer = home.provider.refund(&key(intent), &movement(intent, &object)).await;
+    home.crash.point(Point::Answered);
+    match answer {
         Ok(refund) => Ok(Verdict::Outcome(Outcome::Refunded { object: refund.id })),
         Err(Failure::Declined { code } | Failure::Refused { code, .. }) => Ok(Verdict::Refused(code)),
         Err(Failure::Unknown(why)) => Err(why),

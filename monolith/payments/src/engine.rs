@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::effect::{Intent, intend_requested};
-use crate::{Error, Home, effect, store};
+use crate::{Error, Home, Point, effect, store};
 
 /// The bounds of an engine.
 #[derive(Debug, Clone)]
@@ -100,12 +100,18 @@ impl Engine {
             permits.push(permit);
         }
         let intents = store::claim_due(&self.home.pool, count((permits.len() + turn % 2) / 2)).await?;
+        if !intents.is_empty() {
+            self.home.crash.point(Point::DueClaimed);
+        }
         let mut started = intents.len();
         for (intent, permit) in intents.into_iter().zip(permits.drain(..started.min(permits.len()))) {
             self.resume(intent, permit);
         }
         if !permits.is_empty() {
             let requested = store::claim_requested(&self.home.pool, count(permits.len())).await?;
+            if !requested.is_empty() {
+                self.home.crash.point(Point::RequestedClaimed);
+            }
             started += requested.len();
             for (id, permit) in requested.into_iter().zip(permits) {
                 self.begin(id, permit);

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use outbox::Wake;
 use sqlx::PgPool;
 
-use crate::{Authority, Provider};
+use crate::{Authority, Crash, Provider};
 
 /// A home of payments. Clones share it.
 #[derive(Clone)]
@@ -18,6 +18,8 @@ pub struct Home {
     pub provider: Arc<dyn Provider>,
     /// Wakes a relay of this process when an outcome is committed; `Wake::default()` where none runs.
     pub wake: Wake,
+    /// Where this process dies, for tests; [`Crash::none`] otherwise.
+    pub crash: Crash,
 }
 
 impl fmt::Debug for Home {

@@ -4,6 +4,7 @@
 //! [`Engine`] does what is open, [`Replicate`] follows the other home; [`decide`] has the rules and is pure.
 
 mod authority;
+mod crash;
 mod decide;
 mod desk;
 mod effect;
@@ -23,6 +24,7 @@ mod store;
 mod tests;
 
 pub use authority::{Authority, Births, NoBirths};
+pub use crash::{Crash, NoSuchPoint, Point};
 pub use decide::{
     Change, Command, Idempotency, Operation, Outcome, PaymentEvent, Refusal, apply, check, decide,
 };

@@ -7,13 +7,14 @@ use proto::{PaymentStream, events as wire};
 use sqlx::postgres::PgTransaction;
 
 use crate::events::{from_millis, read_key, read_keyed, read_ledger, read_requested, read_state};
-use crate::{Authority, Births, Error, Payment, store};
+use crate::{Authority, Births, Crash, Error, Payment, Point, store};
 
 /// Applies the payments stream: every payment's first event, whoever owns it, and what the other home did to its own. A foreign
 /// event for a payment that this home owns is refused: two owners wrote, and its key stops.
 pub struct Replicate {
     authority: Arc<dyn Authority>,
     births: Arc<dyn Births>,
+    crash: Crash,
 }
 
 /// What a foreign event says happened.
@@ -26,7 +27,14 @@ struct Foreign {
 impl Replicate {
     /// A replica of a home.
     pub fn new(authority: Arc<dyn Authority>, births: Arc<dyn Births>) -> Self {
-        Self { authority, births }
+        Self { authority, births, crash: Crash::none() }
+    }
+
+    /// Dies where it is told; for tests.
+    #[must_use]
+    pub fn crash(mut self, crash: Crash) -> Self {
+        self.crash = crash;
+        self
     }
 
     async fn requested(
@@ -61,6 +69,18 @@ impl outbox::StateTransfer for Replicate {
     }
 
     async fn apply(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        event: Received<PaymentStream>,
+    ) -> Result<(), BoxError> {
+        self.dispatch(tx, event).await?;
+        self.crash.point(Point::ReplicaApplied);
+        Ok(())
+    }
+}
+
+impl Replicate {
+    async fn dispatch(
         &self,
         tx: &mut PgTransaction<'_>,
         event: Received<PaymentStream>,

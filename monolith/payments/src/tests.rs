@@ -19,8 +19,8 @@ use uuid::Uuid;
 
 use crate::provider::Memory;
 use crate::{
-    Authority, Capture, Engine, Epoch, Error, Home, IdempotencyKey, Limits, Local, NoBirths, Payment, Refund,
-    Replicate, Status, Tenant, Void, store,
+    Authority, Capture, Crash, Engine, Epoch, Error, Home, IdempotencyKey, Limits, Local, NoBirths, Payment,
+    Refund, Replicate, Status, Tenant, Void, store,
 };
 
 /// A bound for everything that a story waits for.
@@ -61,7 +61,13 @@ impl World {
         outbox::grant_replica(&admin, &role).await.unwrap();
         let pool = PgPoolOptions::new().max_connections(24).connect(&url).await.unwrap();
         let (owns, provider) = (Arc::new(All(AtomicBool::new(true))), Arc::new(Memory::new()));
-        let home = Home { pool, authority: owns.clone(), provider: provider.clone(), wake: Wake::default() };
+        let home = Home {
+            pool,
+            authority: owns.clone(),
+            provider: provider.clone(),
+            wake: Wake::default(),
+            crash: Crash::none(),
+        };
         World { database, admin, home, owns, provider }
     }
 

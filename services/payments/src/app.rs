@@ -49,7 +49,13 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
     let work = TaskTracker::new();
     let authority = Arc::new(AtTarget(strangler::Authority::new(MIGRATION)));
     let provider = Arc::new(Stripe::new(config.provider.clone())?);
-    let home = Home { pool: module.clone(), authority: authority.clone(), provider, wake: wake.clone() };
+    let home = Home {
+        pool: module.clone(),
+        authority: authority.clone(),
+        provider,
+        wake: wake.clone(),
+        crash: config.crash,
+    };
     let metrics = Metrics::new(&telemetry.meter());
     let tracer = telemetry.tracers().map_or_else(Tracer::noop, Tracer::new);
     let readiness = Readiness::new();
@@ -81,7 +87,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         tasks.spawn("relay", sending.run(shutdown.token()));
     }
     if roles.inbox {
-        let replicate = Replicate::new(authority.clone(), authority);
+        let replicate = Replicate::new(authority.clone(), authority).crash(config.crash);
         let source = kafka::source(&config.kafka, ORIGIN)?;
         let replica = Replica::new(module.clone(), source, ORIGIN, replicate);
         tasks.spawn("replica", replica.metrics(metrics).tracer(tracer).run(shutdown.token()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chassis::{Reader, Secret, Url, telemetry};
 use outbox::kafka;
-use payments::StripeConfig;
+use payments::{Crash, StripeConfig};
 
 use crate::migrate::ORIGIN;
 
@@ -28,6 +28,8 @@ pub struct Config {
     pub relay_poll: Option<Duration>,
     /// `PAYMENTS_SHUTDOWN_GRACE`: how long the process may take to end; default 20 s.
     pub grace: Duration,
+    /// `PAYMENTS_CRASH_AT`: the crash point where this process aborts, for tests; by default nowhere. A release build refuses it.
+    pub crash: Crash,
     /// `KAFKA_*`.
     pub kafka: kafka::Config,
     /// `TOKEN_SECRET`: checks tokens, at least 32 bytes.
@@ -77,6 +79,7 @@ impl Config {
         let relay_poll =
             reader.maybe_duration("PAYMENTS_RELAY_POLL", "1ms to 50ms, as there is need", shortest..=longest);
         let grace = reader.duration("PAYMENTS_SHUTDOWN_GRACE", 20 * second, second..=300 * second);
+        let crash = Crash::read(reader, "PAYMENTS_CRASH_AT");
         let kafka = kafka(reader);
         let token_key = reader.signing_key("TOKEN_SECRET");
         let provider = StripeConfig::read(reader);
@@ -88,6 +91,7 @@ impl Config {
             pool_max,
             relay_poll,
             grace,
+            crash,
             kafka: kafka?,
             token_key: token_key?,
             provider: provider?,
@@ -161,6 +165,7 @@ mod tests {
             settings[1].1 = "postgres://payments:s3cret@h/payments";
             settings[2].1 = "postgres://payments:s3cret@h/payments";
             settings.push(("PAYMENTS_RELAY_POLL", "often"));
+            settings.push(("PAYMENTS_CRASH_AT", "somewhere"));
             settings.push(("PROVIDER_TIMEOUT", "1h"));
             settings.push(("PAYMENTS_GRPC_LISTEN", "here"));
             settings.retain(|(name, _)| *name != "TOKEN_SECRET");
@@ -170,6 +175,7 @@ mod tests {
             "PAYMENTS_OUTBOX_DATABASE_URL=postgres://payments:***@h/payments: the user is the module's",
             "PAYMENTS_HOUSEKEEPER_DATABASE_URL=postgres://payments:***@h/payments: the user is the module's or the relay's",
             "PAYMENTS_RELAY_POLL=often: not understood",
+            "PAYMENTS_CRASH_AT=somewhere: not understood",
             "PROVIDER_TIMEOUT=1h: out of range",
             "PAYMENTS_GRPC_LISTEN=here: not understood",
             "TOKEN_SECRET: not set",

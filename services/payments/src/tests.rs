@@ -8,7 +8,7 @@ use chassis::token::{Issuer, Verifier};
 use chassis::{Secret, Url, database};
 use outbox::{Meta, Received, StateTransfer as _, Wake};
 use payments::provider::{Call, Fault, Memory};
-use payments::{Engine, Home, Limits, Local, Replicate};
+use payments::{Crash, Engine, Home, Limits, Local, Replicate};
 use proto::payments as v1;
 use proto::payments::payments_service_client::PaymentsServiceClient;
 use proto::{PAYMENTS, PaymentId, PaymentStream, events};
@@ -71,8 +71,13 @@ impl World {
         let authority = Arc::new(AtTarget(strangler::Authority::new(MIGRATION)));
         let provider = Arc::new(Memory::new());
         let pool = open(&databases.payments);
-        let home =
-            Home { pool, authority: authority.clone(), provider: provider.clone(), wake: Wake::default() };
+        let home = Home {
+            pool,
+            authority: authority.clone(),
+            provider: provider.clone(),
+            wake: Wake::default(),
+            crash: Crash::none(),
+        };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::payments::provider::Memory;
-use ::payments::{Desk, Home, Local};
+use ::payments::{Crash, Desk, Home, Local};
 use app::{
     AUDIENCE, AtSource, Databases, ISSUER, MIGRATION, MigrateConfig, MovingPayments, Pools, RequestPayments,
     Shop,
@@ -164,6 +164,7 @@ fn shop(pools: &Pools, remote: Arc<dyn Desk>, tasks: &TaskTracker) -> Shop {
         authority: Arc::new(AtSource(owners.clone())),
         provider: Arc::new(Memory::default()),
         wake: Wake::default(),
+        crash: Crash::none(),
     };
     let local = Arc::new(Local::new(home, tasks.clone()));
     let payments = Arc::new(MovingPayments::new(owners, local, remote, orders.clone()));

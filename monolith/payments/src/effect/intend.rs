@@ -6,8 +6,8 @@ use proto::PaymentId;
 use uuid::Uuid;
 
 use crate::{
-    CaptureMethod, Command, Epoch, Error, Home, Idempotency, Operation, Payment, Refusal, Status, Tenant,
-    Violation, check, store,
+    CaptureMethod, Command, Epoch, Error, Home, Idempotency, Operation, Payment, Point, Refusal, Status,
+    Tenant, Violation, check, store,
 };
 
 /// How long whoever took an intent may work on it before another may. Longer than the few provider calls of one try.
@@ -82,6 +82,7 @@ pub(crate) async fn intend(home: &Home, request: &Request) -> Result<Intended, E
         return Err(Error::Busy("another command on it has no outcome yet"));
     }
     tx.commit().await?;
+    home.crash.point(Point::IntentCommitted);
     Ok(Intended::Open(Box::new(intent)))
 }
 
@@ -104,6 +105,7 @@ pub(crate) async fn intend_requested(home: &Home, id: PaymentId) -> Result<Optio
         return Ok(None);
     }
     tx.commit().await?;
+    home.crash.point(Point::IntentCommitted);
     Ok(Some(intent))
 }
 

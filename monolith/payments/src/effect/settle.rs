@@ -3,7 +3,7 @@
 use sqlx::postgres::PgTransaction;
 
 use super::{Intent, Verdict};
-use crate::{Error, Home, Outcome, Payment, Refusal, decide, events, store};
+use crate::{Error, Home, Outcome, Payment, Point, Refusal, decide, events, store};
 
 /// How a command ended.
 #[derive(Debug)]
@@ -31,7 +31,12 @@ pub(crate) async fn settle(home: &Home, intent: &Intent, verdict: &Verdict) -> R
             Settled::Refused(Refusal::Provider { code: code.clone() })
         }
     };
+    home.crash.point(Point::OutcomeWritten);
     tx.commit().await?;
+    home.crash.point(match settled {
+        Settled::Payment(_) => Point::OutcomeCommitted,
+        Settled::Refused(_) => Point::RefusalCommitted,
+    });
     home.wake.now();
     Ok(settled)
 }
