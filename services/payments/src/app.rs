@@ -48,14 +48,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
     // Money transactions that outlive their request.
     let work = TaskTracker::new();
     let authority = Arc::new(AtTarget(strangler::Authority::new(MIGRATION)));
-    let provider = Arc::new(Stripe::new(config.provider.clone())?);
-    let home = Home {
-        pool: module.clone(),
-        authority: authority.clone(),
-        provider,
-        wake: wake.clone(),
-        crash: config.crash,
-    };
+    let home = home(config, &module, authority.clone(), &wake)?;
     let metrics = Metrics::new(&telemetry.meter());
     let tracer = telemetry.tracers().map_or_else(Tracer::noop, Tracer::new);
     let readiness = Readiness::new();
@@ -109,6 +102,11 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         ended
     };
     Ok(shutdown.run(ended).await??)
+}
+
+fn home(config: &Config, pool: &PgPool, authority: Arc<AtTarget>, wake: &Wake) -> anyhow::Result<Home> {
+    let provider = Arc::new(Stripe::new(config.provider.clone())?);
+    Ok(Home { pool: pool.clone(), authority, provider, wake: wake.clone(), crash: config.crash })
 }
 
 /// The relay; `pools`: as itself, and as the owner of the logs.
