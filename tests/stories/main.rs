@@ -2,6 +2,7 @@
 //! tells how to write one.
 
 mod crashes;
+mod dropped;
 mod edges;
 mod grpc;
 mod migration;

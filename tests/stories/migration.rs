@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use tests::checker::Ended;
+use tests::checker::{Accepted, Ended};
 use tests::load::{Client, Load, Plan};
-use tests::{Binaries, Shop, story, until};
+use tests::{Binaries, Shop, Side, story, until};
 
 use crate::orders::{order, place};
 
@@ -21,6 +21,20 @@ pub(crate) async fn until_status(client: &Client, payment: &str, status: &str) -
         Ok(Some(()))
     })
     .await
+}
+
+/// Makes the side the home of all new payments. Its gates want to see a payment at the source first.
+pub(crate) async fn born_at(shop: &Shop<'_>, side: Side, client: &Client) -> Result<Option<Accepted>> {
+    if side == Side::Source {
+        return Ok(None);
+    }
+    let body = order(client, "pm_card_visa", "automatic").await?;
+    let first = place(client, "at-the-source", &body, Ended::Paid).await?;
+    until_status(client, &first.payment, "captured").await?;
+    let operator = shop.operator()?;
+    operator.follow().await?;
+    operator.ramp(100).await?;
+    Ok(Some(first))
 }
 
 /// Gives a command and waits until it is answered.

@@ -1,0 +1,191 @@
+//! Ten thousand requests of every kind, dropped by their clients at random moments.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use futures::StreamExt;
+use futures::future::try_join_all;
+use rand::Rng;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tests::checker::{Accepted, Ended};
+use tests::load::Client;
+use tests::{Binaries, Shop, Side, story, until};
+
+use crate::migration::{born_at, until_status};
+use crate::orders::{order, place};
+
+const REQUESTS: usize = 10_000;
+const AT_ONCE: usize = 40;
+/// One in this many is an order; the others are commands.
+const ORDERS_EVERY: usize = 5;
+/// Payments that are refunded bit by bit.
+const CAPTURED: usize = 60;
+/// Payments that are captured or voided, whichever comes first.
+const AUTHORIZED: usize = 60;
+
+const SOON: Duration = Duration::from_secs(60);
+/// Thousands of orders take their time to be paid on a small machine.
+const SETTLED: Duration = Duration::from_secs(300);
+
+/// What is asked for.
+struct Ask {
+    path: String,
+    key: String,
+    body: Value,
+}
+
+/// The payments that commands are given on, and a body for orders.
+struct Targets {
+    purchase: Value,
+    captured: Vec<Accepted>,
+    authorized: Vec<Accepted>,
+}
+
+impl Targets {
+    async fn prepare(client: &Client) -> Result<Self> {
+        let purchase = order(client, "pm_card_visa", "automatic").await?;
+        let manual = order(client, "pm_card_visa", "manual").await?;
+        let captured = many(client, "before", "captured", &purchase, CAPTURED).await?;
+        let authorized = many(client, "before", "authorized", &manual, AUTHORIZED).await?;
+        Ok(Self { purchase, captured, authorized })
+    }
+
+    /// The n-th request. Some keys come twice, so that a drop meets a repetition.
+    fn ask(&self, n: usize) -> Ask {
+        if n.is_multiple_of(ORDERS_EVERY) {
+            let key = format!("dropped-{}", n / (2 * ORDERS_EVERY));
+            return Ask { path: "/v1/orders".to_owned(), key, body: self.purchase.clone() };
+        }
+        let (list, verb, body) = match n % 10 {
+            1 => (&self.authorized, "capture", json!({})),
+            2 => (&self.authorized, "void", json!({})),
+            _ => (&self.captured, "refunds", json!({ "amount_minor": 1 })),
+        };
+        let payment = &list[(n / 7) % list.len()].payment;
+        Ask { path: format!("/v1/payments/{payment}/{verb}"), key: format!("{verb}-{}", n / 2), body }
+    }
+}
+
+/// Places orders and waits until each payment has the status.
+async fn many(
+    client: &Client,
+    when: &str,
+    status: &str,
+    body: &Value,
+    count: usize,
+) -> Result<Vec<Accepted>> {
+    let keys: Vec<String> = (0..count).map(|n| format!("{when}-{status}-{n}")).collect();
+    let placed = try_join_all(keys.iter().map(|key| place(client, key, body, Ended::Paid))).await?;
+    for accepted in &placed {
+        until_status(client, &accepted.payment, status).await?;
+    }
+    Ok(placed)
+}
+
+/// True when the answer was faster than the drop.
+async fn drop_early(client: Client, ask: Ask, patience_max: Duration) -> bool {
+    let patience = patience_max.mul_f64(rand::rng().random_range(0.0..1.0));
+    let request = client.request(reqwest::Method::POST, &ask.path).header("idempotency-key", ask.key);
+    tokio::time::timeout(patience, request.json(&ask.body).send()).await.is_ok_and(|sent| sent.is_ok())
+}
+
+/// How long an answer takes when as many ask at once as later.
+async fn usual(client: &Client, body: &Value) -> Result<Duration> {
+    let keys: Vec<String> = (0..AT_ONCE).map(|n| format!("patient-{n}")).collect();
+    let timed = keys.iter().map(async |key| {
+        let started = Instant::now();
+        place(client, key, body, Ended::Paid).await?;
+        Ok::<_, anyhow::Error>(started.elapsed())
+    });
+    let sum: Duration = try_join_all(timed).await?.iter().sum();
+    Ok(sum / u32::try_from(AT_ONCE)?)
+}
+
+/// Every authorized payment comes to an end, and the checker is told which.
+async fn finish(client: &Client, authorized: &[Accepted]) -> Result<Vec<Accepted>> {
+    let mut ended = Vec::new();
+    for accepted in authorized {
+        let payment = &accepted.payment;
+        let ends = until(&format!("payment {payment} to end"), SOON, async || {
+            let answer = client.get(&format!("/v1/payments/{payment}")).await?;
+            ensure!(answer.body["outcome_pending"] == json!(false), "its outcome is pending");
+            match answer.text("status") {
+                "captured" => Ok(Some(Ended::Paid)),
+                "voided" => Ok(Some(Ended::Cancelled)),
+                _ => {
+                    client.post(&format!("/v1/payments/{payment}/void"), "the-end", &json!({})).await?;
+                    Ok(None)
+                }
+            }
+        })
+        .await?;
+        ended.push(Accepted { ends, ..accepted.clone() });
+    }
+    Ok(ended)
+}
+
+async fn dropped(side: Side) {
+    story(async |world, stack| {
+        let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
+        shop.start_all(&["acme"], &[]).await?;
+        let client = shop.client("acme")?;
+        let first = born_at(&shop, side, &client).await?;
+        let targets = Targets::prepare(&client).await?;
+        let patience = usual(&client, &targets.purchase).await? * 2;
+
+        let drops =
+            futures::stream::iter(0..REQUESTS).map(|n| drop_early(client.clone(), targets.ask(n), patience));
+        let answered: usize =
+            drops.buffer_unordered(AT_ONCE).map(usize::from).fold(0, async |a, b| a + b).await;
+        ensure!(answered < REQUESTS * 9 / 10, "{answered} were answered before they could be dropped");
+
+        // No connection was poisoned: each of the pools' is used now.
+        let mut accepted = many(&client, "after", "captured", &targets.purchase, CAPTURED).await?;
+        accepted.extend(finish(&client, &targets.authorized).await?);
+        shop.settle(SETTLED).await?;
+        let (refunds, commands) =
+            commands(if side == Side::Source { &shop.source } else { &shop.target }).await?;
+        ensure!(refunds > i64::try_from(CAPTURED)?, "only {refunds} refunds outlived their requests");
+        ensure!(commands > refunds, "neither captures nor voids outlived their requests");
+        accepted.extend(first);
+        let findings = shop.check(accepted).await?;
+        assert!(findings.holds(), "{findings}");
+        idle(&shop.source).await?;
+        idle(&shop.target).await
+    })
+    .await;
+}
+
+/// Commands of callers that came to an outcome: refunds, and all.
+async fn commands(pool: &PgPool) -> Result<(i64, i64)> {
+    let row = sqlx::query_as(
+        "select count(*) filter (where operation = 'refund'), count(*)
+         from payments.intent where state = 'done' and idempotency_key is not null",
+    );
+    Ok(row.fetch_one(pool).await?)
+}
+
+/// Waits until no session of a module has a transaction open.
+pub(crate) async fn idle(admin: &PgPool) -> Result<()> {
+    until("all transactions to end", SOON, async || {
+        let open: i64 = sqlx::query_scalar(
+            "select count(*) from pg_stat_activity
+             where datname = current_database() and state like 'idle in transaction%'",
+        )
+        .fetch_one(admin)
+        .await?;
+        Ok((open == 0).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_dropped_requests_lose_and_double_nothing() {
+    dropped(Side::Source).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_dropped_requests_through_the_service_lose_and_double_nothing() {
+    dropped(Side::Target).await;
+}
