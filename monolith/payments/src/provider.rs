@@ -1,16 +1,20 @@
 //! Who moves the money.
 
 mod memory;
+mod settlement;
 mod stripe;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use proto::{Money, PaymentId};
+use time::OffsetDateTime;
 
 use crate::{CaptureMethod, Operation, Tenant};
 
 pub use memory::{Call, Fault, Memory, Movement};
+pub use settlement::{LineKind, SettlementLine, SettlementPage};
 pub use stripe::{Stripe, StripeConfig};
 
 /// How long after its first use a request may be repeated under its key. The provider keeps keys for 24 hours; an hour is left
@@ -38,6 +42,14 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Returns taken money.
     async fn refund(&self, key: &str, refund: &Move) -> Result<RefundObject, Failure>;
+
+    /// Reads a page of the settlement list: the lines of a time, whole seconds, newest first; `after` is the last page's
+    /// [`SettlementPage::next`].
+    async fn settlements(
+        &self,
+        within: Range<OffsetDateTime>,
+        after: Option<&str>,
+    ) -> Result<SettlementPage, Failure>;
 }
 
 /// What is written on the provider's objects, so that its journal can be compared with ours.

@@ -1,13 +1,18 @@
 //! A provider in memory, with faults on demand, for tests of whatever stands on [`Provider`].
 
+mod settled;
+
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use proto::PaymentId;
+use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-use super::{Failure, Move, NewIntent, Object, ObjectStatus, Provider, RefundObject};
+use self::settled::Settled;
+use super::{Failure, Move, NewIntent, Object, ObjectStatus, Provider, RefundObject, SettlementPage};
 use crate::{CaptureMethod, Operation};
 
 /// The payment method that is declined.
@@ -28,6 +33,8 @@ pub enum Call {
     Retrieve,
     /// [`Provider::refund`].
     Refund,
+    /// [`Provider::settlements`].
+    Settlements,
 }
 
 /// What goes wrong with one request.
@@ -67,6 +74,7 @@ struct State {
     answers: HashMap<String, Result<Object, Failure>>,
     refunds: HashMap<String, RefundObject>,
     journal: Vec<Movement>,
+    settled: Settled,
     faults: VecDeque<(Call, Fault)>,
 }
 
@@ -139,7 +147,10 @@ impl State {
         }
         let Some((new, found)) = self.intents.get_mut(object) else { return Err(missing(object)) };
         let answer = change(new, found).map(|movement| {
-            self.journal.extend(movement);
+            if let Some(movement) = movement {
+                self.journal.push(movement);
+                self.settled.charge(&new.tag, object, new.amount.currency, movement.amount_minor);
+            }
             found.clone()
         });
         self.answers.insert(key.to_owned(), answer.clone());
@@ -247,10 +258,24 @@ impl Provider for Memory {
                 return Err(unexpected(found));
             }
             state.journal.extend(movement(new, Operation::Refund, refund.amount_minor));
+            state.settled.refund(
+                &refund.tag,
+                (&refund.object, &id),
+                new.amount.currency,
+                refund.amount_minor,
+            );
             let answer = RefundObject { id };
             state.refunds.insert(key.to_owned(), answer.clone());
             Ok(answer)
         })
         .await
+    }
+
+    async fn settlements(
+        &self,
+        within: Range<OffsetDateTime>,
+        after: Option<&str>,
+    ) -> Result<SettlementPage, Failure> {
+        self.serve(Call::Settlements, |state| Ok(state.settled.page(&within, after))).await
     }
 }

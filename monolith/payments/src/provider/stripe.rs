@@ -1,17 +1,22 @@
 //! A provider that speaks Stripe's API: payment intents and refunds over HTTP, form encoded.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chassis::{Reader, Secret, Url};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
+use time::OffsetDateTime;
 
+use super::settlement::{self, SettlementPage};
 use super::{Failure, Move, NewIntent, Object, ObjectStatus, Provider, RefundObject, Tag};
 use crate::{CaptureMethod, Error, PROVIDER_TIMEOUTS};
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// How long a page of the settlement list may take; no caller waits for it.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Idle connections that are kept for the next request.
 const IDLE_MAX: usize = 32;
 /// The version of the API that this client was written for; from the next one on, intents ask for redirects by default.
@@ -125,6 +130,16 @@ impl Provider for Stripe {
         form.extend(metadata(&refund.tag));
         self.post::<StripeRefund>(key, "/v1/refunds", &form).await?.try_into()
     }
+
+    async fn settlements(
+        &self,
+        within: Range<OffsetDateTime>,
+        after: Option<&str>,
+    ) -> Result<SettlementPage, Failure> {
+        let request = self.request(Method::GET, "/v1/balance_transactions");
+        let request = request.query(&settlement::query(&within, after)).timeout(PAGE_TIMEOUT);
+        send_up_to::<settlement::List>(request, settlement::PAGE_BYTES_MAX).await?.try_into()
+    }
 }
 
 fn metadata(tag: &Tag) -> [(&'static str, String); 4] {
@@ -137,13 +152,20 @@ fn metadata(tag: &Tag) -> [(&'static str, String); 4] {
 }
 
 async fn send<T: for<'a> Deserialize<'a>>(request: reqwest::RequestBuilder) -> Result<T, Failure> {
+    send_up_to(request, ANSWER_BYTES_MAX).await
+}
+
+async fn send_up_to<T: for<'a> Deserialize<'a>>(
+    request: reqwest::RequestBuilder,
+    bytes_max: usize,
+) -> Result<T, Failure> {
     let lost = |error: reqwest::Error| Failure::Unknown(error.without_url().to_string());
     let mut response = request.send().await.map_err(lost)?;
     let status = response.status();
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(lost)? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(Failure::Unknown(format!("an answer of more than {ANSWER_BYTES_MAX} bytes")));
+        if body.len() + chunk.len() > bytes_max {
+            return Err(Failure::Unknown(format!("an answer of more than {bytes_max} bytes")));
         }
         body.extend_from_slice(&chunk);
     }
