@@ -3,8 +3,8 @@
 use outbox::{BoxError, Event, Headers, Incoming, Protobuf, Topic};
 
 use crate::events::{
-    PaymentAuthorized, PaymentCaptured, PaymentDeclined, PaymentRefunded, PaymentRequested, PaymentSnapshot,
-    PaymentState, PaymentVoided,
+    PaymentAdjusted, PaymentAuthorized, PaymentCaptured, PaymentDeclined, PaymentRefunded, PaymentRequested,
+    PaymentSnapshot, PaymentState, PaymentVoided,
 };
 
 /// The topic of payments.
@@ -54,6 +54,7 @@ payment_event!(PaymentCaptured, "com.banyan.payments.payment_captured.v1");
 payment_event!(PaymentDeclined, "com.banyan.payments.payment_declined.v1");
 payment_event!(PaymentVoided, "com.banyan.payments.payment_voided.v1");
 payment_event!(PaymentRefunded, "com.banyan.payments.payment_refunded.v1");
+payment_event!(PaymentAdjusted, "com.banyan.payments.payment_adjusted.v1");
 payment_event!(PaymentSnapshot, "com.banyan.payments.payment_snapshot.v1");
 
 /// An event of a payment's stream. A new kind breaks the build of both homes, which must say what they do with it.
@@ -71,6 +72,8 @@ pub enum PaymentStream {
     Voided(PaymentVoided),
     /// Money was returned.
     Refunded(PaymentRefunded),
+    /// The books were brought in line with the provider's; the state is as before.
+    Adjusted(PaymentAdjusted),
     /// The whole state, for replicas.
     Snapshot(PaymentSnapshot),
 }
@@ -85,6 +88,7 @@ impl Incoming for PaymentStream {
             .or_else(|| Some(<PaymentDeclined as Incoming>::decode(kind, payload)?.map(Self::Declined)))
             .or_else(|| Some(<PaymentVoided as Incoming>::decode(kind, payload)?.map(Self::Voided)))
             .or_else(|| Some(<PaymentRefunded as Incoming>::decode(kind, payload)?.map(Self::Refunded)))
+            .or_else(|| Some(<PaymentAdjusted as Incoming>::decode(kind, payload)?.map(Self::Adjusted)))
             .or_else(|| Some(<PaymentSnapshot as Incoming>::decode(kind, payload)?.map(Self::Snapshot)))
     }
 }

@@ -80,7 +80,8 @@ async fn expect(tx: &mut PgTransaction<'_>, payment: PaymentId, wanted: Status) 
 
 fn verdict(event: &PaymentStream) -> Result<Verdict, BoxError> {
     let state = match event {
-        PaymentStream::Requested(_) => return Ok(Verdict::Open),
+        // Nothing is known yet, or it changed no state.
+        PaymentStream::Requested(_) | PaymentStream::Adjusted(_) => return Ok(Verdict::Open),
         PaymentStream::Authorized(event) => &event.state,
         PaymentStream::Captured(event) => &event.state,
         PaymentStream::Declined(event) => &event.state,

@@ -150,6 +150,9 @@ pub enum Refusal {
         /// What was answered.
         outcome: &'static str,
     },
+    /// An adjustment by nothing.
+    #[error("an adjustment needs an amount that is not zero")]
+    EmptyAdjustment,
     /// An amount left the range of 64 bits.
     #[error(transparent)]
     Money(#[from] MoneyError),
@@ -273,6 +276,7 @@ impl Refusal {
             Refusal::AmountTooLarge { .. } => "amount_too_large",
             Refusal::Provider { .. } => "provider_refused",
             Refusal::WrongOutcome { .. } => "wrong_outcome",
+            Refusal::EmptyAdjustment => "empty_adjustment",
             Refusal::Money(_) => "amount_out_of_range",
         }
     }

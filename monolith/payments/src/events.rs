@@ -6,8 +6,8 @@ use sqlx::postgres::PgTransaction;
 use time::OffsetDateTime;
 
 use crate::{
-    Account, CaptureMethod, Change, Command, Error, Idempotency, Operation, Outcome, Payment, PaymentEvent,
-    Posting, Status, Transaction,
+    Account, AdjustedEvent, Adjustment, CaptureMethod, Change, Command, Error, Idempotency, Operation,
+    Outcome, Payment, PaymentEvent, Posting, Status, Transaction,
 };
 
 /// Publishes a change in `tx` and returns its version.
@@ -32,6 +32,21 @@ pub(crate) async fn publish(tx: &mut PgTransaction<'_>, event: &PaymentEvent) ->
         }
     };
     Ok(version?)
+}
+
+/// Publishes an adjustment in `tx` and returns its version.
+pub(crate) async fn publish_adjusted(
+    tx: &mut PgTransaction<'_>,
+    event: &AdjustedEvent,
+) -> Result<i64, Error> {
+    let Adjustment { id, delta_minor, object, reason } = event.adjustment.clone();
+    let adjustment = wire::Adjustment { adjustment_id: id.to_string(), delta_minor, object, reason };
+    let adjusted = wire::PaymentAdjusted {
+        state: Some(state(&event.payment)),
+        adjustment: Some(adjustment),
+        ledger: vec![transaction(&event.ledger)],
+    };
+    Ok(outbox::publish(tx, &adjusted).await?)
 }
 
 /// A payment as a message.

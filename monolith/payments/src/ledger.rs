@@ -12,7 +12,9 @@ pub use self::fee::{FEE_BASIS_POINTS, fee};
 /// An account of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Account {
-    /// Money at the provider.
+    /// What a difference with the provider leaves open: money that somebody owes, or is owed.
+    Receivable,
+    /// Money at the provider. Equals its journal once all differences are closed.
     Clearing,
     /// What is owed to the merchant.
     Payable,
@@ -20,7 +22,7 @@ pub enum Account {
     Fees,
 }
 
-words!(Account { Clearing = "clearing", Payable = "payable", Fees = "fees" });
+words!(Account { Receivable = "receivable", Clearing = "clearing", Payable = "payable", Fees = "fees" });
 
 /// One line: positive minor units are debits, negative ones credits. Never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub struct Posting {
 /// Postings that sum to zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {
-    /// The id of the command that caused it: a replay changes nothing.
+    /// The id of the command or adjustment that caused it: a replay changes nothing.
     pub id: Uuid,
     /// At most one for each account.
     pub postings: Vec<Posting>,
@@ -64,6 +66,14 @@ impl Transaction {
     /// [`MoneyError::Overflow`].
     pub fn refund(id: Uuid, refunded: Money) -> Result<Self, MoneyError> {
         Ok(Self::of(id, [(Account::Clearing, negative(refunded)?), (Account::Payable, refunded)]))
+    }
+
+    /// What the provider has more than the books (less, when negative): debit clearing, credit receivable.
+    ///
+    /// # Errors
+    /// [`MoneyError::Overflow`].
+    pub fn adjustment(id: Uuid, delta: Money) -> Result<Self, MoneyError> {
+        Ok(Self::of(id, [(Account::Clearing, delta), (Account::Receivable, negative(delta)?)]))
     }
 
     fn of(id: Uuid, lines: impl IntoIterator<Item = (Account, Money)>) -> Self {

@@ -3,6 +3,7 @@
 //! A [`Home`] is what differs: its database, who may write a payment ([`Authority`]), its provider. [`Local`] answers callers,
 //! [`Engine`] does what is open, [`Replicate`] follows the other home; [`decide`] has the rules and is pure.
 
+mod adjust;
 mod authority;
 mod crash;
 mod decide;
@@ -23,6 +24,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use adjust::{AdjustedEvent, Adjustment, adjust};
 pub use authority::{Authority, Births, NoBirths};
 pub use crash::{Crash, NoSuchPoint, Point};
 pub use decide::{

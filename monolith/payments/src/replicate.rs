@@ -92,6 +92,11 @@ impl Replicate {
                 self.refuse_own(tx, &meta.key).await?;
                 return restore(tx, snapshot, meta.version).await;
             }
+            PaymentStream::Adjusted(wire::PaymentAdjusted { state, ledger, .. }) => {
+                self.refuse_own(tx, &meta.key).await?;
+                let payment = read_state(state.ok_or("the event has no state")?, meta.version)?;
+                return follow(tx, &payment, ledger).await;
+            }
             PaymentStream::Authorized(wire::PaymentAuthorized { state, command, ledger, .. })
             | PaymentStream::Captured(wire::PaymentCaptured { state, command, ledger, .. })
             | PaymentStream::Declined(wire::PaymentDeclined { state, command, ledger, .. })

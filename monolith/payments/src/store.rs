@@ -9,8 +9,10 @@ mod recent;
 use sqlx::PgPool;
 
 pub(crate) use idempotency::{Record, answer, claim_key, find_key, keep_answer, refuse};
-pub(crate) use intent::{claim_due, defer, finish, insert_intent, is_done, lock_open, release, set_object};
-pub(crate) use ledger::insert_transaction;
+pub(crate) use intent::{
+    claim_due, defer, finish, has_open, insert_intent, is_done, lock_open, release, set_object,
+};
+pub(crate) use ledger::{booked, insert_transaction};
 pub(crate) use payment::{claim_requested, find, insert_requested, leave, list, load, lock, replace, update};
 pub(crate) use recent::recent;
 

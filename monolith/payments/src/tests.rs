@@ -1,5 +1,7 @@
 //! Stories against a real PostgreSQL and a provider in memory.
 
+mod adjust;
+mod books;
 mod commands;
 mod crash;
 mod rules;

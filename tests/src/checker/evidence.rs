@@ -122,7 +122,7 @@ pub struct Posting {
     pub payment_id: String,
     /// The transaction, which sums to zero.
     pub transaction_id: String,
-    /// `clearing`, `payable` or `fees`.
+    /// `receivable`, `clearing`, `payable` or `fees`.
     pub account: String,
     /// Debits are positive.
     pub amount_minor: i64,

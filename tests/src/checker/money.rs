@@ -15,7 +15,11 @@ pub(super) fn check(evidence: &Evidence, findings: &mut Findings) {
 fn doubled(evidence: &Evidence, findings: &mut Findings) {
     let mut seen: HashMap<(&str, &str, String), usize> = HashMap::new();
     for movement in evidence.movements.iter().filter(|movement| movement.taken() != 0) {
-        *seen.entry((movement.tag("payment_id"), &movement.kind, request(movement))).or_default() += 1;
+        let request = request(movement);
+        // Without a command and a key it was no request of ours; the amounts judge it.
+        if !request.is_empty() {
+            *seen.entry((movement.tag("payment_id"), &movement.kind, request)).or_default() += 1;
+        }
     }
     for ((payment, kind, request), times) in seen.into_iter().filter(|(_, times)| *times > 1) {
         findings
@@ -34,7 +38,7 @@ fn request(movement: &Movement) -> String {
     }
 }
 
-/// Never more than was asked for, nor more back than was taken.
+/// Never more than was asked for, nor more back than was taken, but for what an adjustment booked: that was found and explained.
 fn beyond(evidence: &Evidence, findings: &mut Findings) {
     let mut sums: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
     for movement in &evidence.movements {
@@ -53,17 +57,27 @@ fn beyond(evidence: &Evidence, findings: &mut Findings) {
             }
             continue;
         };
-        if taken > row.amount_minor {
-            findings
-                .charged_twice
-                .add(payment, format!("{taken} was taken, {} was asked for", row.amount_minor));
+        let (more, back) = adjusted(evidence, payment);
+        if taken > row.amount_minor + more {
+            let why = format!("{taken} was taken, {} was asked for and {more} adjusted", row.amount_minor);
+            findings.charged_twice.add(payment, why);
         }
-        if returned > row.refunded_minor {
-            findings
-                .charged_twice
-                .add(payment, format!("{returned} was returned, {} was asked for", row.refunded_minor));
+        if returned > row.refunded_minor + back {
+            let why =
+                format!("{returned} was returned, {} was asked for and {back} adjusted", row.refunded_minor);
+            findings.charged_twice.add(payment, why);
         }
     }
+}
+
+/// Minor units that the owner's adjustments booked as taken, and as returned.
+fn adjusted(evidence: &Evidence, payment: &str) -> (i64, i64) {
+    let lines = evidence.owner(payment).postings.iter();
+    let open = lines.filter(|line| line.payment_id == payment && line.account == "receivable");
+    open.fold((0, 0), |(more, back), line| match line.amount_minor {
+        minor if minor < 0 => (more - minor, back),
+        minor => (more, back + minor),
+    })
 }
 
 fn transactions(evidence: &Evidence, findings: &mut Findings) {

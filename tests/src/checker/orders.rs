@@ -19,6 +19,8 @@ struct Told<'a> {
     ends: HashMap<&'a str, Vec<Ended>>,
     /// The clearing account at the owner.
     clearing: HashMap<&'a str, i64>,
+    /// What adjustments added to it, because the provider had it.
+    adjusted: HashMap<&'a str, i64>,
     /// The provider's movements.
     taken: HashMap<&'a str, i64>,
     /// Payments whose owner has a command without an outcome.
@@ -97,6 +99,7 @@ impl<'a> Told<'a> {
             moved: HashMap::new(),
             ends: HashMap::new(),
             clearing: HashMap::new(),
+            adjusted: HashMap::new(),
             taken: HashMap::new(),
             unknown: BTreeSet::new(),
         };
@@ -110,8 +113,16 @@ impl<'a> Told<'a> {
         }
         for (name, home) in evidence.homes() {
             let own = |id: &str| evidence.owners.get(id).map_or("source", String::as_str) == name;
-            for posting in home.postings.iter().filter(|p| p.account == "clearing" && own(&p.payment_id)) {
-                *told.clearing.entry(&posting.payment_id).or_default() += posting.amount_minor;
+            for posting in home.postings.iter().filter(|posting| own(&posting.payment_id)) {
+                match posting.account.as_str() {
+                    "clearing" => {
+                        *told.clearing.entry(&posting.payment_id).or_default() += posting.amount_minor;
+                    }
+                    "receivable" => {
+                        *told.adjusted.entry(&posting.payment_id).or_default() -= posting.amount_minor;
+                    }
+                    _ => {}
+                }
             }
         }
         for movement in &evidence.movements {
@@ -185,9 +196,9 @@ impl<'a> Told<'a> {
     }
 
     fn money(&self, payment: &Payment) -> Option<String> {
-        let kept = payment.captured_minor - payment.refunded_minor;
         let of = |sums: &HashMap<&str, i64>| sums.get(payment.id.as_str()).copied().unwrap_or(0);
         let (clearing, taken) = (of(&self.clearing), of(&self.taken));
+        let kept = payment.captured_minor - payment.refunded_minor + of(&self.adjusted);
         (clearing != kept || taken != kept).then(|| {
             format!(
                 "payment {} keeps {kept}, the ledger {clearing}, the provider's journal {taken}",
@@ -228,6 +239,7 @@ fn state(event: PaymentStream) -> Option<PaymentState> {
         PaymentStream::Declined(event) => event.state,
         PaymentStream::Voided(event) => event.state,
         PaymentStream::Refunded(event) => event.state,
+        PaymentStream::Adjusted(event) => event.state,
         PaymentStream::Snapshot(event) => event.state,
     }
 }

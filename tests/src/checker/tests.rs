@@ -179,6 +179,23 @@ fn money_that_only_the_provider_knows_unbalances_the_books() {
 }
 
 #[test]
+fn money_that_nobody_asked_for_is_accepted_once_it_is_adjusted() {
+    let mut evidence = well();
+    let tags = BTreeMap::from([("payment_id".to_owned(), PAYMENT.to_owned())]);
+    evidence.movements.push(Movement { amount: 70, idempotency_key: None, metadata: tags, ..charge() });
+    assert!(!check(&evidence).books.is_empty());
+    for home in [&mut evidence.source, &mut evidence.target] {
+        let line = |account, minor| Posting { transaction_id: "a".into(), ..posting(account, minor) };
+        home.postings.extend([line("clearing", 70), line("receivable", -70)]);
+    }
+    let findings = check(&evidence);
+    assert!(findings.holds(), "{findings}");
+    // As much as was adjusted, and no more.
+    evidence.movements.push(Movement { amount: 1, ..evidence.movements[1].clone() });
+    assert!(!check(&evidence).charged_twice.is_empty());
+}
+
+#[test]
 fn a_committed_event_must_be_in_the_topic() {
     let forgotten = |e: &mut Evidence| drop(e.records.remove(1));
     assert_eq!(broken(forgotten, |f| &f.events_lost), format!("orders.v1/{ORDER}"));

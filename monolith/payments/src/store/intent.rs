@@ -149,6 +149,12 @@ pub(crate) async fn lock_open(tx: &mut PgTransaction<'_>, command: Uuid) -> Resu
     Ok(sqlx::query_scalar(sql).bind(command).fetch_one(&mut **tx).await?)
 }
 
+/// Whether a payment has a command without a definite answer. Its row is locked, so that none is added meanwhile.
+pub(crate) async fn has_open(tx: &mut PgTransaction<'_>, payment: PaymentId) -> Result<bool, Error> {
+    let sql = "select exists (select from payments.intent where payment_id = $1 and state <> 'done')";
+    Ok(sqlx::query_scalar(sql).bind(payment.uuid()).fetch_one(&mut **tx).await?)
+}
+
 /// Ends an intent with the provider's definite answer.
 pub(crate) async fn finish(tx: &mut PgTransaction<'_>, command: Uuid, result: &str) -> Result<(), Error> {
     let sql =

@@ -1,6 +1,8 @@
 //! Table `payments.ledger_entry`.
 
+use proto::PaymentId;
 use sqlx::postgres::PgTransaction;
+use uuid::Uuid;
 
 use crate::{Error, Payment, Transaction};
 
@@ -26,4 +28,14 @@ pub(crate) async fn insert_transaction(
         .execute(&mut **tx)
         .await?;
     Ok(())
+}
+
+/// The payment that a transaction was booked for, if it is booked.
+pub(crate) async fn booked(
+    tx: &mut PgTransaction<'_>,
+    transaction: Uuid,
+) -> Result<Option<PaymentId>, Error> {
+    let sql = "select payment_id from payments.ledger_entry where transaction_id = $1 limit 1";
+    let payment: Option<Uuid> = sqlx::query_scalar(sql).bind(transaction).fetch_optional(&mut **tx).await?;
+    Ok(payment.map(PaymentId::from_uuid))
 }

@@ -157,24 +157,3 @@ async fn a_caller_that_leaves_stops_nothing() {
     tokio::time::timeout(SOON, done).await.unwrap();
     world.end().await;
 }
-
-#[tokio::test]
-async fn the_ledger_can_only_grow_and_only_in_balance() {
-    let world = World::new("ledger").await;
-    let id = world.captured().await;
-    for (pool, sql) in [
-        (&world.home.pool, "update payments.ledger_entry set amount_minor = 1"),
-        (&world.home.pool, "delete from payments.ledger_entry"),
-        (&world.home.pool, "truncate payments.ledger_entry"),
-        (&world.admin, "update payments.ledger_entry set amount_minor = 1"),
-        (&world.admin, "delete from payments.ledger_entry"),
-        (&world.admin, "truncate payments.ledger_entry"),
-    ] {
-        assert!(sqlx::query(sql).execute(pool).await.is_err(), "{sql}");
-    }
-    let sql = "insert into payments.ledger_entry (transaction_id, account, payment_id, tenant, amount_minor, currency)
-               values (gen_random_uuid(), 'clearing', $1, 'acme', 5, 'EUR')";
-    let error = sqlx::query(sql).bind(id.uuid()).execute(&world.home.pool).await.unwrap_err();
-    assert_eq!(error.as_database_error().and_then(|it| it.constraint()), Some("ledger_balanced"));
-    world.end().await;
-}

@@ -1,7 +1,8 @@
 //! Following the other home.
 
 use super::*;
-use crate::{Desk as _, events};
+use crate::adjust::record_adjustment;
+use crate::{Adjustment, Desk as _, events};
 
 /// The events that a home published of a payment after its first, read back.
 async fn published(world: &World, id: PaymentId) -> Vec<(i64, PaymentStream)> {
@@ -45,6 +46,24 @@ async fn a_replica_equals_its_owner_at_each_version_and_gives_the_same_answers_o
     let reused = replica.desk().refund(&refund(id, Some(301), "r1"), Epoch(0)).await;
     assert!(matches!(reused, Err(Error::KeyReused)));
     assert_eq!(replica.provider.journal(), []);
+    owner.end().await;
+    replica.end().await;
+}
+
+#[tokio::test]
+async fn a_replica_books_what_its_owner_adjusted() {
+    let owner = World::new("adjusts").await;
+    let id = owner.captured().await;
+    let more =
+        Adjustment { id: Uuid::now_v7(), delta_minor: 70, object: "ch_7".into(), reason: "found".into() };
+    record_adjustment(&owner.home, id, &more, "anna").await.unwrap();
+    let replica = follower(id, "adjusted").await;
+    for (version, event) in published(&owner, id).await {
+        replica.apply(id, version, event).await.unwrap();
+    }
+    assert_eq!(replica.payment(id).await.version, 3);
+    assert_eq!(replica.balances(id).await, owner.balances(id).await);
+    assert_eq!(replica.balances(id).await.last(), Some(&("receivable".into(), -70)));
     owner.end().await;
     replica.end().await;
 }

@@ -52,6 +52,7 @@ fn refused(refusal: &Refusal) -> Status {
         }
         Refusal::Provider { code } => ("PROVIDER_REFUSED", vec![("code", code.clone())]),
         Refusal::WrongOutcome { .. } => ("WRONG_OUTCOME", Vec::new()),
+        Refusal::EmptyAdjustment => ("EMPTY_ADJUSTMENT", Vec::new()),
         Refusal::Money(_) => ("AMOUNT_OUT_OF_RANGE", Vec::new()),
     };
     failed_precondition(refusal, reason, facts)

@@ -1,0 +1,81 @@
+//! Adjustments: the provider moved money that no command explains, so the books follow it, with a reason.
+
+use proto::{Money, PaymentId};
+use uuid::Uuid;
+
+use crate::{Error, Home, Payment, Refusal, Transaction, events, store};
+
+/// A difference with the provider that is explained and gets booked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adjustment {
+    /// Names it and its ledger transaction: booked once, however often it is recorded.
+    pub id: Uuid,
+    /// The provider's minor units less the books', in the payment's currency; never 0.
+    pub delta_minor: i64,
+    /// The provider's object that explains it.
+    pub object: String,
+    /// Why, for whoever reads the books.
+    pub reason: String,
+}
+
+/// An adjustment and what it books.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdjustedEvent {
+    /// The state, which an adjustment leaves as it is. Its version is still the one before; publishing gives the new one.
+    pub payment: Payment,
+    /// What was adjusted, and why.
+    pub adjustment: Adjustment,
+    /// Clearing against receivable.
+    pub ledger: Transaction,
+}
+
+/// What an adjustment makes of a payment in any status: clearing follows the provider, receivable keeps the difference open.
+///
+/// # Errors
+/// [`Refusal::EmptyAdjustment`], [`Refusal::Money`].
+pub fn adjust(payment: &Payment, adjustment: &Adjustment) -> Result<AdjustedEvent, Refusal> {
+    if adjustment.delta_minor == 0 {
+        return Err(Refusal::EmptyAdjustment);
+    }
+    let delta = Money::new(adjustment.delta_minor, payment.amount.currency);
+    let ledger = Transaction::adjustment(adjustment.id, delta)?;
+    Ok(AdjustedEvent { payment: payment.clone(), adjustment: adjustment.clone(), ledger })
+}
+
+/// Books an adjustment of a payment that this home owns, and publishes it. One that is booked already changes nothing. Lock
+/// order: owner row, payment row, head.
+///
+/// # Errors
+/// [`Error::Busy`] while a command on the payment has no outcome, which may be the very difference; [`Error::Refused`];
+/// [`Error::NotFound`]; those of [`crate::Authority::lock`].
+#[cfg_attr(not(test), expect(dead_code, reason = "reconciliation is to record them"))]
+pub(crate) async fn record_adjustment(
+    home: &Home,
+    payment: PaymentId,
+    adjustment: &Adjustment,
+    by: &str,
+) -> Result<Payment, Error> {
+    let mut tx = home.pool.begin().await?;
+    home.authority.lock(&mut tx, payment).await?;
+    let before = store::lock(&mut tx, payment).await?.ok_or(Error::NotFound)?;
+    match store::booked(&mut tx, adjustment.id).await? {
+        Some(booked) if booked == payment => return Ok(before),
+        Some(_) => return Err(Error::corrupt("an adjustment", "its id is booked for another payment")),
+        None => {}
+    }
+    if store::has_open(&mut tx, payment).await? {
+        return Err(Error::Busy("a command on it has no outcome yet"));
+    }
+    let event = adjust(&before, adjustment)?;
+    store::insert_transaction(&mut tx, &before, &event.ledger).await?;
+    let version = events::publish_adjusted(&mut tx, &event).await?;
+    let after = Payment { version, ..event.payment };
+    if version != before.version + 1 || !store::update(&mut tx, &after, before.version).await? {
+        return Err(Error::Behind { here: before.version, head: version - 1 });
+    }
+    tx.commit().await?;
+    home.wake.now();
+    let Adjustment { id, delta_minor, object, reason } = adjustment;
+    tracing::warn!(%payment, adjustment = %id, delta_minor, object, reason, by, "the books were adjusted to the provider's");
+    Ok(after)
+}

@@ -1,0 +1,76 @@
+//! Adjustments: the books follow the provider, with a reason.
+
+use super::*;
+use crate::adjust::record_adjustment;
+use crate::effect::{Intended, Request, intend};
+use crate::{Adjustment, Desk as _, Idempotency, Operation, Refusal};
+
+fn difference(delta_minor: i64) -> Adjustment {
+    Adjustment {
+        id: Uuid::now_v7(),
+        delta_minor,
+        object: "ch_7".into(),
+        reason: "a charge that nobody asked for".into(),
+    }
+}
+
+#[tokio::test]
+async fn an_adjustment_is_booked_once_and_changes_no_state() {
+    let world = World::new("adjust").await;
+    let id = world.captured().await;
+    let (before, more) = (world.payment(id).await, difference(70));
+    let after = record_adjustment(&world.home, id, &more, "anna").await.unwrap();
+    assert_eq!(after, Payment { version: 3, ..before });
+    // Recorded again, by whomever, it is the same one.
+    assert_eq!(record_adjustment(&world.home, id, &more, "ben").await.unwrap(), after);
+    record_adjustment(&world.home, id, &difference(-20), "anna").await.unwrap();
+    assert_eq!(
+        world.balances(id).await,
+        [
+            ("clearing".into(), 1_050),
+            ("fees".into(), -15),
+            ("payable".into(), -985),
+            ("receivable".into(), -50)
+        ]
+    );
+    assert_eq!(world.versions(id).await, [1, 2, 3, 4]);
+    // The rules go by the state, which is as before.
+    let refunded = world.desk().refund(&refund(id, None, "r"), Epoch(0)).await.unwrap();
+    assert_eq!((refunded.status, refunded.refunded_minor), (Status::Refunded, 1_000));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_adjustment_of_nothing_and_one_of_a_foreign_or_busy_payment_are_refused() {
+    let world = World::new("unadjusted").await;
+    let id = world.captured().await;
+    let nothing = record_adjustment(&world.home, id, &difference(0), "anna").await;
+    assert!(matches!(nothing, Err(Error::Refused(Refusal::EmptyAdjustment))), "{nothing:?}");
+    let too_much = record_adjustment(&world.home, id, &difference(i64::MIN), "anna").await;
+    assert!(matches!(too_much, Err(Error::Refused(Refusal::Money(_)))), "{too_much:?}");
+
+    let booked = difference(5);
+    record_adjustment(&world.home, id, &booked, "anna").await.unwrap();
+    let other = world.captured().await;
+    let taken = record_adjustment(&world.home, other, &booked, "anna").await;
+    assert!(matches!(taken, Err(Error::Corrupt { .. })), "{taken:?}");
+
+    // A command without an outcome may be the very difference.
+    let request = Request {
+        tenant: tenant(),
+        payment: other,
+        operation: Operation::Refund,
+        amount_minor: Some(100),
+        idempotency: Idempotency { key: key("r1"), fingerprint: "f".into() },
+        epoch: Epoch(0),
+    };
+    assert!(matches!(intend(&world.home, &request).await, Ok(Intended::Open(_))));
+    let busy = record_adjustment(&world.home, other, &difference(-100), "anna").await;
+    assert!(matches!(busy, Err(Error::Busy(_))), "{busy:?}");
+
+    world.owns.0.store(false, Ordering::SeqCst);
+    let foreign = record_adjustment(&world.home, id, &difference(5), "anna").await;
+    assert!(matches!(foreign, Err(Error::NotOwner)), "{foreign:?}");
+    assert_eq!((world.versions(id).await, world.versions(other).await), (vec![1, 2, 3], vec![1, 2]));
+    world.end().await;
+}

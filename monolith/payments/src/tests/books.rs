@@ -1,0 +1,78 @@
+//! What the database refuses to keep as a booking.
+
+use super::*;
+
+#[tokio::test]
+async fn the_ledger_can_only_grow_and_only_in_balance() {
+    let world = World::new("ledger").await;
+    let id = world.captured().await;
+    for (pool, sql) in [
+        (&world.home.pool, "update payments.ledger_entry set amount_minor = 1"),
+        (&world.home.pool, "delete from payments.ledger_entry"),
+        (&world.home.pool, "truncate payments.ledger_entry"),
+        (&world.admin, "update payments.ledger_entry set amount_minor = 1"),
+        (&world.admin, "delete from payments.ledger_entry"),
+        (&world.admin, "truncate payments.ledger_entry"),
+    ] {
+        assert!(sqlx::query(sql).execute(pool).await.is_err(), "{sql}");
+    }
+    let sql = "insert into payments.ledger_entry (transaction_id, account, payment_id, tenant, amount_minor, currency)
+               values (gen_random_uuid(), 'clearing', $1, 'acme', 5, 'EUR')";
+    let error = sqlx::query(sql).bind(id.uuid()).execute(&world.home.pool).await.unwrap_err();
+    assert_eq!(error.as_database_error().and_then(|it| it.constraint()), Some("ledger_balanced"));
+    world.end().await;
+}
+
+/// Inserts lines (transaction, account, minor units, currency) of a payment in one transaction and commits it.
+async fn book(world: &World, id: PaymentId, lines: &[(Uuid, &str, i64, &str)]) -> Result<(), sqlx::Error> {
+    let sql = "insert into payments.ledger_entry (transaction_id, account, payment_id, tenant, amount_minor, currency)
+               values ($1, $2, $3, 'acme', $4, $5)";
+    let mut tx = world.home.pool.begin().await?;
+    for (transaction, account, minor, currency) in lines {
+        let line = sqlx::query(sql).bind(transaction).bind(account).bind(id.uuid());
+        line.bind(minor).bind(currency).execute(&mut *tx).await?;
+    }
+    tx.commit().await
+}
+
+#[tokio::test]
+async fn a_booking_is_whole_balanced_and_of_one_currency_at_commit() {
+    let world = World::new("books").await;
+    let id = world.captured().await;
+    let (one, other) = (Uuid::now_v7(), Uuid::now_v7());
+    for (why, lines) in [
+        ("one line", vec![(one, "clearing", 5, "EUR")]),
+        ("no balance", vec![(one, "clearing", 5, "EUR"), (one, "payable", -4, "EUR")]),
+        ("two currencies", vec![(one, "clearing", 5, "EUR"), (one, "payable", -5, "USD")]),
+        (
+            "two currencies, each in balance",
+            vec![
+                (one, "clearing", 5, "EUR"),
+                (one, "payable", -5, "EUR"),
+                (one, "receivable", 3, "USD"),
+                (one, "fees", -3, "USD"),
+            ],
+        ),
+        ("balanced over two transactions", vec![(one, "clearing", 5, "EUR"), (other, "payable", -5, "EUR")]),
+    ] {
+        let error = book(&world, id, &lines).await.expect_err(why);
+        let constraint = error.as_database_error().and_then(|it| it.constraint());
+        assert_eq!(constraint, Some("ledger_balanced"), "{why}");
+    }
+    book(&world, id, &[(one, "clearing", 5, "EUR"), (one, "receivable", -5, "EUR")]).await.unwrap();
+
+    // What is booked gets no further lines, not even balanced ones.
+    let more = book(&world, id, &[(one, "payable", 3, "EUR"), (one, "fees", -3, "EUR")]).await;
+    let error = more.expect_err("more lines");
+    assert_eq!(error.as_database_error().and_then(|it| it.constraint()), Some("ledger_balanced"));
+    assert_eq!(
+        world.balances(id).await,
+        [
+            ("clearing".into(), 1_005),
+            ("fees".into(), -15),
+            ("payable".into(), -985),
+            ("receivable".into(), -5)
+        ]
+    );
+    world.end().await;
+}
