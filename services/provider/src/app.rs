@@ -59,7 +59,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
             "cut a torn last line off the journal; it was never answered"
         );
     }
-    let book = Book::of(std::mem::take(&mut opened.lines));
+    let book = Book::of(std::mem::take(&mut opened.lines), config.key_lifetime);
     let (http, admin) = (bind(config.listen).await?, bind(config.admin_listen).await?);
     let (http_address, admin_address) = (local(&http)?, local(&admin)?);
     let (journal, writer) = Journal::start(opened, book.seq());
@@ -70,6 +70,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         book: Arc::new(Mutex::new(book)),
         journal,
         late_by: config.late_by,
+        search_lag: config.search_lag,
         ignore_idempotency: config.ignore_idempotency,
         tasks: TaskTracker::new(),
         shutdown: shutdown.clone(),

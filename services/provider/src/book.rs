@@ -1,27 +1,36 @@
 //! All that the provider knows, in memory: the fold of the journal's lines.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod index;
+mod keys;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use time::format_description::well_known::Rfc3339;
 
 use crate::call::Call;
+use crate::clock::{journaled_ms, now};
+use crate::control::{Control, Lies};
 use crate::failure::Failure;
 use crate::intent::Intent;
 use crate::line::{Answer, Line, Movement};
 use crate::refund::Refund;
-use crate::rules::{Change, now};
+use crate::rules::Change;
+
+use index::Index;
+pub(crate) use keys::Keys;
 
 /// The state after a line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Book {
     seq: u64,
     intents: BTreeMap<String, Intent>,
     refunds: BTreeMap<String, Refund>,
-    answers: HashMap<String, Answer>,
+    index: Index,
     movements: Vec<Entry>,
-    /// Keys whose request has not ended. Not in the journal: a restart ends every request.
-    in_flight: HashSet<String>,
+    lies: Lies,
+    pub(crate) keys: Keys,
 }
 
 /// A movement with its place in the journal.
@@ -29,14 +38,25 @@ pub(crate) struct Book {
 pub(crate) struct Entry {
     pub(crate) seq: u64,
     pub(crate) at: String,
+    /// The same moment, in milliseconds since 1970.
+    #[serde(skip)]
+    pub(crate) at_ms: i64,
     #[serde(flatten)]
     pub(crate) movement: Movement,
 }
 
 impl Book {
     /// The book after all of a journal's lines.
-    pub(crate) fn of(lines: Vec<Line>) -> Self {
-        let mut book = Self::default();
+    pub(crate) fn of(lines: Vec<Line>, key_lifetime: Duration) -> Self {
+        let mut book = Self {
+            seq: 0,
+            intents: BTreeMap::new(),
+            refunds: BTreeMap::new(),
+            index: Index::default(),
+            movements: Vec::new(),
+            lies: Lies::default(),
+            keys: Keys::new(key_lifetime),
+        };
         lines.into_iter().for_each(|line| book.apply(line));
         book
     }
@@ -47,12 +67,15 @@ impl Book {
     }
 
     /// Enters a change and returns the line that must be written before anyone hears of it.
-    pub(crate) fn enter(&mut self, change: Change, call: &Call) -> Line {
-        let answer = change.reply.zip(call.key.clone()).map(|(reply, key)| Answer {
-            key,
-            fingerprint: call.fingerprint.clone(),
-            status: reply.status.as_u16(),
-            body: reply.body,
+    pub(crate) fn enter(&mut self, change: Change, call: Option<&Call>) -> Line {
+        let answer = change.reply.zip(call).and_then(|(reply, call)| {
+            Some(Answer {
+                key: call.key.clone()?,
+                fingerprint: call.fingerprint.clone(),
+                status: reply.status.as_u16(),
+                body: reply.body,
+                since_ms: Some(call.since_ms),
+            })
         });
         let line = Line {
             seq: self.seq + 1,
@@ -61,24 +84,32 @@ impl Book {
             intent: change.intent,
             refund: change.refund,
             answer,
+            control: change.control,
         };
         self.apply(line.clone());
         line
     }
 
     fn apply(&mut self, line: Line) {
+        let at_ms = journaled_ms(&line.at);
         self.seq = line.seq;
         if let Some(intent) = line.intent {
+            self.index.tag(&intent);
             self.intents.insert(intent.id.clone(), intent);
         }
         if let Some(refund) = line.refund {
+            self.index.refund(&refund);
             self.refunds.insert(refund.id.clone(), refund);
         }
         if let Some(answer) = line.answer {
-            self.answers.insert(answer.key.clone(), answer);
+            self.keys.keep(answer, at_ms);
         }
         if let Some(movement) = line.movement {
-            self.movements.push(Entry { seq: line.seq, at: line.at, movement });
+            self.movements.push(Entry { seq: line.seq, at: line.at, at_ms, movement });
+        }
+        match line.control {
+            Some(Control::Settlements(lies)) => self.lies = lies,
+            None => {}
         }
     }
 
@@ -95,25 +126,29 @@ impl Book {
         self.intents.values().rev()
     }
 
-    /// Newest first.
-    pub(crate) fn refunds(&self) -> impl Iterator<Item = &Refund> {
-        self.refunds.values().rev()
+    /// Newest first; those that carry the tag, if it is one that is kept track of.
+    pub(crate) fn tagged(&self, name: &str, value: &str) -> Box<dyn Iterator<Item = &Intent> + '_> {
+        match self.index.tagged(name, value) {
+            Some(ids) => Box::new(ids.filter_map(|id| self.intents.get(id))),
+            None => Box::new(self.intents()),
+        }
     }
 
+    /// Newest first, of one intent or of all.
+    pub(crate) fn refunds(&self, intent: Option<&str>) -> Box<dyn Iterator<Item = &Refund> + '_> {
+        match intent {
+            Some(intent) => Box::new(self.index.refunds(intent).filter_map(|id| self.refunds.get(id))),
+            None => Box::new(self.refunds.values().rev()),
+        }
+    }
+
+    /// Oldest first.
     pub(crate) fn movements(&self) -> &[Entry] {
         &self.movements
     }
 
-    pub(crate) fn answer(&self, key: &str) -> Option<&Answer> {
-        self.answers.get(key)
-    }
-
-    /// Marks a key as in flight; false when it is already.
-    pub(crate) fn claim(&mut self, key: &str) -> bool {
-        self.in_flight.insert(key.to_owned())
-    }
-
-    pub(crate) fn release(&mut self, key: &str) {
-        self.in_flight.remove(key);
+    /// What the settlement list is told to say.
+    pub(crate) fn lies(&self) -> &Lies {
+        &self.lies
     }
 }

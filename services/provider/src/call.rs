@@ -9,6 +9,12 @@ use crate::form::Form;
 use crate::intent::CaptureMethod;
 use crate::script::Script;
 
+/// Why a payment was given up, in Stripe's words.
+const CANCELLATION_REASONS: [&str; 4] = ["duplicate", "fraudulent", "requested_by_customer", "abandoned"];
+
+/// Why money went back.
+const REFUND_REASONS: [&str; 3] = ["duplicate", "fraudulent", "requested_by_customer"];
+
 /// A request that changes something.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
@@ -16,6 +22,8 @@ pub(crate) struct Call {
     pub(crate) key: Option<String>,
     /// What the key is bound to.
     pub(crate) fingerprint: String,
+    /// When it came, in milliseconds since 1970.
+    pub(crate) since_ms: i64,
     /// The request's own metadata.
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) command: Command,
@@ -26,8 +34,8 @@ pub(crate) enum Command {
     Create { amount: i64, currency: Currency, capture_method: CaptureMethod, payment_method: Option<String> },
     Confirm { intent: String, payment_method: Option<String> },
     Capture { intent: String, amount: Option<i64> },
-    Cancel { intent: String },
-    Refund { intent: String, amount: Option<i64> },
+    Cancel { intent: String, reason: Option<String> },
+    Refund { intent: String, amount: Option<i64>, reason: Option<String> },
 }
 
 impl Command {
@@ -53,14 +61,14 @@ impl Command {
     }
 
     pub(crate) fn cancel(intent: String, form: &mut Form) -> Result<Self, Failure> {
-        form.text("cancellation_reason");
-        Ok(Self::Cancel { intent })
+        let reason = form.one_of("cancellation_reason", &CANCELLATION_REASONS)?;
+        Ok(Self::Cancel { intent, reason })
     }
 
     pub(crate) fn refund(form: &mut Form) -> Result<Self, Failure> {
         let intent = form.required("payment_intent")?;
-        form.text("reason");
-        Ok(Self::Refund { intent, amount: form.amount("amount")? })
+        let reason = form.one_of("reason", &REFUND_REASONS)?;
+        Ok(Self::Refund { intent, amount: form.amount("amount")?, reason })
     }
 }
 

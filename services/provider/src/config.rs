@@ -9,6 +9,15 @@ use chassis::{Reader, Secret, telemetry};
 /// The longest latency that may be set.
 const LATENCY_MAX: Duration = Duration::from_secs(60);
 
+/// Stripe keeps an idempotency key for at least a day; so does this one, unless it is told otherwise.
+const KEY_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// The longest life of a key: a month.
+const KEY_LIFETIME_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
+
+/// The longest lag of search: Stripe says up to an hour when things go badly.
+const SEARCH_LAG_MAX: Duration = Duration::from_secs(3600);
+
 /// The settings, read once at the start. A bad one stops it.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -24,6 +33,10 @@ pub struct Config {
     pub latency: Duration,
     /// How long `pm_charged_late` waits before it charges: 10 s.
     pub late_by: Duration,
+    /// How long after its first use an idempotency key is kept. Default 24 h; afterwards it is as new.
+    pub key_lifetime: Duration,
+    /// How long after it is made a payment intent can be searched for. Default 0.
+    pub search_lag: Duration,
     /// TEST ONLY: keys count for nothing, and a charge without an answer is forgotten, so that a client that
     /// repeats is charged twice. Default false.
     pub ignore_idempotency: bool,
@@ -41,14 +54,29 @@ impl Config {
         let journal = reader.required("PROVIDER_JOURNAL", "the path of the journal's file");
         let secret_key = secret_key(reader);
         let latency = reader.duration("PROVIDER_LATENCY", Duration::ZERO, Duration::ZERO..=LATENCY_MAX);
-        let late = Duration::from_secs(10);
-        let late_by = reader.duration("PROVIDER_LATE_BY", late, Duration::from_millis(1)..=LATENCY_MAX);
+        let (late, a_moment) = (Duration::from_secs(10), Duration::from_millis(1));
+        let late_by = reader.duration("PROVIDER_LATE_BY", late, a_moment..=LATENCY_MAX);
+        let key_lifetime =
+            reader.duration("PROVIDER_KEY_LIFETIME", KEY_LIFETIME, a_moment..=KEY_LIFETIME_MAX);
+        let search_lag =
+            reader.duration("PROVIDER_SEARCH_LAG", Duration::ZERO, Duration::ZERO..=SEARCH_LAG_MAX);
         let meaning =
             "TEST ONLY, forget keys and unanswered charges, so that a repeated request charges twice";
         let ignore_idempotency = reader.switch("PROVIDER_IGNORE_IDEMPOTENCY", false, meaning);
         let log = telemetry::Settings::read(reader);
         let (journal, secret_key) = (journal?, secret_key?);
-        Some(Self { listen, admin_listen, journal, secret_key, latency, late_by, ignore_idempotency, log })
+        Some(Self {
+            listen,
+            admin_listen,
+            journal,
+            secret_key,
+            latency,
+            late_by,
+            key_lifetime,
+            search_lag,
+            ignore_idempotency,
+            log,
+        })
     }
 }
 

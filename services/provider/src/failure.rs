@@ -12,6 +12,8 @@ pub(crate) struct Failure {
     code: Option<&'static str>,
     param: Option<String>,
     message: String,
+    /// The object as it is.
+    payment_intent: Option<Box<Value>>,
 }
 
 impl Failure {
@@ -29,6 +31,11 @@ impl Failure {
     pub(crate) fn unauthorized() -> Self {
         let message = "Invalid API key: send it as Authorization: Bearer sk_...";
         Self { status: StatusCode::UNAUTHORIZED, ..Self::invalid(None, message) }
+    }
+
+    /// 400: not a version of the API.
+    pub(crate) fn version(version: &str) -> Self {
+        Self::invalid(None, format!("Invalid Stripe API version: {version}"))
     }
 
     /// 404: no such object.
@@ -67,19 +74,40 @@ impl Failure {
         Self { kind: "api_error", status: StatusCode::INTERNAL_SERVER_ERROR, ..failure }
     }
 
+    /// The same, with the payment intent that it is about.
+    pub(crate) fn about(self, payment_intent: Value) -> Self {
+        Self { payment_intent: Some(Box::new(payment_intent)), ..self }
+    }
+
     pub(crate) fn body(&self) -> Value {
         let mut error = json!({ "type": self.kind, "message": self.message });
         if let Some(code) = self.code {
             error["code"] = code.into();
+            error["doc_url"] = doc_url(code).into();
         }
         if let Some(param) = &self.param {
             error["param"] = param.as_str().into();
+        }
+        if let Some(intent) = &self.payment_intent {
+            error["payment_intent"] = intent.as_ref().clone();
         }
         json!({ "error": error })
     }
 
     fn invalid(code: Option<&'static str>, message: impl Into<String>) -> Self {
         let kind = "invalid_request_error";
-        Self { status: StatusCode::BAD_REQUEST, kind, code, param: None, message: message.into() }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            kind,
+            code,
+            param: None,
+            message: message.into(),
+            payment_intent: None,
+        }
     }
+}
+
+/// Where Stripe tells more about a code.
+pub(crate) fn doc_url(code: &str) -> String {
+    format!("https://stripe.com/docs/error-codes/{}", code.replace('_', "-"))
 }

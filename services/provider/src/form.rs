@@ -1,4 +1,4 @@
-//! Stripe's request bodies: `application/x-www-form-urlencoded`, with `metadata[name]=value`.
+//! Stripe's parameters, in bodies and queries: `application/x-www-form-urlencoded`, with `metadata[name]=value`.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,9 @@ use crate::failure::Failure;
 
 /// The most entries of metadata, as Stripe has it.
 const METADATA_MAX: usize = 50;
+
+/// The most entries of a page, and how many there are unless the client says.
+const LIMITS: (usize, usize) = (100, 10);
 
 /// The parameters of a request. Each is taken once; [`Form::finish`] refuses what nobody took.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,17 +59,52 @@ impl Form {
     pub(crate) fn amount(&mut self, name: &str) -> Result<Option<i64>, Failure> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let amount = text.parse().ok().filter(|amount| *amount >= 1);
-        let wrong = || Failure::param("parameter_invalid_integer", name, format!("Invalid integer: {text}"));
-        amount.map(Some).ok_or_else(wrong)
+        amount.map(Some).ok_or_else(|| not_an_integer(name, &text))
+    }
+
+    /// A moment in seconds since 1970.
+    pub(crate) fn second(&mut self, name: &str) -> Result<Option<i64>, Failure> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        // Room for the arithmetic of ranges; the last is in the year 9999.
+        let second = text.parse().ok().filter(|second| (0..=253_402_300_799).contains(second));
+        second.map(Some).ok_or_else(|| not_an_integer(name, &text))
+    }
+
+    /// How many entries a page has.
+    pub(crate) fn limit(&mut self) -> Result<usize, Failure> {
+        let (most, default) = LIMITS;
+        let Some(text) = self.text("limit") else { return Ok(default) };
+        let limit = text.parse().ok().filter(|limit| (1..=most).contains(limit));
+        limit.ok_or_else(|| not_an_integer("limit", &text))
+    }
+
+    /// Whether the one property that can be expanded here is asked for.
+    pub(crate) fn expand(&mut self, property: &str) -> Result<bool, Failure> {
+        let asked: Vec<String> =
+            ["expand[]", "expand[0]"].iter().filter_map(|name| self.text(name)).collect();
+        match asked.iter().find(|asked| *asked != property) {
+            Some(other) => {
+                let message = format!("This property cannot be expanded ({other})");
+                Err(Failure::param("parameter_invalid", "expand", message))
+            }
+            None => Ok(!asked.is_empty()),
+        }
     }
 
     /// One of a few words; the first is the default.
     pub(crate) fn choice(&mut self, name: &str, words: &[&'static str]) -> Result<&'static str, Failure> {
         let text = self.text(name);
         let word = text.as_deref().unwrap_or(words[0]);
-        let wrong =
-            || Failure::param("parameter_invalid", name, format!("Must be one of {}", words.join(", ")));
-        words.iter().find(|known| **known == word).copied().ok_or_else(wrong)
+        words.iter().find(|known| **known == word).copied().ok_or_else(|| not_one_of(name, words))
+    }
+
+    /// One of a few words, or nothing.
+    pub(crate) fn one_of(&mut self, name: &str, words: &[&'static str]) -> Result<Option<String>, Failure> {
+        let text = self.text(name);
+        match &text {
+            Some(word) if !words.contains(&word.as_str()) => Err(not_one_of(name, words)),
+            Some(_) | None => Ok(text),
+        }
     }
 
     pub(crate) fn finish(self) -> Result<(), Failure> {
@@ -77,6 +115,14 @@ impl Form {
 
 pub(crate) fn missing(name: &str) -> Failure {
     Failure::param("parameter_missing", name, format!("Missing required param: {name}"))
+}
+
+fn not_one_of(name: &str, words: &[&str]) -> Failure {
+    Failure::param("parameter_invalid", name, format!("Must be one of {}", words.join(", ")))
+}
+
+fn not_an_integer(name: &str, text: &str) -> Failure {
+    Failure::param("parameter_invalid_integer", name, format!("Invalid integer: {text}"))
 }
 
 #[cfg(test)]

@@ -17,6 +17,20 @@ pub(crate) enum Status {
     Canceled,
 }
 
+impl Status {
+    /// The word that the API has for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::RequiresPaymentMethod => "requires_payment_method",
+            Self::RequiresConfirmation => "requires_confirmation",
+            Self::Processing => "processing",
+            Self::RequiresCapture => "requires_capture",
+            Self::Succeeded => "succeeded",
+            Self::Canceled => "canceled",
+        }
+    }
+}
+
 /// Whether a confirmation takes the money at once or only reserves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -42,6 +56,8 @@ pub(crate) struct Intent {
     /// Seconds since 1970.
     pub(crate) created: i64,
     pub(crate) canceled_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cancellation_reason: Option<String>,
     /// The last confirmation was declined.
     pub(crate) declined: bool,
     /// A confirmation was lost on purpose; see [`crate::script::Script::LostOnce`].
@@ -55,6 +71,8 @@ pub(crate) struct Intent {
 pub(crate) struct Late {
     /// When, in milliseconds since 1970.
     pub(crate) due_ms: i64,
+    /// When its key was first used, in milliseconds since 1970.
+    pub(crate) since_ms: i64,
     pub(crate) key: Option<String>,
     pub(crate) fingerprint: String,
     pub(crate) metadata: BTreeMap<String, String>,
@@ -70,6 +88,7 @@ impl Intent {
             "amount_capturable": self.amount_capturable,
             "amount_received": self.amount_received,
             "canceled_at": self.canceled_at,
+            "cancellation_reason": self.cancellation_reason,
             "capture_method": self.capture_method,
             "created": self.created,
             "currency": self.currency,

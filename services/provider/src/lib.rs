@@ -10,7 +10,9 @@ mod admin;
 mod app;
 mod book;
 mod call;
+mod clock;
 mod config;
+mod control;
 mod failure;
 mod form;
 mod http;
@@ -21,6 +23,8 @@ mod provider;
 mod refund;
 mod rules;
 mod script;
+mod search;
+mod settlement;
 
 pub use app::{Error, Running, start};
 pub use config::Config;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::control::Control;
 use crate::intent::Intent;
 use crate::refund::Refund;
 
@@ -24,6 +25,8 @@ pub(crate) struct Line {
     pub(crate) refund: Option<Refund>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) answer: Option<Answer>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) control: Option<Control>,
 }
 
 /// What happened to money.
@@ -72,4 +75,7 @@ pub(crate) struct Answer {
     pub(crate) fingerprint: String,
     pub(crate) status: u16,
     pub(crate) body: Value,
+    /// When the key was first used, in milliseconds since 1970; absent: when this was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since_ms: Option<i64>,
 }

@@ -9,6 +9,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::book::Book;
 use crate::call::{Call, Command};
+use crate::clock::{millis, now_ms};
+use crate::control::Control;
 use crate::failure::Failure;
 use crate::form::missing;
 use crate::intent::{Intent, Late, Status};
@@ -23,6 +25,8 @@ pub(crate) struct Provider {
     pub(crate) journal: Journal,
     /// How long a late charge takes.
     pub(crate) late_by: Duration,
+    /// How long after it is made an intent can be searched for.
+    pub(crate) search_lag: Duration,
     /// TEST ONLY: every request is the first under its key, and what was not answered is forgotten.
     pub(crate) ignore_idempotency: bool,
     /// What runs on when a client leaves. The process joins it before it ends.
@@ -77,15 +81,18 @@ impl Provider {
             Command::Confirm { intent, payment_method } => {
                 return self.confirm(&call, intent, payment_method.as_deref(), claim).await;
             }
-            Command::Create { .. } => self.commit(&call, |_| rules::create(&call)).await?,
+            Command::Create { .. } => self.commit(Some(&call), |_| rules::create(&call)).await?,
             Command::Capture { intent, amount } => {
-                self.commit(&call, |book| rules::capture(book.intent(intent)?, *amount, &call)).await?
+                self.commit(Some(&call), |book| rules::capture(book.intent(intent)?, *amount, &call)).await?
             }
-            Command::Cancel { intent } => {
-                self.commit(&call, |book| rules::cancel(book.intent(intent)?, &call)).await?
+            Command::Cancel { intent, reason } => {
+                let decide = |book: &Book| rules::cancel(book.intent(intent)?, reason.as_deref(), &call);
+                self.commit(Some(&call), decide).await?
             }
-            Command::Refund { intent, amount } => {
-                self.commit(&call, |book| rules::refund(book.intent(intent)?, *amount, &call)).await?
+            Command::Refund { intent, amount, reason } => {
+                let decide =
+                    |book: &Book| rules::refund(book.intent(intent)?, *amount, reason.as_deref(), &call);
+                self.commit(Some(&call), decide).await?
             }
         };
         Ok(heard(reply))
@@ -99,7 +106,7 @@ impl Provider {
         };
         for (intent, late) in late {
             if let Some(key) = &late.key {
-                lock(&self.book).claim(key);
+                lock(&self.book).keys.claim(key);
             }
             let claim = Claim { book: self.book.clone(), key: late.key.clone() };
             self.tasks.spawn(self.clone().charge_late(intent, late, claim));
@@ -119,7 +126,7 @@ impl Provider {
         }
         // The intent is read again under the lock: another confirmation may have come first.
         let commit = |decide: fn(&Intent, &Call) -> Change| {
-            self.commit(call, move |book| Ok(decide(&self.confirmable(book, id, method)?, call)))
+            self.commit(Some(call), move |book| Ok(decide(&self.confirmable(book, id, method)?, call)))
         };
         match script {
             Script::Charged | Script::Slow => Ok(heard(commit(rules::charge).await?)),
@@ -155,15 +162,16 @@ impl Provider {
         method: Option<&str>,
         claim: Claim,
     ) -> Result<Outcome, Failure> {
-        let late_by = i64::try_from(self.late_by.as_millis()).unwrap_or(i64::MAX);
         let late = Late {
-            due_ms: now_ms().saturating_add(late_by),
+            due_ms: now_ms().saturating_add(millis(self.late_by)),
+            since_ms: call.since_ms,
             key: call.key.clone(),
             fingerprint: call.fingerprint.clone(),
             metadata: call.metadata.clone(),
         };
         let kept = late.clone();
-        self.commit(call, |book| Ok(rules::postpone(&self.confirmable(book, id, method)?, kept))).await?;
+        self.commit(Some(call), |book| Ok(rules::postpone(&self.confirmable(book, id, method)?, kept)))
+            .await?;
         self.tasks.spawn(self.clone().charge_late(id.to_owned(), late, claim));
         Ok(Outcome::Silence)
     }
@@ -177,19 +185,26 @@ impl Provider {
             () = tokio::time::sleep(Duration::from_millis(wait)) => {}
         }
         let command = Command::Confirm { intent: intent.clone(), payment_method: None };
-        let call = Call { key: late.key, fingerprint: late.fingerprint, metadata: late.metadata, command };
-        let charged = self.commit(&call, |book| Ok(rules::charge(book.intent(&intent)?, &call))).await;
+        let Late { key, fingerprint, since_ms, metadata, .. } = late;
+        let call = Call { key, fingerprint, since_ms, metadata, command };
+        let charged = self.commit(Some(&call), |book| Ok(rules::charge(book.intent(&intent)?, &call))).await;
         if let Err(failure) = charged {
             tracing::error!(intent, ?failure, "a late charge could not be made");
         }
         drop(claim);
     }
 
+    /// Follows an order by admin call from now on.
+    pub(crate) async fn order(&self, control: Control) -> Result<(), Failure> {
+        let change = Change { control: Some(control), ..Change::default() };
+        self.commit(None, |_| Ok(change)).await.map(drop)
+    }
+
     /// Decides and enters under one lock, so that the journal's order is the book's; answers once the line
     /// is on disk.
     async fn commit(
         &self,
-        call: &Call,
+        call: Option<&Call>,
         decide: impl FnOnce(&Book) -> Result<Change, Failure>,
     ) -> Result<Option<Reply>, Failure> {
         let room = self.journal.room().await.map_err(|error| unwritten(&error))?;
@@ -210,14 +225,14 @@ impl Provider {
         let key = call.key.clone().filter(|_| !self.ignore_idempotency);
         let mut book = lock(&self.book);
         if let Some(key) = &key {
-            if let Some(answer) = book.answer(key) {
+            if let Some(answer) = book.keys.answer(key, now_ms()) {
                 if answer.fingerprint != call.fingerprint {
                     return Err(Failure::key_reused(key));
                 }
                 let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 return Ok(Begun::Again(Reply { status, body: answer.body.clone() }, book.seq()));
             }
-            if !book.claim(key) {
+            if !book.keys.claim(key) {
                 return Err(Failure::key_in_use(key));
             }
         }
@@ -232,7 +247,7 @@ impl Provider {
 impl Drop for Claim {
     fn drop(&mut self) {
         if let Some(key) = &self.key {
-            lock(&self.book).release(key);
+            lock(&self.book).keys.release(key);
         }
     }
 }
@@ -259,10 +274,6 @@ fn unwritten(error: &Error) -> Failure {
     Failure::api("The journal can't be written")
 }
 
-fn now_ms() -> i64 {
-    i64::try_from(rules::now().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::time::timeout;
@@ -275,16 +286,18 @@ mod tests {
     fn creation(key: &str) -> Call {
         let mut form = Form::parse(b"amount=1000&currency=eur").unwrap();
         let command = Command::create(&mut form).unwrap();
-        Call { key: Some(key.into()), fingerprint: "f".into(), metadata: form.metadata(), command }
+        let (key, fingerprint, metadata) = (Some(key.into()), "f".into(), form.metadata());
+        Call { key, fingerprint, since_ms: now_ms(), metadata, command }
     }
 
     #[tokio::test]
     async fn neither_an_answer_nor_a_replay_nor_a_reader_outruns_the_disk() {
         let (journal, mut queue, written) = Journal::by_hand();
         let provider = Provider {
-            book: Arc::default(),
+            book: Arc::new(Mutex::new(Book::of(Vec::new(), Duration::from_secs(60)))),
             journal,
             late_by: SOON,
+            search_lag: Duration::ZERO,
             ignore_idempotency: false,
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),

@@ -14,6 +14,9 @@ pub(crate) struct Refund {
     /// Minor units.
     pub(crate) amount: i64,
     pub(crate) currency: String,
+    /// In the client's words: `duplicate`, `fraudulent` or `requested_by_customer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
     pub(crate) metadata: BTreeMap<String, String>,
     /// Seconds since 1970.
     pub(crate) created: i64,
@@ -31,6 +34,7 @@ impl Refund {
             "currency": self.currency,
             "metadata": self.metadata,
             "payment_intent": self.payment_intent,
+            "reason": self.reason,
             "status": "succeeded",
         })
     }

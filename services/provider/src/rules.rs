@@ -3,21 +3,23 @@
 use axum::http::StatusCode;
 use proto::Currency;
 use serde_json::Value;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::call::{Call, Command};
+use crate::clock::now;
+use crate::control::Control;
 use crate::failure::Failure;
 use crate::intent::{CaptureMethod, Intent, Late, Status};
 use crate::line::{Kind, Movement};
 use crate::refund::Refund;
 
 /// A decision: what moves, what the objects are afterwards, and what the client hears.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Change {
     pub(crate) movement: Option<Movement>,
     pub(crate) intent: Option<Intent>,
     pub(crate) refund: Option<Refund>,
+    pub(crate) control: Option<Control>,
     /// `None`: the client hears nothing, and nothing is kept under its key.
     pub(crate) reply: Option<Reply>,
 }
@@ -51,6 +53,7 @@ pub(crate) fn create(call: &Call) -> Result<Change, Failure> {
         metadata: call.metadata.clone(),
         created: now().unix_timestamp(),
         canceled_at: None,
+        cancellation_reason: None,
         declined: false,
         lost_once: false,
         late: None,
@@ -91,7 +94,7 @@ pub(crate) fn decline(intent: &Intent, call: &Call) -> Change {
     let intent = Intent { status: Status::RequiresPaymentMethod, declined: true, ..intent.clone() };
     let moved = movement(Kind::Decline, new_id("ch"), intent.amount, &intent, call);
     let reply = Reply { status: StatusCode::PAYMENT_REQUIRED, body: intent.declined_body() };
-    Change { movement: Some(moved), intent: Some(intent), refund: None, reply: Some(reply) }
+    Change { movement: Some(moved), intent: Some(intent), reply: Some(reply), ..Change::default() }
 }
 
 /// Loses the first confirmation on its way, and charges at the next.
@@ -125,26 +128,34 @@ pub(crate) fn capture(intent: &Intent, amount: Option<i64>, call: &Call) -> Resu
         return Err(Failure::param("amount_too_large", "amount_to_capture", message));
     }
     let (status, amount_received) = (Status::Succeeded, amount);
-    let intent = Intent { status, amount_received, amount_capturable: 0, ..intent.clone() };
+    let mut intent = Intent { status, amount_received, amount_capturable: 0, ..intent.clone() };
+    // Stripe lays the metadata of a capture over the intent's.
+    intent.metadata.extend(call.metadata.clone());
     let charge = intent.latest_charge.clone().unwrap_or_default();
     let moved = movement(Kind::Capture, charge, amount, &intent, call);
     Ok(Change { movement: Some(moved), ..Change::of(intent) })
 }
 
 /// Ends an intent that took no money; what was reserved is released.
-pub(crate) fn cancel(intent: &Intent, call: &Call) -> Result<Change, Failure> {
+pub(crate) fn cancel(intent: &Intent, reason: Option<&str>, call: &Call) -> Result<Change, Failure> {
     let open = [Status::RequiresPaymentMethod, Status::RequiresConfirmation, Status::RequiresCapture];
     demand(intent, &open, "canceled")?;
     let released = intent.amount_capturable;
     let (status, canceled_at) = (Status::Canceled, Some(now().unix_timestamp()));
-    let intent = Intent { status, canceled_at, amount_capturable: 0, ..intent.clone() };
+    let cancellation_reason = reason.map(str::to_owned);
+    let intent = Intent { status, canceled_at, cancellation_reason, amount_capturable: 0, ..intent.clone() };
     let charge = intent.latest_charge.clone().unwrap_or_else(|| intent.id.clone());
     let moved = movement(Kind::Cancel, charge, released, &intent, call);
     Ok(Change { movement: Some(moved), ..Change::of(intent) })
 }
 
 /// Gives back all that was taken, or a part.
-pub(crate) fn refund(intent: &Intent, amount: Option<i64>, call: &Call) -> Result<Change, Failure> {
+pub(crate) fn refund(
+    intent: &Intent,
+    amount: Option<i64>,
+    reason: Option<&str>,
+    call: &Call,
+) -> Result<Change, Failure> {
     demand(intent, &[Status::Succeeded], "refunded")?;
     let left = intent.refundable();
     if left == 0 {
@@ -162,12 +173,19 @@ pub(crate) fn refund(intent: &Intent, amount: Option<i64>, call: &Call) -> Resul
         charge: intent.latest_charge.clone(),
         amount,
         currency: intent.currency.clone(),
+        reason: reason.map(str::to_owned),
         metadata: call.metadata.clone(),
         created: now().unix_timestamp(),
     };
     let moved = movement(Kind::Refund, refund.id.clone(), amount, &intent, call);
     let reply = Some(Reply { status: StatusCode::OK, body: refund.object() });
-    Ok(Change { movement: Some(moved), intent: Some(intent), refund: Some(refund), reply })
+    Ok(Change {
+        movement: Some(moved),
+        intent: Some(intent),
+        refund: Some(refund),
+        reply,
+        ..Change::default()
+    })
 }
 
 /// Refuses a command that the intent's state does not allow.
@@ -175,17 +193,16 @@ pub(crate) fn demand(intent: &Intent, states: &[Status], verb: &str) -> Result<(
     if states.contains(&intent.status) {
         return Ok(());
     }
-    let status = serde_json::to_value(intent.status).unwrap_or_default();
-    let status = status.as_str().unwrap_or_default();
+    let status = intent.status.word();
     let message = format!("This PaymentIntent could not be {verb} because it has a status of {status}");
-    Err(Failure::state("payment_intent_unexpected_state", message))
+    Err(Failure::state("payment_intent_unexpected_state", message).about(intent.object()))
 }
 
 impl Change {
     /// The intent as it is now, answered with itself.
     fn of(intent: Intent) -> Self {
         let reply = Some(Reply { status: StatusCode::OK, body: intent.object() });
-        Self { movement: None, intent: Some(intent), refund: None, reply }
+        Self { intent: Some(intent), reply, ..Self::default() }
     }
 }
 
@@ -204,8 +221,4 @@ fn lower(currency: Currency) -> String {
 /// `pi_..`, `ch_..`, `re_..`: later ones sort after earlier ones.
 fn new_id(prefix: &str) -> String {
     format!("{prefix}_{}", Uuid::now_v7().simple())
-}
-
-pub(crate) fn now() -> OffsetDateTime {
-    OffsetDateTime::now_utc()
 }

@@ -126,6 +126,27 @@ impl Client {
         answer(self.http.get(format!("http://{}/v1/{path}", self.api))).await.expect("an answer")
     }
 
+    /// A GET that names a version of the API: status, and the version that it was answered with.
+    pub(crate) async fn version(&self, version: &str) -> (u16, Option<String>) {
+        let request = self.http.get(format!("http://{}/v1/refunds", self.api)).bearer_auth(KEY);
+        let response = request.header("stripe-version", version).send().await.expect("an answer");
+        let told = response.headers().get("stripe-version").and_then(|value| value.to_str().ok());
+        (response.status().as_u16(), told.map(str::to_owned))
+    }
+
+    /// The entries of a list that one member of each stands for.
+    pub(crate) async fn listed(&self, path: &str, member: &str) -> Vec<Value> {
+        let list = self.get(path).await;
+        assert_eq!(list.status, 200, "{list:?}");
+        list.body["data"].as_array().expect("a list").iter().map(|entry| entry[member].clone()).collect()
+    }
+
+    /// An admin call with a JSON body.
+    pub(crate) async fn order(&self, call: &str, body: &Value) -> Answer {
+        let request = self.http.post(format!("http://{}/admin/{call}", self.admin)).json(body);
+        answer(request.timeout(ANSWER)).await.expect("an answer")
+    }
+
     pub(crate) async fn journal(&self) -> Value {
         let request = self.http.get(format!("http://{}/admin/journal", self.admin));
         answer(request.timeout(ANSWER)).await.expect("an answer").body
@@ -136,6 +157,14 @@ impl Client {
         let journal = self.journal().await;
         let movements = journal["movements"].as_array().expect("movements").iter();
         movements.map(|it| format!("{} {}", it["kind"].as_str().unwrap_or_default(), it["amount"])).collect()
+    }
+
+    /// Creates and confirms an intent over 1,000 with a good card, and returns its id.
+    pub(crate) async fn paid(&self, payment: &str) -> String {
+        let path = self.intent(payment, "pm_card_visa", "automatic").await;
+        let paid = self.post(&format!("{path}/confirm"), &format!("confirm-{payment}"), &[]).await;
+        assert_eq!(paid.text("status"), "succeeded", "{paid:?}");
+        paid.text("id")
     }
 
     /// Creates an intent over 1,000 and returns its path.

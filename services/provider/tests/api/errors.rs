@@ -1,6 +1,8 @@
 //! Bad requests and idempotency keys, in Stripe's words.
 
-use crate::client::Home;
+use std::time::{Duration, Instant};
+
+use crate::client::{ANSWER, Home};
 
 #[tokio::test]
 async fn bad_requests_are_named_and_change_nothing() {
@@ -62,6 +64,74 @@ async fn a_key_repeats_its_answer_and_takes_no_other_request() {
     let fresh = client.post(&confirm, "k-2", &[]).await;
     assert_eq!(fresh.error(), (400, "invalid_request_error payment_intent_unexpected_state".into()));
     assert_eq!(client.movements().await, ["charge 1000"]);
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_is_as_new_once_its_lifetime_is_over_also_after_a_restart() {
+    let home = Home::new().with("PROVIDER_KEY_LIFETIME", "1500ms");
+    let stand = home.start().await;
+    let id = stand.client.paid("p-1").await;
+    let form = [("payment_intent", id.as_str()), ("amount", "100")];
+    let first = stand.client.post("refunds", "k-1", &form).await;
+    let used = Instant::now();
+    assert!(stand.client.post("refunds", "k-1", &form).await.replayed);
+    stand.stop().await;
+
+    let stand = home.start().await;
+    let client = &stand.client;
+    let again = loop {
+        let again = client.post("refunds", "k-1", &form).await;
+        if !again.replayed {
+            break again;
+        }
+        assert_eq!(again.body, first.body);
+        assert!(used.elapsed() < ANSWER, "the key ends");
+    };
+    assert!(used.elapsed() >= Duration::from_millis(1_400), "{:?}", used.elapsed());
+    assert_ne!(
+        again.body["id"], first.body["id"],
+        "the request was done again: that is what an expired key means"
+    );
+    assert_eq!(client.movements().await, ["charge 1000", "refund 100", "refund 100"]);
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn a_version_is_a_date_and_is_told_back() {
+    let stand = Home::new().start().await;
+    for version in ["2022-11-15", "2025-03-31.basil"] {
+        assert_eq!(stand.client.version(version).await, (200, Some(version.to_owned())));
+    }
+    assert_eq!(stand.client.version("newest").await, (400, None));
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_state_comes_with_the_intent_and_lists_refuse_what_they_do_not_know() {
+    let stand = Home::new().start().await;
+    let client = &stand.client;
+    let id = client.paid("p-1").await;
+    let refused = client.post(&format!("payment_intents/{id}/cancel"), "k-1", &[]).await;
+    assert_eq!(refused.error(), (400, "invalid_request_error payment_intent_unexpected_state".into()));
+    let error = &refused.body["error"];
+    assert_eq!(
+        (&error["payment_intent"]["id"], &error["payment_intent"]["status"]),
+        (&id.into(), &"succeeded".into())
+    );
+    assert_eq!(error["doc_url"], "https://stripe.com/docs/error-codes/payment-intent-unexpected-state");
+    for (path, code) in [
+        ("refunds?limit=0", "parameter_invalid_integer"),
+        ("refunds?limit=101", "parameter_invalid_integer"),
+        ("payment_intents?customer=cus_1", "parameter_unknown"),
+        ("balance_transactions?created[gte]=yesterday", "parameter_invalid_integer"),
+        ("balance_transactions?expand[]=data.customer", "parameter_invalid"),
+        ("balance_transactions?starting_after=txn_0", "resource_missing"),
+        ("payment_intents/search", "parameter_missing"),
+        ("payment_intents/search?query=amount>5", "parameter_invalid"),
+    ] {
+        assert_eq!(client.get(path).await.error(), (400, format!("invalid_request_error {code}")), "{path}");
+    }
     stand.stop().await;
 }
 

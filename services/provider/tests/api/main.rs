@@ -6,3 +6,5 @@ mod journal;
 mod money;
 mod process;
 mod scripts;
+mod search;
+mod settlements;
