@@ -192,6 +192,13 @@ impl Reader {
         self.secret_of(name, 1, allowed)
     }
 
+    /// A secret that may be absent. `absent` says in the help what happens then. Its value is masked in every message.
+    pub fn maybe_secret(&mut self, name: &'static str, absent: &str, allowed: &str) -> Option<Secret> {
+        let (default, allowed) = (Some(absent.to_owned()), allowed.to_owned());
+        self.described.push(Described { name, default, allowed, secret: true });
+        self.get(name).map(Secret::new)
+    }
+
     /// A key for signing tokens: a secret of at least [`SIGNING_KEY_MIN`] bytes.
     pub fn signing_key(&mut self, name: &'static str) -> Option<Secret> {
         self.secret_of(name, SIGNING_KEY_MIN, &format!("a secret of at least {SIGNING_KEY_MIN} bytes"))

@@ -10,17 +10,27 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::book::{Book, Entry};
-use crate::control::{Control, Lies};
+use crate::control::{Control, Lies, Mischief};
 use crate::failure::Failure;
-use crate::provider::Provider;
+use crate::provider::{Canceled, Provider, Refunded, Unasked};
+use crate::script::Order;
+use crate::webhook::Count;
 
 /// What an admin call says.
-type Order<T> = Result<Json<T>, JsonRejection>;
+type Told<T> = Result<Json<T>, JsonRejection>;
+
+/// What an admin call is answered.
+type Answer = Result<Json<Value>, Failure>;
 
 pub(crate) fn router(provider: Provider) -> Router {
     Router::new()
         .route("/admin/journal", get(journal))
+        .route("/admin/webhooks", get(waiting).post(webhooks))
         .route("/admin/settlements", post(settlements))
+        .route("/admin/script", post(script))
+        .route("/admin/charge", post(charge))
+        .route("/admin/refund", post(refund))
+        .route("/admin/cancel", post(cancel))
         .with_state(provider)
 }
 
@@ -51,10 +61,38 @@ fn charged(book: &Book) -> BTreeMap<String, i64> {
     charged
 }
 
-async fn settlements(State(provider): State<Provider>, order: Order<Lies>) -> Result<Json<Value>, Failure> {
-    provider.order(Control::Settlements(read(order)?)).await.map(|()| Json(json!({})))
+async fn waiting(State(provider): State<Provider>) -> Result<Json<Count>, Failure> {
+    provider.read(|book| book.webhooks.count()).await.map(Json)
 }
 
-fn read<T>(order: Order<T>) -> Result<T, Failure> {
-    order.map(|Json(order)| order).map_err(|error| Failure::state("parameter_invalid", error.body_text()))
+async fn webhooks(State(provider): State<Provider>, told: Told<Mischief>) -> Answer {
+    let mischief = read(told)?;
+    mischief.check()?;
+    provider.order(Control::Webhooks(mischief)).await.map(|()| Json(json!({})))
+}
+
+async fn settlements(State(provider): State<Provider>, told: Told<Lies>) -> Answer {
+    provider.order(Control::Settlements(read(told)?)).await.map(|()| Json(json!({})))
+}
+
+async fn script(State(provider): State<Provider>, told: Told<Order>) -> Answer {
+    let order = read(told)?;
+    provider.read(|book| book.orders().check(&order)).await??;
+    provider.order(Control::Script(order)).await.map(|()| Json(json!({})))
+}
+
+async fn charge(State(provider): State<Provider>, told: Told<Unasked>) -> Answer {
+    provider.charge_unasked(read(told)?).await.map(Json)
+}
+
+async fn refund(State(provider): State<Provider>, told: Told<Refunded>) -> Answer {
+    provider.refund_by_hand(read(told)?).await.map(Json)
+}
+
+async fn cancel(State(provider): State<Provider>, told: Told<Canceled>) -> Answer {
+    provider.cancel_by_hand(read(told)?).await.map(Json)
+}
+
+fn read<T>(told: Told<T>) -> Result<T, Failure> {
+    told.map(|Json(told)| told).map_err(|error| Failure::state("parameter_invalid", error.body_text()))
 }

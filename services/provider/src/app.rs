@@ -15,6 +15,7 @@ use crate::book::Book;
 use crate::config::Config;
 use crate::journal::{self, Journal};
 use crate::provider::Provider;
+use crate::webhook::{self, Sender, Webhooks};
 use crate::{admin, http};
 
 /// The process can't start or go on.
@@ -31,6 +32,9 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+    /// Webhooks can't be sent.
+    #[error("the client for webhooks can't be set up: {0}")]
+    Client(reqwest::Error),
     /// A listener failed.
     #[error("serving failed: {0}")]
     Serve(io::Error),
@@ -59,7 +63,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
             "cut a torn last line off the journal; it was never answered"
         );
     }
-    let book = Book::of(std::mem::take(&mut opened.lines), config.key_lifetime);
+    let book = Book::of(std::mem::take(&mut opened.lines), config.key_lifetime, config.webhooks.is_some());
     let (http, admin) = (bind(config.listen).await?, bind(config.admin_listen).await?);
     let (http_address, admin_address) = (local(&http)?, local(&admin)?);
     let (journal, writer) = Journal::start(opened, book.seq());
@@ -72,10 +76,14 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         late_by: config.late_by,
         search_lag: config.search_lag,
         ignore_idempotency: config.ignore_idempotency,
+        wake: Arc::default(),
         tasks: TaskTracker::new(),
         shutdown: shutdown.clone(),
     };
     provider.resume();
+    if let Some(settings) = config.webhooks {
+        provider.tasks.spawn(sender(&provider, settings)?.run());
+    }
     let tasks = provider.tasks.clone();
     let api = http::router(provider.clone(), config.secret_key, config.latency);
     let readiness = chassis_admin::router(Readiness::new(), admin::router(provider));
@@ -116,6 +124,17 @@ impl Running {
         self.writer.await.map_err(|error| Error::Serve(error.into()))??;
         served
     }
+}
+
+fn sender(provider: &Provider, settings: Webhooks) -> Result<Sender, Error> {
+    Ok(Sender {
+        book: provider.book.clone(),
+        journal: provider.journal.clone(),
+        client: webhook::client().map_err(Error::Client)?,
+        settings,
+        wake: provider.wake.clone(),
+        shutdown: provider.shutdown.clone(),
+    })
 }
 
 /// A server that ends, ends both.

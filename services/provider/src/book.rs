@@ -3,7 +3,8 @@
 mod index;
 mod keys;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,11 +13,14 @@ use time::format_description::well_known::Rfc3339;
 use crate::call::Call;
 use crate::clock::{journaled_ms, now};
 use crate::control::{Control, Lies};
+use crate::event::Event;
 use crate::failure::Failure;
 use crate::intent::Intent;
-use crate::line::{Answer, Line, Movement};
+use crate::line::{Answer, Later, Line, Movement};
 use crate::refund::Refund;
 use crate::rules::Change;
+use crate::script::{Mark, Orders};
+use crate::webhook::Queue;
 
 use index::Index;
 pub(crate) use keys::Keys;
@@ -30,7 +34,15 @@ pub(crate) struct Book {
     index: Index,
     movements: Vec<Entry>,
     lies: Lies,
+    orders: Orders,
+    /// What payment methods did for the first and only time; see [`Mark::Once`].
+    once: HashSet<String>,
+    /// Requests that are still to be done, by the line that they stand in.
+    later: BTreeMap<u64, Later>,
+    /// Whether anyone is to be told of what happens.
+    tells: bool,
     pub(crate) keys: Keys,
+    pub(crate) webhooks: Queue,
 }
 
 /// A movement with its place in the journal.
@@ -46,8 +58,8 @@ pub(crate) struct Entry {
 }
 
 impl Book {
-    /// The book after all of a journal's lines.
-    pub(crate) fn of(lines: Vec<Line>, key_lifetime: Duration) -> Self {
+    /// The book after all of a journal's lines. It keeps keys for their lifetime, and makes events if it is to tell.
+    pub(crate) fn of(lines: Vec<Line>, key_lifetime: Duration, tells: bool) -> Self {
         let mut book = Self {
             seq: 0,
             intents: BTreeMap::new(),
@@ -55,7 +67,12 @@ impl Book {
             index: Index::default(),
             movements: Vec::new(),
             lies: Lies::default(),
+            orders: Orders::default(),
+            once: HashSet::new(),
+            later: BTreeMap::new(),
+            tells,
             keys: Keys::new(key_lifetime),
+            webhooks: Queue::default(),
         };
         lines.into_iter().for_each(|line| book.apply(line));
         book
@@ -85,6 +102,11 @@ impl Book {
             refund: change.refund,
             answer,
             control: change.control,
+            events: change.topics.into_iter().filter(|_| self.tells).map(Event::new).collect(),
+            delivered: change.delivered,
+            later: change.later,
+            ends: change.ends,
+            mark: change.mark,
         };
         self.apply(line.clone());
         line
@@ -93,6 +115,7 @@ impl Book {
     fn apply(&mut self, line: Line) {
         let at_ms = journaled_ms(&line.at);
         self.seq = line.seq;
+        self.tell(&line, at_ms);
         if let Some(intent) = line.intent {
             self.index.tag(&intent);
             self.intents.insert(intent.id.clone(), intent);
@@ -107,10 +130,32 @@ impl Book {
         if let Some(movement) = line.movement {
             self.movements.push(Entry { seq: line.seq, at: line.at, at_ms, movement });
         }
-        match line.control {
-            Some(Control::Settlements(lies)) => self.lies = lies,
+        if let Some(later) = line.later {
+            self.later.insert(line.seq, later);
+        }
+        if let Some(seq) = line.ends {
+            self.later.remove(&seq);
+        }
+        match line.mark {
+            Some(Mark::Used(seq)) => self.orders.used(seq),
+            Some(Mark::Once(first)) => drop(self.once.insert(first)),
             None => {}
         }
+        match line.control {
+            Some(Control::Settlements(lies)) => self.lies = lies,
+            Some(Control::Webhooks(mischief)) => self.webhooks.obey(mischief),
+            Some(Control::Script(order)) => self.orders.add(line.seq, order),
+            None => {}
+        }
+    }
+
+    /// Queues the events of a line, and takes out those that are through. Without anyone to tell there is no queue.
+    fn tell(&mut self, line: &Line, at_ms: i64) {
+        for event in line.events.iter().filter(|_| self.tells) {
+            let body = event.body(line).to_string();
+            self.webhooks.push(event.id.clone(), line.seq, at_ms, body.into());
+        }
+        line.delivered.iter().for_each(|id| self.webhooks.delivered(id));
     }
 
     pub(crate) fn intent(&self, id: &str) -> Result<&Intent, Failure> {
@@ -147,8 +192,28 @@ impl Book {
         &self.movements
     }
 
+    /// What requests are told to come to.
+    pub(crate) fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    /// Whether something that happens once did.
+    pub(crate) fn happened(&self, first: &str) -> bool {
+        self.once.contains(first)
+    }
+
+    /// The requests that are still to be done.
+    pub(crate) fn later(&self) -> impl Iterator<Item = (u64, &Later)> {
+        self.later.iter().map(|(seq, later)| (*seq, later))
+    }
+
     /// What the settlement list is told to say.
     pub(crate) fn lies(&self) -> &Lies {
         &self.lies
     }
+}
+
+/// The book, whoever panicked over it before.
+pub(crate) fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
 }

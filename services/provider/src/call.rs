@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use proto::Currency;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::form::Form;
 use crate::intent::CaptureMethod;
-use crate::script::Script;
+use crate::script::{Method, Operation};
 
 /// Why a payment was given up, in Stripe's words.
 const CANCELLATION_REASONS: [&str; 4] = ["duplicate", "fraudulent", "requested_by_customer", "abandoned"];
@@ -16,7 +17,7 @@ const CANCELLATION_REASONS: [&str; 4] = ["duplicate", "fraudulent", "requested_b
 const REFUND_REASONS: [&str; 3] = ["duplicate", "fraudulent", "requested_by_customer"];
 
 /// A request that changes something.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Call {
     /// The client's idempotency key.
     pub(crate) key: Option<String>,
@@ -29,9 +30,10 @@ pub(crate) struct Call {
     pub(crate) command: Command,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Command {
-    Create { amount: i64, currency: Currency, capture_method: CaptureMethod, payment_method: Option<String> },
+    Create { amount: i64, currency: String, capture_method: CaptureMethod, payment_method: Option<String> },
     Confirm { intent: String, payment_method: Option<String> },
     Capture { intent: String, amount: Option<i64> },
     Cancel { intent: String, reason: Option<String> },
@@ -72,14 +74,48 @@ impl Command {
     }
 }
 
+impl Command {
+    pub(crate) fn operation(&self) -> Operation {
+        match self {
+            Self::Create { .. } => Operation::Create,
+            Self::Confirm { .. } => Operation::Confirm,
+            Self::Capture { .. } => Operation::Capture,
+            Self::Cancel { .. } => Operation::Cancel,
+            Self::Refund { .. } => Operation::Refund,
+        }
+    }
+
+    /// The intent that it is about, if there is one before it.
+    pub(crate) fn intent(&self) -> Option<&str> {
+        match self {
+            Self::Create { .. } => None,
+            Self::Confirm { intent, .. }
+            | Self::Capture { intent, .. }
+            | Self::Cancel { intent, .. }
+            | Self::Refund { intent, .. } => Some(intent),
+        }
+    }
+
+    /// The payment method that it brings.
+    pub(crate) fn payment_method(&self) -> Option<&str> {
+        match self {
+            Self::Create { payment_method, .. } | Self::Confirm { payment_method, .. } => {
+                payment_method.as_deref()
+            }
+            Self::Capture { .. } | Self::Cancel { .. } | Self::Refund { .. } => None,
+        }
+    }
+}
+
 fn payment_method(form: &mut Form) -> Result<Option<String>, Failure> {
     let method = form.text("payment_method");
-    method.as_deref().map(Script::of).transpose()?;
+    method.as_deref().map(Method::of).transpose()?;
     Ok(method)
 }
 
 /// Stripe writes currencies in lower case and takes both.
-fn currency(text: &str) -> Result<Currency, Failure> {
+pub(crate) fn currency(text: &str) -> Result<String, Failure> {
     let wrong = || Failure::param("parameter_invalid", "currency", format!("Invalid currency: {text}"));
-    text.to_ascii_uppercase().parse().map_err(|_| wrong())
+    let currency: Currency = text.to_ascii_uppercase().parse().map_err(|_| wrong())?;
+    Ok(currency.code().to_ascii_lowercase())
 }

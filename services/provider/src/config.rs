@@ -4,7 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chassis::{Reader, Secret, telemetry};
+use chassis::{Reader, Secret, Url, telemetry};
+
+use crate::webhook::Webhooks;
 
 /// The longest latency that may be set.
 const LATENCY_MAX: Duration = Duration::from_secs(60);
@@ -37,6 +39,8 @@ pub struct Config {
     pub key_lifetime: Duration,
     /// How long after it is made a payment intent can be searched for. Default 0.
     pub search_lag: Duration,
+    /// Where webhooks go. Default nowhere: no events are made.
+    pub webhooks: Option<Webhooks>,
     /// TEST ONLY: keys count for nothing, and a charge without an answer is forgotten, so that a client that
     /// repeats is charged twice. Default false.
     pub ignore_idempotency: bool,
@@ -60,6 +64,7 @@ impl Config {
             reader.duration("PROVIDER_KEY_LIFETIME", KEY_LIFETIME, a_moment..=KEY_LIFETIME_MAX);
         let search_lag =
             reader.duration("PROVIDER_SEARCH_LAG", Duration::ZERO, Duration::ZERO..=SEARCH_LAG_MAX);
+        let webhooks = webhooks(reader);
         let meaning =
             "TEST ONLY, forget keys and unanswered charges, so that a repeated request charges twice";
         let ignore_idempotency = reader.switch("PROVIDER_IGNORE_IDEMPOTENCY", false, meaning);
@@ -74,6 +79,7 @@ impl Config {
             late_by,
             key_lifetime,
             search_lag,
+            webhooks,
             ignore_idempotency,
             log,
         })
@@ -88,4 +94,32 @@ fn secret_key(reader: &mut Reader) -> Option<Secret> {
         reader.reject(name, "not a secret key", allowed);
     }
     Some(key)
+}
+
+/// Without a URL there are no webhooks; with one there must be a secret.
+fn webhooks(reader: &mut Reader) -> Option<Webhooks> {
+    let url = reader.maybe::<Url>(
+        "PROVIDER_WEBHOOK_URL",
+        "no webhooks",
+        "a URL such as http://127.0.0.1:8080/hook",
+    );
+    let (name, allowed) = ("PROVIDER_WEBHOOK_SECRET", "a secret that starts with whsec_");
+    let secret = reader.maybe_secret(name, "none; needed with PROVIDER_WEBHOOK_URL", allowed);
+    let half_a_second = Duration::from_millis(500);
+    let retry =
+        reader.duration("PROVIDER_WEBHOOK_RETRY", half_a_second, Duration::from_millis(1)..=LATENCY_MAX);
+    let attempts_max = reader.number("PROVIDER_WEBHOOK_ATTEMPTS", 50, 1..=1_000);
+    let url = url?;
+    if !["http", "https"].contains(&url.scheme()) {
+        reader.reject("PROVIDER_WEBHOOK_URL", "wrong scheme", "a URL with http or https");
+    }
+    match secret {
+        Some(secret) if secret.expose().starts_with("whsec_") => {
+            Some(Webhooks { url, secret, retry, attempts_max })
+        }
+        Some(_) | None => {
+            reader.reject(name, "not a webhook secret", allowed);
+            None
+        }
+    }
 }

@@ -4,11 +4,49 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure::Failure;
+use crate::script::Order;
+
+/// The most times that an event is delivered beyond the first.
+const DUPLICATE_MAX: u32 = 10;
+
+/// The longest that an event is held: an hour.
+const HOLD_MS_MAX: i64 = 3_600_000;
+
 /// An order by admin call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Control {
     Settlements(Lies),
+    Webhooks(Mischief),
+    Script(Order),
+}
+
+/// What is done wrong with webhooks. The last order counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Mischief {
+    /// How many times more than once each event that is made from now on is delivered.
+    pub(crate) duplicate: u32,
+    /// Of the events that wait the newest goes first, one after another.
+    pub(crate) reverse: bool,
+    /// How long an event waits before it is first sent, in milliseconds.
+    pub(crate) hold_ms: i64,
+}
+
+impl Mischief {
+    /// Refuses what would never end.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let wrong =
+            |name, most| Failure::param("parameter_invalid", name, format!("Must be from 0 to {most}"));
+        if self.duplicate > DUPLICATE_MAX {
+            return Err(wrong("duplicate", i64::from(DUPLICATE_MAX)));
+        }
+        if !(0..=HOLD_MS_MAX).contains(&self.hold_ms) {
+            return Err(wrong("hold_ms", HOLD_MS_MAX));
+        }
+        Ok(())
+    }
 }
 
 /// What the settlement list hides, alters and puts off. The journal is never touched. The last order counts.

@@ -68,6 +68,12 @@ impl Failure {
         Self { kind: "idempotency_error", status: StatusCode::CONFLICT, ..failure }
     }
 
+    /// 429: too many requests at once.
+    pub(crate) fn rate_limited() -> Self {
+        let failure = Self::invalid(Some("rate_limit"), "Too many requests hit the API too quickly");
+        Self { status: StatusCode::TOO_MANY_REQUESTS, ..failure }
+    }
+
     /// 500: the provider itself failed.
     pub(crate) fn api(message: impl Into<String>) -> Self {
         let failure = Self::invalid(None, message);

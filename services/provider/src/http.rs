@@ -18,6 +18,7 @@ use chassis::server::BODY_MAX;
 use crate::failure::Failure;
 use crate::provider::Provider;
 use crate::rules::Reply;
+pub(crate) use edge::API_VERSION;
 use edge::Edge;
 
 pub(crate) fn router(provider: Provider, key: Secret, latency: Duration) -> Router {

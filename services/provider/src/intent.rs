@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::failure::doc_url;
+
 /// The life of a payment intent, in Stripe's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -58,24 +60,9 @@ pub(crate) struct Intent {
     pub(crate) canceled_at: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cancellation_reason: Option<String>,
-    /// The last confirmation was declined.
-    pub(crate) declined: bool,
-    /// A confirmation was lost on purpose; see [`crate::script::Script::LostOnce`].
-    pub(crate) lost_once: bool,
-    /// A charge that is still to come; see [`crate::script::Script::ChargedLate`].
-    pub(crate) late: Option<Late>,
-}
-
-/// A charge that happens later, under the key that asked for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Late {
-    /// When, in milliseconds since 1970.
-    pub(crate) due_ms: i64,
-    /// When its key was first used, in milliseconds since 1970.
-    pub(crate) since_ms: i64,
-    pub(crate) key: Option<String>,
-    pub(crate) fingerprint: String,
-    pub(crate) metadata: BTreeMap<String, String>,
+    /// The attempt that was refused, if the last one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failed_charge: Option<String>,
 }
 
 impl Intent {
@@ -92,7 +79,7 @@ impl Intent {
             "capture_method": self.capture_method,
             "created": self.created,
             "currency": self.currency,
-            "last_payment_error": self.declined.then(card_error),
+            "last_payment_error": self.last_payment_error(),
             "latest_charge": self.latest_charge,
             "livemode": false,
             "metadata": self.metadata,
@@ -103,7 +90,7 @@ impl Intent {
 
     /// The body of a declined confirmation.
     pub(crate) fn declined_body(&self) -> Value {
-        let mut error = card_error();
+        let mut error = self.last_payment_error();
         error["payment_intent"] = self.object();
         json!({ "error": error })
     }
@@ -112,13 +99,18 @@ impl Intent {
     pub(crate) fn refundable(&self) -> i64 {
         self.amount_received.saturating_sub(self.amount_refunded)
     }
-}
 
-fn card_error() -> Value {
-    json!({
-        "type": "card_error",
-        "code": "card_declined",
-        "decline_code": "generic_decline",
-        "message": "Your card was declined.",
-    })
+    /// Why the last confirmation was refused; null when it was not.
+    fn last_payment_error(&self) -> Value {
+        let Some(charge) = &self.failed_charge else { return Value::Null };
+        json!({
+            "type": "card_error",
+            "charge": charge,
+            "code": "card_declined",
+            "decline_code": "generic_decline",
+            "doc_url": doc_url("card_declined"),
+            "message": "Your card was declined.",
+            "payment_method": { "id": self.payment_method, "object": "payment_method", "type": "card" },
+        })
+    }
 }

@@ -1,5 +1,5 @@
 //! A stand-in payment provider in the shape of Stripe's API: payment intents and refunds, idempotency
-//! keys, outcomes scripted by the payment method, and a journal on disk that tests take as ground truth.
+//! keys, webhooks, scripted outcomes, and a journal on disk that tests take as ground truth.
 //!
 //! One request in order: it is read, its idempotency key is looked up, the rules decide a
 //! change, the change becomes one line of the journal and of the book in memory, and the answer leaves
@@ -13,6 +13,7 @@ mod call;
 mod clock;
 mod config;
 mod control;
+mod event;
 mod failure;
 mod form;
 mod http;
@@ -25,6 +26,8 @@ mod rules;
 mod script;
 mod search;
 mod settlement;
+mod webhook;
 
 pub use app::{Error, Running, start};
 pub use config::Config;
+pub use webhook::Webhooks;

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::call::Call;
 use crate::control::Control;
+use crate::event::Event;
 use crate::intent::Intent;
 use crate::refund::Refund;
+use crate::script::Mark;
 
 /// One line. What moved money has the members of [`Movement`] at the top; what the change did to the
 /// objects and which answer was given stand beside it, so that one line holds all of a request.
@@ -27,6 +30,37 @@ pub(crate) struct Line {
     pub(crate) answer: Option<Answer>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) control: Option<Control>,
+    /// Who is told of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) events: Vec<Event>,
+    /// Events that were delivered or given up, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) delivered: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) later: Option<Later>,
+    /// The line of a later request that ends with this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ends: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mark: Option<Mark>,
+}
+
+/// A request that is done later, under the key that it came with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Later {
+    /// When, in milliseconds since 1970.
+    pub(crate) due_ms: i64,
+    pub(crate) call: Call,
+}
+
+impl Line {
+    /// The idempotency key of the request that caused it.
+    pub(crate) fn key(&self) -> Option<&str> {
+        let moved = self.movement.as_ref().and_then(|movement| movement.idempotency_key.as_deref());
+        let answered = self.answer.as_ref().map(|answer| answer.key.as_str());
+        let later = self.later.as_ref().and_then(|later| later.call.key.as_deref());
+        moved.or(answered).or(later)
+    }
 }
 
 /// What happened to money.

@@ -13,6 +13,8 @@ struct Cli {}
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    // Webhooks may go to an https URL; the TLS library is chosen here, once.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let help = config::help(Config::read);
     Cli::from_arg_matches(&Cli::command().after_help(help).get_matches())?;
     let config = config::load(Config::read);

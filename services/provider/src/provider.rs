@@ -1,34 +1,41 @@
 //! The provider at work: keys, scripts, and the order of book, journal and answer.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod dashboard;
+mod late;
+
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::book::Book;
+use crate::book::{Book, lock};
 use crate::call::{Call, Command};
-use crate::clock::{millis, now_ms};
+use crate::clock::now_ms;
 use crate::control::Control;
 use crate::failure::Failure;
-use crate::form::missing;
-use crate::intent::{Intent, Late, Status};
+use crate::intent::Status;
 use crate::journal::{Error, Journal};
 use crate::rules::{self, Change, Reply};
-use crate::script::{SLOW, Script};
+use crate::script::{self, Mark, Operation, SLOW, Script};
+
+pub(crate) use dashboard::{Canceled, Refunded, Unasked};
 
 /// All requests share one. Clones are the same provider.
 #[derive(Debug, Clone)]
 pub(crate) struct Provider {
     pub(crate) book: Arc<Mutex<Book>>,
     pub(crate) journal: Journal,
-    /// How long a late charge takes.
+    /// How long after its call a late request is done.
     pub(crate) late_by: Duration,
     /// How long after it is made an intent can be searched for.
     pub(crate) search_lag: Duration,
     /// TEST ONLY: every request is the first under its key, and what was not answered is forgotten.
     pub(crate) ignore_idempotency: bool,
+    /// Wakes the sender of webhooks.
+    pub(crate) wake: Arc<Notify>,
     /// What runs on when a client leaves. The process joins it before it ends.
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
@@ -70,155 +77,136 @@ impl Provider {
 
     /// Does what a client asks, once for each key.
     pub(crate) async fn handle(&self, call: Call) -> Result<Outcome, Failure> {
-        let claim = match self.begin(&call)? {
-            Begun::First(claim) => claim,
+        match self.begin(&call)? {
+            Begun::First(claim) => {
+                let script = self.choose(&call).await?;
+                self.play(script, call, claim).await
+            }
             Begun::Again(reply, seq) => {
                 self.on_disk(seq).await?;
-                return Ok(Outcome::Replayed(reply));
+                Ok(Outcome::Replayed(reply))
             }
-        };
-        let reply = match &call.command {
-            Command::Confirm { intent, payment_method } => {
-                return self.confirm(&call, intent, payment_method.as_deref(), claim).await;
-            }
-            Command::Create { .. } => self.commit(Some(&call), |_| rules::create(&call)).await?,
-            Command::Capture { intent, amount } => {
-                self.commit(Some(&call), |book| rules::capture(book.intent(intent)?, *amount, &call)).await?
-            }
-            Command::Cancel { intent, reason } => {
-                let decide = |book: &Book| rules::cancel(book.intent(intent)?, reason.as_deref(), &call);
-                self.commit(Some(&call), decide).await?
-            }
-            Command::Refund { intent, amount, reason } => {
-                let decide =
-                    |book: &Book| rules::refund(book.intent(intent)?, *amount, reason.as_deref(), &call);
-                self.commit(Some(&call), decide).await?
-            }
-        };
-        Ok(heard(reply))
-    }
-
-    /// Takes up the late charges that a restart interrupted.
-    pub(crate) fn resume(&self) {
-        let late: Vec<(String, Late)> = {
-            let book = lock(&self.book);
-            book.intents().filter_map(|intent| Some((intent.id.clone(), intent.late.clone()?))).collect()
-        };
-        for (intent, late) in late {
-            if let Some(key) = &late.key {
-                lock(&self.book).keys.claim(key);
-            }
-            let claim = Claim { book: self.book.clone(), key: late.key.clone() };
-            self.tasks.spawn(self.clone().charge_late(intent, late, claim));
         }
-    }
-
-    async fn confirm(
-        &self,
-        call: &Call,
-        id: &str,
-        method: Option<&str>,
-        claim: Claim,
-    ) -> Result<Outcome, Failure> {
-        let script = script(&self.confirmable(&lock(&self.book), id, method)?)?;
-        if script == Script::Slow {
-            tokio::time::sleep(SLOW).await;
-        }
-        // The intent is read again under the lock: another confirmation may have come first.
-        let commit = |decide: fn(&Intent, &Call) -> Change| {
-            self.commit(Some(call), move |book| Ok(decide(&self.confirmable(book, id, method)?, call)))
-        };
-        match script {
-            Script::Charged | Script::Slow => Ok(heard(commit(rules::charge).await?)),
-            Script::Declined => Ok(heard(commit(rules::decline).await?)),
-            Script::ChargedNoAnswer | Script::ErrorAfterCharge if self.ignore_idempotency => {
-                Ok(heard(commit(rules::charge_and_forget).await?))
-            }
-            Script::ErrorAfterCharge => Ok(heard(commit(rules::charge_and_fail).await?)),
-            Script::LostOnce => Ok(heard(commit(rules::charge_unless_first).await?)),
-            Script::ChargedNoAnswer => commit(rules::charge).await.map(|_| Outcome::Silence),
-            Script::ChargedLate => self.postpone(call, id, method, claim).await,
-        }
-    }
-
-    /// The intent as this confirmation finds it, with the payment method that it brings.
-    fn confirmable(&self, book: &Book, id: &str, method: Option<&str>) -> Result<Intent, Failure> {
-        let mut intent = book.intent(id)?.clone();
-        let open = [Status::RequiresPaymentMethod, Status::RequiresConfirmation];
-        if !(self.ignore_idempotency && intent.status == Status::Succeeded) {
-            rules::demand(&intent, &open, "confirmed")?;
-        }
-        intent.payment_method = method.map(str::to_owned).or(intent.payment_method);
-        if intent.payment_method.is_none() {
-            return Err(missing("payment_method"));
-        }
-        Ok(intent)
-    }
-
-    async fn postpone(
-        &self,
-        call: &Call,
-        id: &str,
-        method: Option<&str>,
-        claim: Claim,
-    ) -> Result<Outcome, Failure> {
-        let late = Late {
-            due_ms: now_ms().saturating_add(millis(self.late_by)),
-            since_ms: call.since_ms,
-            key: call.key.clone(),
-            fingerprint: call.fingerprint.clone(),
-            metadata: call.metadata.clone(),
-        };
-        let kept = late.clone();
-        self.commit(Some(call), |book| Ok(rules::postpone(&self.confirmable(book, id, method)?, kept)))
-            .await?;
-        self.tasks.spawn(self.clone().charge_late(id.to_owned(), late, claim));
-        Ok(Outcome::Silence)
-    }
-
-    /// Charges when it is due. Cut short by a shutdown, it is taken up at the next start. Meanwhile its
-    /// key stays in flight.
-    async fn charge_late(self, intent: String, late: Late, claim: Claim) {
-        let wait = u64::try_from(late.due_ms.saturating_sub(now_ms())).unwrap_or(0);
-        tokio::select! {
-            () = self.shutdown.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_millis(wait)) => {}
-        }
-        let command = Command::Confirm { intent: intent.clone(), payment_method: None };
-        let Late { key, fingerprint, since_ms, metadata, .. } = late;
-        let call = Call { key, fingerprint, since_ms, metadata, command };
-        let charged = self.commit(Some(&call), |book| Ok(rules::charge(book.intent(&intent)?, &call))).await;
-        if let Err(failure) = charged {
-            tracing::error!(intent, ?failure, "a late charge could not be made");
-        }
-        drop(claim);
     }
 
     /// Follows an order by admin call from now on.
     pub(crate) async fn order(&self, control: Control) -> Result<(), Failure> {
         let change = Change { control: Some(control), ..Change::default() };
-        self.commit(None, |_| Ok(change)).await.map(drop)
+        self.commit(None, |_| Ok(change)).await?;
+        // Events that were held may be due now.
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// What becomes of a request that could be done. Which times an order was used is in the journal before anything
+    /// that comes of it; the lines that follow wait for it too.
+    async fn choose(&self, call: &Call) -> Result<Script, Failure> {
+        let room = self.journal.room().await.map_err(|error| unwritten(&error))?;
+        let mut book = lock(&self.book);
+        self.decide(&book, call)?;
+        let (script, mark) = script::choose(&book, call)?;
+        if let Some(mark) = mark {
+            room.send(book.enter(Change { mark: Some(mark), ..Change::default() }, None));
+        }
+        Ok(script)
+    }
+
+    async fn play(&self, script: Script, call: Call, claim: Claim) -> Result<Outcome, Failure> {
+        let failed = Failure::api("An unexpected error occurred");
+        let call = &call;
+        match script {
+            Script::Done => self.change(call, |book| self.decide(book, call)).await,
+            Script::Slow => {
+                tokio::time::sleep(SLOW).await;
+                self.change(call, |book| self.decide(book, call)).await
+            }
+            Script::Declined => self.change(call, |book| rules::refuse(book, call)).await,
+            Script::ChargedNoAnswer | Script::ErrorAfter if self.forgets(call) => {
+                self.change(call, |book| self.charge_and_forget(book, call)).await
+            }
+            Script::ChargedNoAnswer => {
+                self.change(call, |book| self.decide(book, call)).await.map(|_| Outcome::Silence)
+            }
+            Script::ErrorAfter => {
+                self.change(call, |book| Ok(self.decide(book, call)?.answered(&failed))).await
+            }
+            Script::ErrorBefore => self.change(call, |_| Ok(Change::refused(&failed))).await,
+            Script::LostOnce => self.read(|_| Outcome::Silence).await,
+            Script::RateLimited => {
+                self.read(|_| ()).await?;
+                Err(Failure::rate_limited())
+            }
+            Script::Late => self.postpone(call, claim).await,
+        }
+    }
+
+    /// What a request comes to. A provider that forgets its keys charges again what was charged already, so that a
+    /// client that repeats comes to an end.
+    fn decide(&self, book: &Book, call: &Call) -> Result<Change, Failure> {
+        match &call.command {
+            Command::Confirm { intent, .. } if self.ignore_idempotency => {
+                let intent = book.intent(intent)?;
+                match intent.status {
+                    Status::Succeeded => Ok(rules::charge(intent, call)),
+                    Status::RequiresPaymentMethod
+                    | Status::RequiresConfirmation
+                    | Status::Processing
+                    | Status::RequiresCapture
+                    | Status::Canceled => rules::decide(book, call),
+                }
+            }
+            Command::Create { .. }
+            | Command::Confirm { .. }
+            | Command::Capture { .. }
+            | Command::Cancel { .. }
+            | Command::Refund { .. } => rules::decide(book, call),
+        }
+    }
+
+    fn forgets(&self, call: &Call) -> bool {
+        self.ignore_idempotency && call.command.operation() == Operation::Confirm
+    }
+
+    /// TEST ONLY: takes the money and forgets that it did, until it is asked again; then it takes it again.
+    fn charge_and_forget(&self, book: &Book, call: &Call) -> Result<Change, Failure> {
+        let (charged, first) = (self.decide(book, call)?, script::first(call));
+        if book.happened(&first) {
+            return Ok(charged);
+        }
+        Ok(Change { movement: charged.movement, mark: Some(Mark::Once(first)), ..Change::default() })
+    }
+
+    async fn change(
+        &self,
+        call: &Call,
+        decide: impl FnOnce(&Book) -> Result<Change, Failure>,
+    ) -> Result<Outcome, Failure> {
+        let (reply, _) = self.commit(Some(call), decide).await?;
+        Ok(reply.map_or(Outcome::Silence, Outcome::Answered))
     }
 
     /// Decides and enters under one lock, so that the journal's order is the book's; answers once the line
-    /// is on disk.
+    /// is on disk. Returns the answer and the line's number.
     async fn commit(
         &self,
         call: Option<&Call>,
         decide: impl FnOnce(&Book) -> Result<Change, Failure>,
-    ) -> Result<Option<Reply>, Failure> {
+    ) -> Result<(Option<Reply>, u64), Failure> {
         let room = self.journal.room().await.map_err(|error| unwritten(&error))?;
         let (reply, seq) = {
             let mut book = lock(&self.book);
             let change = decide(&book)?;
             let reply = change.reply.clone();
             let line = book.enter(change, call);
+            if !line.events.is_empty() {
+                self.wake.notify_one();
+            }
             let seq = line.seq;
             room.send(line);
             (reply, seq)
         };
         self.on_disk(seq).await?;
-        Ok(reply)
+        Ok((reply, seq))
     }
 
     fn begin(&self, call: &Call) -> Result<Begun, Failure> {
@@ -252,23 +240,6 @@ impl Drop for Claim {
     }
 }
 
-fn heard(reply: Option<Reply>) -> Outcome {
-    reply.map_or(Outcome::Silence, Outcome::Answered)
-}
-
-/// What was charged already (which only a provider that forgets its keys charges again) is answered, so
-/// that a client that repeats comes to an end.
-fn script(intent: &Intent) -> Result<Script, Failure> {
-    match intent.status {
-        Status::Succeeded => Ok(Script::Charged),
-        _ => Script::of(intent.payment_method.as_deref().unwrap_or_default()),
-    }
-}
-
-fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
-    book.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn unwritten(error: &Error) -> Failure {
     tracing::error!(%error, "a change could not be written");
     Failure::api("The journal can't be written")
@@ -294,11 +265,12 @@ mod tests {
     async fn neither_an_answer_nor_a_replay_nor_a_reader_outruns_the_disk() {
         let (journal, mut queue, written) = Journal::by_hand();
         let provider = Provider {
-            book: Arc::new(Mutex::new(Book::of(Vec::new(), Duration::from_secs(60)))),
+            book: Arc::new(Mutex::new(Book::of(Vec::new(), Duration::from_secs(60), false))),
             journal,
             late_by: SOON,
             search_lag: Duration::ZERO,
             ignore_idempotency: false,
+            wake: Arc::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
         };

@@ -67,9 +67,13 @@ impl Home {
         self.folder.path().join("journal.jsonl")
     }
 
+    pub(crate) fn config(&self) -> Result<Config, chassis::config::Error> {
+        chassis::config::read(Reader::from_pairs(self.settings.clone()), Config::read)
+    }
+
     pub(crate) async fn try_start(&self) -> Result<Stand, Error> {
-        let reader = Reader::from_pairs(self.settings.clone());
-        let config = chassis::config::read(reader, Config::read).expect("good settings");
+        choose_tls();
+        let config = self.config().expect("good settings");
         let shutdown = CancellationToken::new();
         let running = provider::start(config, shutdown.clone()).await?;
         let client = Client::new(running.http().to_string(), running.admin().to_string());
@@ -91,8 +95,7 @@ impl Stand {
 
 impl Client {
     pub(crate) fn new(api: String, admin: String) -> Self {
-        static TLS: Once = Once::new();
-        TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+        choose_tls();
         Self { http: reqwest::Client::new(), api, admin }
     }
 
@@ -148,7 +151,12 @@ impl Client {
     }
 
     pub(crate) async fn journal(&self) -> Value {
-        let request = self.http.get(format!("http://{}/admin/journal", self.admin));
+        self.admin("journal").await
+    }
+
+    /// What an admin call reads.
+    pub(crate) async fn admin(&self, call: &str) -> Value {
+        let request = self.http.get(format!("http://{}/admin/{call}", self.admin));
         answer(request.timeout(ANSWER)).await.expect("an answer").body
     }
 
@@ -201,4 +209,10 @@ async fn answer(request: reqwest::RequestBuilder) -> Option<Answer> {
     let status = response.status().as_u16();
     let replayed = response.headers().get("idempotent-replayed").is_some_and(|value| value == "true");
     Some(Answer { status, replayed, body: response.json().await.ok()? })
+}
+
+/// The TLS library of this process, as `main` chooses it.
+fn choose_tls() {
+    static TLS: Once = Once::new();
+    TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
 }

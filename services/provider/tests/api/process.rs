@@ -14,7 +14,7 @@ fn command(home: &Home) -> Command {
     command
 }
 
-async fn spawn(home: &Home) -> (Child, Client) {
+pub(crate) async fn spawn(home: &Home) -> (Child, Client) {
     let mut child = command(home).spawn().expect("the binary starts");
     let stdout = child.stdout.take().expect("its stdout");
     let mut lines = BufReader::new(stdout).lines();
