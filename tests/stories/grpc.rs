@@ -162,7 +162,8 @@ async fn born(client: &Client, key: &str, capture: &str, status: &str) -> Result
 }
 
 fn refund(payment: &str, amount_minor: Option<i64>, key: &str) -> RefundPaymentRequest {
-    RefundPaymentRequest { payment_id: payment.to_owned(), amount_minor, idempotency_key: key.to_owned() }
+    let (payment_id, idempotency_key) = (payment.to_owned(), key.to_owned());
+    RefundPaymentRequest { payment_id, amount_minor, idempotency_key, reason: None }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -189,7 +190,8 @@ async fn each_error_has_its_code() {
         service_token::set_tenant(&mut foreign, "globex")?;
         assert_eq!(code(payments.get_payment(foreign).await), Code::NotFound, "another tenant's");
 
-        let void = VoidPaymentRequest { payment_id: captured.clone(), idempotency_key: "v".into() };
+        let void =
+            VoidPaymentRequest { payment_id: captured.clone(), idempotency_key: "v".into(), reason: None };
         let answer = payments.void_payment(from_monolith(&shop, void)?).await.expect_err("it is captured");
         assert_eq!(answer.code(), Code::FailedPrecondition, "{answer:?}");
         let over =
@@ -199,6 +201,7 @@ async fn each_error_has_its_code() {
             payment_id: at_source.clone(),
             amount_minor: None,
             idempotency_key: "c".into(),
+            reason: None,
         };
         let answer =
             payments.capture_payment(from_monolith(&shop, elsewhere)?).await.expect_err("not its own");

@@ -22,9 +22,11 @@ fn allowed(side: Side, role: &str, schema: &str, table: &str) -> &'static [&'sta
         ("catalog", "catalog", "product")
         | ("orders", "orders", "orders" | "line")
         | ("notifications", "notifications", "receipt") => &["select", "insert", "update", "delete"],
-        ("payments", "payments", "payment" | "intent" | "idempotency") => &["select", "insert", "update"],
-        // The ledger only grows.
-        ("payments", "payments", "ledger_entry") => &["select", "insert"],
+        ("payments", "payments", "payment" | "intent") => &["select", "insert", "update"],
+        // Answers are kept for 7 days.
+        ("payments", "payments", "idempotency") => &["select", "insert", "update", "delete"],
+        // The ledger and the audit only grow.
+        ("payments", "payments", "ledger_entry" | "audit") => &["select", "insert"],
         // The housekeeper drops the logs' old days, which takes their owner, and so whoever can do everything to them.
         ("housekeeper", "outbox", log) if is_log(log) => &VERBS,
         // A relay reads the log and takes rows from the queue; it can't write an event.

@@ -108,6 +108,7 @@ impl Parts {
         let wake = Wake::default();
         let orders = Orders::new(pools.orders.clone(), catalog, Arc::new(requests), work.clone());
         let home = Home {
+            name: "source",
             pool: pools.payments.clone(),
             authority: Arc::new(AtSource(Owners::new(MIGRATION, pools.payments.clone()))),
             provider: Arc::new(Stripe::new(config.provider.clone())?),

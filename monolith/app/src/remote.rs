@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chassis::service_token::{Bearer, set_tenant};
-use payments::{Capture, Desk, Epoch, Error, Page, Payment, Refund, Tenant, Void};
+use payments::{Actor, Capture, Desk, Epoch, Error, Page, Payment, Refund, Tenant, Violation, Void};
 use proto::payments as wire;
 use proto::payments::payments_service_client::PaymentsServiceClient;
 use proto::{Money, PaymentId};
@@ -25,6 +25,9 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// The metadata that carries the owner's epoch as this home knows it.
 const EPOCH: &str = "x-authority-epoch";
+
+/// The metadata that says who asks; else the service would take this process for it.
+const ACTOR: &str = "x-actor";
 
 /// The desk of the payments service. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -71,8 +74,9 @@ impl Desk for Remote {
             payment_id: capture.payment.to_string(),
             amount_minor: capture.amount_minor,
             idempotency_key: capture.key.to_string(),
+            reason: capture.reason.clone(),
         };
-        let request = command(request, &capture.tenant, epoch)?;
+        let request = command(request, &capture.tenant, &capture.by, epoch)?;
         let response = self.client.clone().capture_payment(request).await;
         done(&capture.tenant, response, |response| response.payment)
     }
@@ -81,8 +85,9 @@ impl Desk for Remote {
         let request = wire::VoidPaymentRequest {
             payment_id: void.payment.to_string(),
             idempotency_key: void.key.to_string(),
+            reason: void.reason.clone(),
         };
-        let request = command(request, &void.tenant, epoch)?;
+        let request = command(request, &void.tenant, &void.by, epoch)?;
         let response = self.client.clone().void_payment(request).await;
         done(&void.tenant, response, |response| response.payment)
     }
@@ -92,8 +97,9 @@ impl Desk for Remote {
             payment_id: refund.payment.to_string(),
             amount_minor: refund.amount_minor,
             idempotency_key: refund.key.to_string(),
+            reason: refund.reason.clone(),
         };
-        let request = command(request, &refund.tenant, epoch)?;
+        let request = command(request, &refund.tenant, &refund.by, epoch)?;
         let response = self.client.clone().refund_payment(request).await;
         done(&refund.tenant, response, |response| response.payment)
     }
@@ -108,8 +114,13 @@ fn call<T>(message: T, tenant: Option<&Tenant>, timeout: Duration) -> Result<Req
     Ok(request)
 }
 
-fn command<T>(message: T, tenant: &Tenant, epoch: Epoch) -> Result<Request<T>, Error> {
+fn command<T>(message: T, tenant: &Tenant, by: &Actor, epoch: Epoch) -> Result<Request<T>, Error> {
     let mut request = call(message, Some(tenant), COMMAND_TIMEOUT)?;
+    let by = by
+        .as_str()
+        .parse()
+        .map_err(|_| Error::Invalid(vec![Violation::new("actor", "not a header's value")]))?;
+    request.metadata_mut().insert(ACTOR, by);
     request.metadata_mut().insert(EPOCH, MetadataValue::from(epoch.0));
     Ok(request)
 }

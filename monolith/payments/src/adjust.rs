@@ -1,9 +1,10 @@
 //! Adjustments: the provider moved money that no command explains, so the books follow it, with a reason.
 
 use proto::{Money, PaymentId};
+use serde_json::json;
 use uuid::Uuid;
 
-use crate::{Error, Home, Payment, Refusal, Transaction, events, store};
+use crate::{Actor, Audit, Error, Home, Payment, Refusal, Transaction, events, store};
 
 /// A difference with the provider that is explained and gets booked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub fn adjust(payment: &Payment, adjustment: &Adjustment) -> Result<AdjustedEven
 ///
 /// # Errors
 /// [`Error::Busy`] while a command on the payment has no outcome, which may be the very difference; [`Error::Refused`];
-/// [`Error::NotFound`]; those of [`crate::Authority::lock`].
+/// [`Error::NotFound`]; [`Error::Invalid`] for a bad name in `by` or a bad reason; those of [`crate::Authority::lock`].
 #[cfg_attr(not(test), expect(dead_code, reason = "reconciliation is to record them"))]
 pub(crate) async fn record_adjustment(
     home: &Home,
@@ -55,6 +56,7 @@ pub(crate) async fn record_adjustment(
     adjustment: &Adjustment,
     by: &str,
 ) -> Result<Payment, Error> {
+    let by: Actor = by.parse()?;
     let mut tx = home.pool.begin().await?;
     home.authority.lock(&mut tx, payment).await?;
     let before = store::lock(&mut tx, payment).await?.ok_or(Error::NotFound)?;
@@ -73,9 +75,26 @@ pub(crate) async fn record_adjustment(
     if version != before.version + 1 || !store::update(&mut tx, &after, before.version).await? {
         return Err(Error::Behind { here: before.version, head: version - 1 });
     }
+    audit(&after, adjustment, &by).write(&mut tx, home).await?;
     tx.commit().await?;
     home.wake.now();
     let Adjustment { id, delta_minor, object, reason } = adjustment;
-    tracing::warn!(%payment, adjustment = %id, delta_minor, object, reason, by, "the books were adjusted to the provider's");
+    tracing::warn!(%payment, adjustment = %id, delta_minor, object, reason, %by, "the books were adjusted to the provider's");
     Ok(after)
+}
+
+fn audit<'a>(payment: &'a Payment, adjustment: &'a Adjustment, by: &'a Actor) -> Audit<'a> {
+    Audit {
+        payment: Some((&payment.tenant, payment.id)),
+        command: None,
+        actor: by,
+        action: "adjusted",
+        reason: Some(&adjustment.reason),
+        detail: json!({
+            "adjustment": adjustment.id,
+            "delta_minor": adjustment.delta_minor,
+            "object": adjustment.object,
+            "version": payment.version,
+        }),
+    }
 }

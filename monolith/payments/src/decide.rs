@@ -6,7 +6,7 @@ use proto::{Money, MoneyError};
 use uuid::Uuid;
 
 use crate::payment::words;
-use crate::{IdempotencyKey, Payment, Status, Transaction};
+use crate::{Actor, IdempotencyKey, Payment, Status, Transaction};
 
 /// What is done to a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +53,10 @@ pub struct Command {
     pub idempotency: Option<Idempotency>,
     /// Grows only after a definite answer.
     pub attempt: i32,
+    /// Who asked.
+    pub actor: Actor,
+    /// Why, in the caller's words.
+    pub reason: Option<String>,
 }
 
 /// What the provider definitely answered.

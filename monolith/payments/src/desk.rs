@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use proto::{Money, PaymentId};
 
-use crate::{Epoch, Error, IdempotencyKey, Payment, Tenant};
+use crate::{Actor, Epoch, Error, IdempotencyKey, Payment, Tenant};
 
 /// Captures an authorized payment, once.
 #[derive(Debug, Clone)]
@@ -16,6 +16,10 @@ pub struct Capture {
     pub amount_minor: Option<i64>,
     /// Names this command.
     pub key: IdempotencyKey,
+    /// Which person or program asks; for the audit.
+    pub by: Actor,
+    /// Why, for the audit: 1 to 255 characters. Neither is part of what a key stands for.
+    pub reason: Option<String>,
 }
 
 /// Releases an authorized payment.
@@ -27,6 +31,10 @@ pub struct Void {
     pub payment: PaymentId,
     /// Names this command.
     pub key: IdempotencyKey,
+    /// Which person or program asks; for the audit.
+    pub by: Actor,
+    /// Why, for the audit: 1 to 255 characters. Neither is part of what a key stands for.
+    pub reason: Option<String>,
 }
 
 /// Returns captured money.
@@ -40,6 +48,10 @@ pub struct Refund {
     pub amount_minor: Option<i64>,
     /// Names this command.
     pub key: IdempotencyKey,
+    /// Which person or program asks; for the audit.
+    pub by: Actor,
+    /// Why, for the audit: 1 to 255 characters. Neither is part of what a key stands for.
+    pub reason: Option<String>,
 }
 
 /// A part of a list, newest first.

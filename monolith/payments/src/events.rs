@@ -6,7 +6,7 @@ use sqlx::postgres::PgTransaction;
 use time::OffsetDateTime;
 
 use crate::{
-    Account, AdjustedEvent, Adjustment, CaptureMethod, Change, Command, Error, Idempotency, Operation,
+    Account, Actor, AdjustedEvent, Adjustment, CaptureMethod, Change, Command, Error, Idempotency, Operation,
     Outcome, Payment, PaymentEvent, Posting, Status, Transaction,
 };
 
@@ -89,6 +89,8 @@ fn command(command: &Command) -> wire::PaymentCommand {
         idempotency_key: key,
         fingerprint,
         attempt: command.attempt,
+        actor: command.actor.to_string(),
+        reason: command.reason.clone().unwrap_or_default(),
     }
 }
 
@@ -185,6 +187,8 @@ pub(crate) fn read_keyed(command: Option<wire::PaymentCommand>) -> Result<Option
             fingerprint: command.fingerprint,
         }),
         attempt: command.attempt,
+        actor: Actor::stored(command.actor),
+        reason: Some(command.reason).filter(|reason| !reason.is_empty()),
     }))
 }
 

@@ -10,6 +10,8 @@ use crate::{Authority, Crash, Provider};
 /// A home of payments. Clones share it.
 #[derive(Clone)]
 pub struct Home {
+    /// `source` or `target`; the audit says through which home something was done.
+    pub name: &'static str,
     /// The module's own pool; its role decides the origin of what is published.
     pub pool: PgPool,
     /// Who may write a payment.
@@ -24,6 +26,6 @@ pub struct Home {
 
 impl fmt::Debug for Home {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Home").finish_non_exhaustive()
+        f.debug_struct("Home").field("name", &self.name).finish_non_exhaustive()
     }
 }

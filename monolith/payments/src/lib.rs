@@ -4,6 +4,7 @@
 //! [`Engine`] does what is open, [`Replicate`] follows the other home; [`decide`] has the rules and is pure.
 
 mod adjust;
+mod audit;
 mod authority;
 mod crash;
 mod decide;
@@ -25,6 +26,7 @@ mod store;
 mod tests;
 
 pub use adjust::{AdjustedEvent, Adjustment, adjust};
+pub use audit::{Actor, Audit};
 pub use authority::{Authority, Births, NoBirths};
 pub use crash::{Crash, NoSuchPoint, Point};
 pub use decide::{

@@ -141,6 +141,8 @@ impl Desk for Local {
             operation: Operation::Capture,
             amount_minor: capture.amount_minor,
             idempotency,
+            actor: capture.by.clone(),
+            reason: capture.reason.clone(),
             epoch,
         })
         .await
@@ -153,6 +155,8 @@ impl Desk for Local {
             operation: Operation::Void,
             amount_minor: None,
             idempotency: idempotency(&void.key, Operation::Void, void.payment, None),
+            actor: void.by.clone(),
+            reason: void.reason.clone(),
             epoch,
         })
         .await
@@ -166,6 +170,8 @@ impl Desk for Local {
             operation: Operation::Refund,
             amount_minor: refund.amount_minor,
             idempotency,
+            actor: refund.by.clone(),
+            reason: refund.reason.clone(),
             epoch,
         })
         .await

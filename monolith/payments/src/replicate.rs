@@ -146,6 +146,7 @@ async fn restore(
             idempotency_key: record.key,
             fingerprint: record.fingerprint,
             attempt: 1,
+            ..Default::default()
         };
         let command = read_keyed(Some(command))?.ok_or("an idempotency record has no key")?;
         let idempotency = command.idempotency.as_ref().ok_or("an idempotency record has no key")?;

@@ -1,5 +1,6 @@
 //! All SQL of the module, by table.
 
+mod audit;
 mod idempotency;
 mod intent;
 mod ledger;
@@ -8,17 +9,21 @@ mod recent;
 
 use sqlx::PgPool;
 
-pub(crate) use idempotency::{Record, answer, claim_key, find_key, keep_answer, refuse};
+pub(crate) use audit::insert_audit;
+pub(crate) use idempotency::{Record, claim_key, find_key, keep_answer};
 pub(crate) use intent::{
-    claim_due, defer, finish, has_open, insert_intent, is_done, lock_open, release, set_object,
+    Ended, claim_due, defer, finish, has_open, insert_intent, is_done, lock_open, release, set_object,
 };
 pub(crate) use ledger::{booked, insert_transaction};
-pub(crate) use payment::{claim_requested, find, insert_requested, leave, list, load, lock, replace, update};
+pub(crate) use payment::{
+    claim_requested, find, insert_requested, leave, list, load, lock, lock_now, replace, update,
+};
 pub(crate) use recent::recent;
 
 use crate::Error;
 
 pub(crate) async fn grant_home(admin: &PgPool, role: &str) -> Result<(), Error> {
-    sqlx::query("select payments.grant_home($1::text::name)").bind(role).execute(admin).await?;
+    let sql = "select payments.grant_home($1::text::name), payments.grant_audit($1::text::name)";
+    sqlx::query(sql).bind(role).execute(admin).await?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Stories against a real PostgreSQL and a provider in memory.
 
 mod adjust;
+mod audit;
 mod books;
 mod commands;
 mod crash;
@@ -21,8 +22,8 @@ use uuid::Uuid;
 
 use crate::provider::Memory;
 use crate::{
-    Authority, Capture, Crash, Engine, Epoch, Error, Home, IdempotencyKey, Limits, Local, NoBirths, Payment,
-    Refund, Replicate, Status, Tenant, Void, store,
+    Actor, Authority, Capture, Crash, Desk as _, Engine, Epoch, Error, Home, IdempotencyKey, Limits, Local,
+    NoBirths, Payment, Provider as _, Refund, Refusal, Replicate, Status, Tenant, Void, store,
 };
 
 /// A bound for everything that a story waits for.
@@ -64,6 +65,7 @@ impl World {
         let pool = PgPoolOptions::new().max_connections(24).connect(&url).await.unwrap();
         let (owns, provider) = (Arc::new(All(AtomicBool::new(true))), Arc::new(Memory::new()));
         let home = Home {
+            name: "source",
             pool,
             authority: owns.clone(),
             provider: provider.clone(),
@@ -115,6 +117,17 @@ impl World {
         id
     }
 
+    /// A payment whose capture the provider refused: someone released the money there.
+    async fn refused_capture(&self, name: &str) -> PaymentId {
+        let id = self.request("pm_card_visa", true).await;
+        self.engine().once().await.unwrap();
+        let object = self.payment(id).await.provider_ref.unwrap();
+        self.provider.cancel("elsewhere", &object).await.unwrap();
+        let refused = self.desk().capture(&capture(id, None, name), Epoch(0)).await;
+        assert!(matches!(refused, Err(Error::Refused(Refusal::Provider { .. }))), "{refused:?}");
+        id
+    }
+
     async fn payment(&self, id: PaymentId) -> Payment {
         store::find(&self.home.pool, &tenant(), id).await.unwrap().unwrap()
     }
@@ -156,20 +169,24 @@ fn tenant() -> Tenant {
     "acme".parse().unwrap()
 }
 
+fn ada() -> Actor {
+    "ada".parse().unwrap()
+}
+
 fn key(text: &str) -> IdempotencyKey {
     text.parse().unwrap()
 }
 
 fn refund(payment: PaymentId, amount_minor: Option<i64>, name: &str) -> Refund {
-    Refund { tenant: tenant(), payment, amount_minor, key: key(name) }
+    Refund { tenant: tenant(), payment, amount_minor, key: key(name), by: ada(), reason: None }
 }
 
 fn capture(payment: PaymentId, amount_minor: Option<i64>, name: &str) -> Capture {
-    Capture { tenant: tenant(), payment, amount_minor, key: key(name) }
+    Capture { tenant: tenant(), payment, amount_minor, key: key(name), by: ada(), reason: None }
 }
 
 fn void(payment: PaymentId, name: &str) -> Void {
-    Void { tenant: tenant(), payment, key: key(name) }
+    Void { tenant: tenant(), payment, key: key(name), by: ada(), reason: None }
 }
 
 fn requested(id: PaymentId, method: &str, manual: bool) -> wire::PaymentRequested {

@@ -106,7 +106,8 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
 
 fn home(config: &Config, pool: &PgPool, authority: Arc<AtTarget>, wake: &Wake) -> anyhow::Result<Home> {
     let provider = Arc::new(Stripe::new(config.provider.clone())?);
-    Ok(Home { pool: pool.clone(), authority, provider, wake: wake.clone(), crash: config.crash })
+    let (pool, wake) = (pool.clone(), wake.clone());
+    Ok(Home { name: "target", pool, authority, provider, wake, crash: config.crash })
 }
 
 /// The relay; `pools`: as itself, and as the owner of the logs.

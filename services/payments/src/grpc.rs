@@ -23,7 +23,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
 
-use self::call::{Call, Fields, tenant};
+use self::call::{Call, Fields, actor, tenant};
 
 /// The issuer of all tokens.
 pub const ISSUER: &str = "banyan";
@@ -155,7 +155,14 @@ impl PaymentsService for Server {
         let mut fields = Fields::default();
         let (payment, key) = (fields.payment_id(&message.payment_id), fields.key(&message.idempotency_key));
         let (payment, key) = fields.all(payment.zip(key))?;
-        let capture = Capture { tenant, payment, amount_minor: message.amount_minor, key };
+        let capture = Capture {
+            tenant,
+            payment,
+            amount_minor: message.amount_minor,
+            key,
+            by: actor(&request)?,
+            reason: message.reason.clone(),
+        };
         let payment = call.within(accepted(self.desk.capture(&capture, call.epoch))).await?;
         Ok(Response::new(v1::CapturePaymentResponse { payment: Some(wire::payment(&payment)) }))
     }
@@ -169,7 +176,7 @@ impl PaymentsService for Server {
         let mut fields = Fields::default();
         let (payment, key) = (fields.payment_id(&message.payment_id), fields.key(&message.idempotency_key));
         let (payment, key) = fields.all(payment.zip(key))?;
-        let void = Void { tenant, payment, key };
+        let void = Void { tenant, payment, key, by: actor(&request)?, reason: message.reason.clone() };
         let payment = call.within(accepted(self.desk.void(&void, call.epoch))).await?;
         Ok(Response::new(v1::VoidPaymentResponse { payment: Some(wire::payment(&payment)) }))
     }
@@ -183,7 +190,14 @@ impl PaymentsService for Server {
         let mut fields = Fields::default();
         let (payment, key) = (fields.payment_id(&message.payment_id), fields.key(&message.idempotency_key));
         let (payment, key) = fields.all(payment.zip(key))?;
-        let refund = Refund { tenant, payment, amount_minor: message.amount_minor, key };
+        let refund = Refund {
+            tenant,
+            payment,
+            amount_minor: message.amount_minor,
+            key,
+            by: actor(&request)?,
+            reason: message.reason.clone(),
+        };
         let payment = call.within(accepted(self.desk.refund(&refund, call.epoch))).await?;
         Ok(Response::new(v1::RefundPaymentResponse { payment: Some(wire::payment(&payment)) }))
     }

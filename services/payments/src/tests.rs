@@ -72,6 +72,7 @@ impl World {
         let provider = Arc::new(Memory::new());
         let pool = open(&databases.payments);
         let home = Home {
+            name: "target",
             pool,
             authority: authority.clone(),
             provider: provider.clone(),
@@ -173,6 +174,7 @@ fn refund(id: PaymentId, amount_minor: i64, key: &str) -> Request<v1::RefundPaym
         payment_id: id.to_string(),
         amount_minor: Some(amount_minor),
         idempotency_key: key.into(),
+        reason: None,
     })
 }
 
@@ -228,7 +230,8 @@ async fn each_refusal_has_its_code_and_reason() {
     let mut client = world.client();
     let too_much = client.refund_payment(refund(id, 1_001, "r1")).await;
     assert_eq!(told(too_much), (Code::FailedPrecondition, "AMOUNT_TOO_LARGE".into()));
-    let void = v1::VoidPaymentRequest { payment_id: id.to_string(), idempotency_key: "v1".into() };
+    let void =
+        v1::VoidPaymentRequest { payment_id: id.to_string(), idempotency_key: "v1".into(), reason: None };
     let late = client.void_payment(for_acme(void)).await;
     assert_eq!(told(late), (Code::FailedPrecondition, "ILLEGAL_TRANSITION".into()));
     client.refund_payment(refund(id, 1, "r2")).await.unwrap();
@@ -247,6 +250,7 @@ async fn each_refusal_has_its_code_and_reason() {
         payment_id: "42".into(),
         idempotency_key: "two words".into(),
         amount_minor: None,
+        reason: None,
     };
     let status = client.capture_payment(for_acme(bad)).await.unwrap_err();
     let details = status.get_error_details();
@@ -256,6 +260,34 @@ async fn each_refusal_has_its_code_and_reason() {
     let mut wrong_epoch = refund(id, 1, "r3");
     wrong_epoch.metadata_mut().insert("x-authority-epoch", "soon".parse().unwrap());
     assert_eq!(client.refund_payment(wrong_epoch).await.unwrap_err().code(), Code::InvalidArgument);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn who_asks_and_why_is_kept() {
+    let world = World::new("audit").await;
+    let id = world.captured().await;
+    let mut client = world.client();
+    let mut by_ada = refund(id, 1, "r1");
+    by_ada.metadata_mut().insert("x-actor", "ada".parse().unwrap());
+    by_ada.get_mut().reason = Some("broken".into());
+    client.refund_payment(by_ada).await.unwrap();
+    client.refund_payment(refund(id, 2, "r2")).await.unwrap();
+    for (actor, reason, field) in
+        [("engine", None, "actor"), ("", None, "actor"), ("ada", Some(""), "reason")]
+    {
+        let mut bad = refund(id, 3, "r3");
+        bad.metadata_mut().insert("x-actor", actor.parse().unwrap());
+        bad.get_mut().reason = reason.map(Into::into);
+        let status = client.refund_payment(bad).await.unwrap_err();
+        let named = status.get_error_details().bad_request().unwrap().field_violations[0].field.clone();
+        assert_eq!((status.code(), named.as_str()), (Code::InvalidArgument, field), "{actor:?} {reason:?}");
+    }
+    let sql = "select actor, reason, home from payments.audit where payment_id = $1 and action = 'refund done' order by id";
+    let told: Vec<(String, Option<String>, String)> =
+        sqlx::query_as(sql).bind(id.uuid()).fetch_all(&world.home.pool).await.unwrap();
+    let line = |actor: &str, why: Option<&str>| (actor.into(), why.map(Into::into), "target".into());
+    assert_eq!(told, [line("ada", Some("broken")), line("monolith", None)]);
     world.end().await;
 }
 

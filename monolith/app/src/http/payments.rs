@@ -11,13 +11,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use chassis::problem::FieldError;
 use chassis::{Caller, Idempotent, Page, Path, Problem, Role, fault};
-use payments::{Capture, Desk, Epoch, Error, IdempotencyKey, Payment, Refund, Tenant, Void};
+use payments::{Actor, Capture, Desk, Epoch, Error, IdempotencyKey, Payment, Refund, Tenant, Void};
 use proto::PaymentId;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use self::body::{Amount, CommandAnswers, Nothing, PaymentBody, PaymentPage};
+use self::body::{Amount, CommandAnswers, PaymentBody, PaymentPage, Release};
 
 /// When a client may ask again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -110,13 +110,15 @@ async fn capture_payment(
         payment: PaymentId::from_uuid(id),
         amount_minor: request.body.amount_minor,
         key: key(&request)?,
+        by: actor(&caller)?,
+        reason: request.body.reason,
     };
     answer(payments.capture(&capture, UNKNOWN_EPOCH).await)
 }
 
-/// Releases an authorized payment. The body is `{}`.
+/// Releases an authorized payment. The body may be `{}`.
 #[utoipa::path(
-    post, path = "/v1/payments/{id}/void", tag = "payments", security(("token" = [])), request_body = Nothing,
+    post, path = "/v1/payments/{id}/void", tag = "payments", security(("token" = [])), request_body = Release,
     params(
         ("id" = Uuid, Path),
         ("Idempotency-Key" = String, Header, description = "1 to 255 visible ASCII characters, new for each void"),
@@ -127,10 +129,16 @@ async fn void_payment(
     State(payments): State<Payments>,
     caller: Caller,
     Path(id): Path<Uuid>,
-    request: Idempotent<Nothing>,
+    request: Idempotent<Release>,
 ) -> Result<Response, Problem> {
     caller.require(WRITERS)?;
-    let void = Void { tenant: tenant(&caller)?, payment: PaymentId::from_uuid(id), key: key(&request)? };
+    let void = Void {
+        tenant: tenant(&caller)?,
+        payment: PaymentId::from_uuid(id),
+        key: key(&request)?,
+        by: actor(&caller)?,
+        reason: request.body.reason,
+    };
     answer(payments.void(&void, UNKNOWN_EPOCH).await)
 }
 
@@ -155,12 +163,20 @@ async fn refund_payment(
         payment: PaymentId::from_uuid(id),
         amount_minor: request.body.amount_minor,
         key: key(&request)?,
+        by: actor(&caller)?,
+        reason: request.body.reason,
     };
     answer(payments.refund(&refund, UNKNOWN_EPOCH).await)
 }
 
 fn tenant(caller: &Caller) -> Result<Tenant, Problem> {
     caller.tenant.parse().map_err(|_| Problem::unauthenticated("the token names no tenant that can be"))
+}
+
+/// Who asks, as the audit names them.
+fn actor(caller: &Caller) -> Result<Actor, Problem> {
+    let unfit = || Problem::unauthenticated("the token's subject can't be named in the audit");
+    caller.subject.parse().map_err(|_| unfit())
 }
 
 fn key<T>(request: &Idempotent<T>) -> Result<IdempotencyKey, Problem> {

@@ -7,8 +7,17 @@ use tonic::Code;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// Fields that the service may complain about.
-const FIELDS: [&str; 7] =
-    ["payment_id", "amount_minor", "amount", "idempotency_key", "page_size", "page_token", "tenant"];
+const FIELDS: [&str; 9] = [
+    "payment_id",
+    "amount_minor",
+    "amount",
+    "idempotency_key",
+    "page_size",
+    "page_token",
+    "tenant",
+    "actor",
+    "reason",
+];
 
 pub(super) fn read_payment(tenant: &Tenant, payment: Option<wire::Payment>) -> Result<Payment, Error> {
     let wire = payment.ok_or_else(|| missing("the payment"))?;

@@ -160,6 +160,7 @@ fn shop(pools: &Pools, remote: Arc<dyn Desk>, tasks: &TaskTracker) -> Shop {
     let orders = Orders::new(pools.orders.clone(), catalog.clone(), Arc::new(requests), tasks.clone());
     let owners = Owners::new(MIGRATION, pools.payments.clone());
     let home = Home {
+        name: "source",
         pool: pools.payments.clone(),
         authority: Arc::new(AtSource(owners.clone())),
         provider: Arc::new(Memory::default()),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use payments::{Capture, Desk, Epoch, Error, Page, Payment, Refund, Status, Tenant, Void};
+use payments::{Actor, Capture, Desk, Epoch, Error, Page, Payment, Refund, Status, Tenant, Void};
 use proto::{Money, PaymentId};
 use serde_json::{Value, json};
 
@@ -41,13 +41,16 @@ async fn the_owner_answers() -> anyhow::Result<()> {
     service.knows(world.shop.payments.find(&"acme".parse()?, text(&order, "payment_id").parse()?).await?);
 
     assert_eq!(text(&world.get("acme", &path).await?.body, "status"), "authorized");
-    let captured = world.post(&format!("{path}/capture"), "c-1", &json!({ "amount_minor": 100 })).await?;
+    let part = json!({ "amount_minor": 100, "reason": "one of two came" });
+    let captured = world.post(&format!("{path}/capture"), "c-1", &part).await?;
     assert_eq!((captured.status, text(&captured.body, "status")), (200, "captured"));
     assert_eq!(captured.body["captured_minor"], 100);
     let pending = world.post(&format!("{path}/refunds"), "r-1", &json!({})).await?;
     assert_eq!((pending.status, &pending.body["outcome_pending"]), (202, &json!(true)));
     assert_eq!(world.post(&format!("{path}/void"), "v-1", &json!({})).await?.status, 409);
     assert_eq!(service.epochs(), [1, 1, 1], "each command carries the owner's epoch");
+    let why = Some("one of two came".to_owned());
+    assert_eq!(service.told(), [("ada".into(), why), ("ada".into(), None), ("ada".into(), None)]);
     world.close().await
 }
 
@@ -67,7 +70,11 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
 pub(crate) struct Service {
     payment: Mutex<Option<Payment>>,
     epochs: Mutex<Vec<i64>>,
+    told: Mutex<Vec<Told>>,
 }
+
+/// Who asked, and why.
+type Told = (String, Option<String>);
 
 impl Service {
     fn knows(&self, payment: Payment) {
@@ -80,8 +87,18 @@ impl Service {
         self.epochs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn command(&self, payment: PaymentId, epoch: Epoch) -> Result<Payment, Error> {
+    fn told(&self) -> Vec<Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn command(
+        &self,
+        payment: PaymentId,
+        (by, reason): (&Actor, &Option<String>),
+        epoch: Epoch,
+    ) -> Result<Payment, Error> {
         let known = self.known(payment)?;
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).push((by.to_string(), reason.clone()));
         self.epochs.lock().unwrap_or_else(PoisonError::into_inner).push(epoch.0);
         Ok(known)
     }
@@ -107,19 +124,19 @@ impl Desk for Service {
     }
 
     async fn capture(&self, capture: &Capture, epoch: Epoch) -> Result<Payment, Error> {
-        let payment = self.command(capture.payment, epoch)?;
+        let payment = self.command(capture.payment, (&capture.by, &capture.reason), epoch)?;
         let captured_minor = capture.amount_minor.unwrap_or(payment.authorized_minor);
         Ok(Payment { status: Status::Captured, captured_minor, ..payment })
     }
 
     async fn void(&self, void: &Void, epoch: Epoch) -> Result<Payment, Error> {
-        let payment = self.command(void.payment, epoch)?;
+        let payment = self.command(void.payment, (&void.by, &void.reason), epoch)?;
         let operation = payments::Operation::Void;
         Err(payments::Refusal::IllegalTransition { status: payment.status, operation }.into())
     }
 
     async fn refund(&self, refund: &Refund, epoch: Epoch) -> Result<Payment, Error> {
-        let payment = self.command(refund.payment, epoch)?;
+        let payment = self.command(refund.payment, (&refund.by, &refund.reason), epoch)?;
         Err(Error::OutcomePending(Box::new(Payment { outcome_pending: true, ..payment })))
     }
 }

@@ -1,13 +1,17 @@
 //! The first transaction of an effect: commit what will be asked of the provider, before it is asked.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
 
 use proto::PaymentId;
 use uuid::Uuid;
 
+use crate::audit::bad_reason;
 use crate::{
-    CaptureMethod, Command, Epoch, Error, Home, Idempotency, Operation, Payment, Point, Refusal, Status,
-    Tenant, Violation, check, store,
+    Actor, CaptureMethod, Command, Epoch, Error, Home, Idempotency, Operation, Payment, Point, Refusal,
+    Status, Tenant, Violation, check, store,
 };
 
 /// How long whoever took an intent may work on it before another may. Longer than the few provider calls of one try.
@@ -15,6 +19,13 @@ pub(crate) const CLAIM: Duration = Duration::from_secs(15);
 
 /// What a provider's answer may take: one try makes up to four requests, and has its intent to itself for 15 s.
 pub const PROVIDER_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3);
+
+/// How long a command waits for a payment's row that another transaction has; transactions are short.
+const ROW_WAIT: Duration = Duration::from_secs(1);
+/// The first pause before it looks again.
+const ROW_PAUSE_MIN: Duration = Duration::from_millis(5);
+/// The longest.
+const ROW_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// A caller's command.
 #[derive(Debug, Clone)]
@@ -24,6 +35,8 @@ pub(crate) struct Request {
     pub(crate) operation: Operation,
     pub(crate) amount_minor: Option<i64>,
     pub(crate) idempotency: Idempotency,
+    pub(crate) actor: Actor,
+    pub(crate) reason: Option<String>,
     pub(crate) epoch: Epoch,
 }
 
@@ -50,17 +63,46 @@ pub(crate) enum Intended {
     Answered(Box<Payment>),
 }
 
-/// Commits the intent of a caller's command, or answers from what is stored under its key. Lock order: owner row, payment row.
+/// Commits the intent of a caller's command, or answers from what is stored under its key. While another transaction has the
+/// payment's row it waits outside of its own, so that it holds no connection, and for a bounded time.
 pub(crate) async fn intend(home: &Home, request: &Request) -> Result<Intended, Error> {
-    if request.amount_minor.is_some_and(|amount| amount <= 0) {
-        return Err(Error::Invalid(vec![Violation::new("amount_minor", "a positive amount is needed")]));
+    valid(request)?;
+    let (started, mut pause) = (Instant::now(), ROW_PAUSE_MIN);
+    loop {
+        if let Some(intended) = try_intend(home, request).await? {
+            return Ok(intended);
+        }
+        // It may be another request with this key that has the row, and may have had its answer by now.
+        let (tenant, idempotency) = (&request.tenant, &request.idempotency);
+        let record =
+            store::find_key(&home.pool, tenant, request.payment, request.operation, idempotency).await?;
+        if record.is_some() {
+            return replay(record, idempotency);
+        }
+        if started.elapsed() >= ROW_WAIT {
+            return Err(Error::Busy("another transaction has it"));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(ROW_PAUSE_MAX);
     }
+}
+
+fn valid(request: &Request) -> Result<(), Error> {
+    let amount = request.amount_minor.filter(|amount| *amount <= 0);
+    let amount = amount.map(|_| Violation::new("amount_minor", "a positive amount is needed"));
+    let violations: Vec<_> = amount.into_iter().chain(bad_reason(request.reason.as_deref())).collect();
+    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+}
+
+/// Lock order: owner row, payment row. `None` when another transaction has the payment's row. Everyone who writes a key has that
+/// row, so that claiming one does not wait for anybody.
+async fn try_intend(home: &Home, request: &Request) -> Result<Option<Intended>, Error> {
     let mut tx = home.pool.begin().await?;
     let epoch = home.authority.lock(&mut tx, request.payment).await?;
     if request.epoch > epoch {
         return Err(Error::Busy("its latest change of owner has not arrived here"));
     }
-    let payment = store::lock(&mut tx, request.payment).await?;
+    let Some(payment) = store::lock_now(&mut tx, request.payment).await? else { return Ok(None) };
     let payment = payment.filter(|payment| payment.tenant == request.tenant).ok_or(Error::NotFound)?;
     let mut command = Command {
         id: Uuid::now_v7(),
@@ -68,22 +110,23 @@ pub(crate) async fn intend(home: &Home, request: &Request) -> Result<Intended, E
         amount_minor: 0,
         idempotency: Some(request.idempotency.clone()),
         attempt: 1,
+        actor: request.actor.clone(),
+        reason: request.reason.clone(),
     };
     if !store::claim_key(&mut tx, &payment, &command, &request.idempotency).await? {
-        let record =
-            store::find_key(&mut *tx, &request.tenant, payment.id, request.operation, &request.idempotency)
-                .await?;
-        return replay(record, &request.idempotency);
+        let (tenant, idempotency) = (&request.tenant, &request.idempotency);
+        let record = store::find_key(&mut *tx, tenant, payment.id, request.operation, idempotency).await?;
+        return replay(record, idempotency).map(Some);
     }
     command.amount_minor = check(&payment, request.operation, request.amount_minor)?;
     let object = payment.provider_ref.clone();
     let intent = Intent { command, payment, object, tries: 0, repeatable: true };
-    if !store::insert_intent(&mut tx, &intent).await? {
+    if !store::insert_intent(&mut tx, home.name, &intent).await? {
         return Err(Error::Busy("another command on it has no outcome yet"));
     }
     tx.commit().await?;
     home.crash.point(Point::IntentCommitted);
-    Ok(Intended::Open(Box::new(intent)))
+    Ok(Some(Intended::Open(Box::new(intent))))
 }
 
 /// Commits the engine's own command for a requested payment. `None` when there is nothing to do any more.
@@ -99,9 +142,17 @@ pub(crate) async fn intend_requested(home: &Home, id: PaymentId) -> Result<Optio
         CaptureMethod::Manual => Operation::Authorize,
     };
     let amount_minor = check(&payment, operation, None)?;
-    let command = Command { id: Uuid::now_v7(), operation, amount_minor, idempotency: None, attempt: 1 };
+    let command = Command {
+        id: Uuid::now_v7(),
+        operation,
+        amount_minor,
+        idempotency: None,
+        attempt: 1,
+        actor: Actor::engine(),
+        reason: None,
+    };
     let intent = Intent { command, payment, object: None, tries: 0, repeatable: true };
-    if !store::insert_intent(&mut tx, &intent).await? {
+    if !store::insert_intent(&mut tx, home.name, &intent).await? {
         return Ok(None);
     }
     tx.commit().await?;

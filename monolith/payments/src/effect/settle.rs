@@ -3,6 +3,7 @@
 use sqlx::postgres::PgTransaction;
 
 use super::{Intent, Verdict};
+use crate::store::Ended;
 use crate::{Error, Home, Outcome, Payment, Point, Refusal, decide, events, store};
 
 /// How a command ended.
@@ -24,10 +25,9 @@ pub(crate) async fn settle(home: &Home, intent: &Intent, verdict: &Verdict) -> R
         return settled_before(&mut tx, intent, payment).await;
     }
     let settled = match verdict {
-        Verdict::Outcome(outcome) => record(&mut tx, intent, &payment, outcome).await?,
+        Verdict::Outcome(outcome) => record(&mut tx, home, intent, &payment, outcome).await?,
         Verdict::Refused(code) => {
-            store::refuse(&mut tx, intent.command.id, payment.id, code).await?;
-            store::finish(&mut tx, intent.command.id, &format!("refused:{code}")).await?;
+            store::finish(&mut tx, home.name, intent.command.id, Ended::Refused(code)).await?;
             Settled::Refused(Refusal::Provider { code: code.clone() })
         }
     };
@@ -43,6 +43,7 @@ pub(crate) async fn settle(home: &Home, intent: &Intent, verdict: &Verdict) -> R
 
 async fn record(
     tx: &mut PgTransaction<'_>,
+    home: &Home,
     intent: &Intent,
     payment: &Payment,
     outcome: &Outcome,
@@ -60,8 +61,7 @@ async fn record(
     if version != payment.version + 1 || !store::update(tx, &after, payment.version).await? {
         return Err(Error::Behind { here: payment.version, head: version - 1 });
     }
-    store::answer(tx, intent.command.id, &after).await?;
-    store::finish(tx, intent.command.id, outcome.word()).await?;
+    store::finish(tx, home.name, intent.command.id, Ended::Outcome(outcome, &after)).await?;
     Ok(Settled::Payment(Box::new(after)))
 }
 

@@ -6,7 +6,6 @@ use proto::PaymentId;
 use sqlx::postgres::PgTransaction;
 use sqlx::{FromRow, PgExecutor};
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use crate::{Command, Error, Idempotency, Operation, Payment, Tenant, events};
 
@@ -86,35 +85,6 @@ pub(crate) async fn find_key(
         .fetch_optional(executor)
         .await?;
     row.map(Record::try_from).transpose()
-}
-
-/// Stores the answer of a command that claimed a key; without a key there is nothing to store.
-pub(crate) async fn answer(
-    tx: &mut PgTransaction<'_>,
-    command: Uuid,
-    payment: &Payment,
-) -> Result<(), Error> {
-    let sql = "update payments.idempotency set answer = $3, answer_version = $4 where command_id = $1 and payment_id = $2";
-    sqlx::query(sql)
-        .bind(command)
-        .bind(payment.id.uuid())
-        .bind(events::state(payment).encode_to_vec())
-        .bind(payment.version)
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
-}
-
-/// Stores that the provider refused a command.
-pub(crate) async fn refuse(
-    tx: &mut PgTransaction<'_>,
-    command: Uuid,
-    payment: PaymentId,
-    code: &str,
-) -> Result<(), Error> {
-    let sql = "update payments.idempotency set refusal = $3 where command_id = $1 and payment_id = $2";
-    sqlx::query(sql).bind(command).bind(payment.uuid()).bind(code).execute(&mut **tx).await?;
-    Ok(())
 }
 
 /// Keeps an answer that another home gave. One that is here stays.

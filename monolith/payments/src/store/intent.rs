@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prost::Message as _;
 use proto::PaymentId;
 use sqlx::postgres::PgTransaction;
 use sqlx::{FromRow, PgPool};
@@ -9,7 +10,7 @@ use uuid::Uuid;
 
 use crate::effect::{CLAIM, Intent};
 use crate::provider::REPEAT_WITHIN;
-use crate::{Command, Error, Idempotency, Operation, store};
+use crate::{Actor, Command, Error, Idempotency, Operation, Outcome, Payment, events, store};
 
 #[derive(FromRow)]
 struct Row {
@@ -23,6 +24,8 @@ struct Row {
     provider_object: Option<String>,
     tries: i32,
     repeatable: bool,
+    actor: String,
+    reason: Option<String>,
 }
 
 impl Row {
@@ -40,17 +43,85 @@ impl Row {
             amount_minor: self.amount_minor,
             idempotency,
             attempt: self.attempt,
+            actor: Actor::stored(self.actor.clone()),
+            reason: self.reason.clone(),
         })
     }
 }
 
-/// Commits to a command. The caller works on it for [`CLAIM`]. False when the payment has an open one already.
-pub(crate) async fn insert_intent(tx: &mut PgTransaction<'_>, intent: &Intent) -> Result<bool, Error> {
+/// How a command ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ended<'a> {
+    /// By an outcome that made the payment this.
+    Outcome(&'a Outcome, &'a Payment),
+    /// By the provider's refusal, with its code. The payment stays as it was.
+    Refused(&'a str),
+}
+
+impl<'a> Ended<'a> {
+    fn result(self) -> String {
+        match self {
+            Ended::Outcome(outcome, _) => outcome.word().to_owned(),
+            Ended::Refused(code) => format!("refused:{code}"),
+        }
+    }
+
+    /// For the audit.
+    fn word(self) -> &'static str {
+        match self {
+            Ended::Outcome(Outcome::Declined { .. }, _) => "declined",
+            Ended::Outcome(
+                Outcome::Succeeded { .. }
+                | Outcome::RequiresCapture { .. }
+                | Outcome::Canceled { .. }
+                | Outcome::Refunded { .. },
+                _,
+            ) => "done",
+            Ended::Refused(_) => "refused",
+        }
+    }
+
+    fn answer(self) -> Option<&'a Payment> {
+        match self {
+            Ended::Outcome(_, payment) => Some(payment),
+            Ended::Refused(_) => None,
+        }
+    }
+
+    fn refusal(self) -> Option<&'a str> {
+        match self {
+            Ended::Outcome(_, _) => None,
+            Ended::Refused(code) => Some(code),
+        }
+    }
+
+    fn object(self) -> Option<&'a str> {
+        match self {
+            Ended::Outcome(outcome, _) => Some(outcome.object()).filter(|object| !object.is_empty()),
+            Ended::Refused(_) => None,
+        }
+    }
+}
+
+/// Commits to a command, and tells who asked for it. The caller works on it for [`CLAIM`]. False when the payment has an open one
+/// already.
+pub(crate) async fn insert_intent(
+    tx: &mut PgTransaction<'_>,
+    home: &str,
+    intent: &Intent,
+) -> Result<bool, Error> {
     let sql = "
-        insert into payments.intent (command_id, payment_id, tenant, operation, amount_minor, idempotency_key, fingerprint,
-                                     attempt, provider_object, claimed_until)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp() + $10::double precision * interval '1 second')
-        on conflict (payment_id) where state <> 'done' do nothing";
+        with intent as (
+            insert into payments.intent (command_id, payment_id, tenant, operation, amount_minor, idempotency_key, fingerprint,
+                                         attempt, provider_object, claimed_until, actor, reason)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp() + $10::double precision * interval '1 second', $11, $12)
+            on conflict (payment_id) where state <> 'done' do nothing
+            returning *
+        )
+        insert into payments.audit (tenant, payment_id, command_id, actor, action, reason, home, detail)
+        select tenant, payment_id, command_id, actor, operation || ' requested', reason, $13,
+            jsonb_build_object('amount_minor', amount_minor)
+        from intent";
     let command = &intent.command;
     let done = sqlx::query(sql)
         .bind(command.id)
@@ -63,6 +134,9 @@ pub(crate) async fn insert_intent(tx: &mut PgTransaction<'_>, intent: &Intent) -
         .bind(command.attempt)
         .bind(&intent.object)
         .bind(CLAIM.as_secs_f64())
+        .bind(command.actor.as_str())
+        .bind(&command.reason)
+        .bind(home)
         .execute(&mut **tx)
         .await?;
     Ok(done.rows_affected() == 1)
@@ -106,7 +180,7 @@ async fn claim_rows(pool: &PgPool, batch_max: i64) -> Result<Vec<Row>, Error> {
         set tries = i.tries + 1, claimed_until = now() + $2::double precision * interval '1 second'
         from due where i.command_id = due.command_id
         returning i.command_id, i.payment_id, i.operation, i.amount_minor, i.idempotency_key, i.fingerprint, i.attempt,
-            i.provider_object, i.tries, i.created_at > now() - $3::double precision * interval '1 second' as repeatable";
+            i.provider_object, i.tries, i.actor, i.reason, i.created_at > now() - $3::double precision * interval '1 second' as repeatable";
     let rows = sqlx::query_as(sql)
         .bind(batch_max)
         .bind(CLAIM.as_secs_f64())
@@ -155,11 +229,39 @@ pub(crate) async fn has_open(tx: &mut PgTransaction<'_>, payment: PaymentId) -> 
     Ok(sqlx::query_scalar(sql).bind(payment.uuid()).fetch_one(&mut **tx).await?)
 }
 
-/// Ends an intent with the provider's definite answer.
-pub(crate) async fn finish(tx: &mut PgTransaction<'_>, command: Uuid, result: &str) -> Result<(), Error> {
-    let sql =
-        "update payments.intent set state = 'done', result = $2, claimed_until = now() where command_id = $1";
-    sqlx::query(sql).bind(command).bind(result).execute(&mut **tx).await?;
+/// Ends an intent with the provider's definite answer, keeps it under the command's key if it has one, and tells of it.
+pub(crate) async fn finish(
+    tx: &mut PgTransaction<'_>,
+    home: &str,
+    command: Uuid,
+    ended: Ended<'_>,
+) -> Result<(), Error> {
+    let sql = "
+        with intent as (
+            update payments.intent set state = 'done', result = $2, claimed_until = now() where command_id = $1 returning *
+        ), answered as (
+            update payments.idempotency i set answer = $3, answer_version = $4, refusal = $5
+            from intent
+            where i.tenant = intent.tenant and i.payment_id = intent.payment_id and i.operation = intent.operation
+              and i.key = intent.idempotency_key and i.command_id = intent.command_id
+        )
+        insert into payments.audit (tenant, payment_id, command_id, actor, action, reason, home, detail)
+        select tenant, payment_id, command_id, actor, operation || ' ' || $6::text, reason, $7,
+            jsonb_strip_nulls(jsonb_build_object('amount_minor', amount_minor, 'result', $2::text, 'object', $8::text,
+                                                 'version', $4::bigint))
+        from intent";
+    let answer = ended.answer();
+    sqlx::query(sql)
+        .bind(command)
+        .bind(ended.result())
+        .bind(answer.map(|payment| events::state(payment).encode_to_vec()))
+        .bind(answer.map(|payment| payment.version))
+        .bind(ended.refusal())
+        .bind(ended.word())
+        .bind(home)
+        .bind(ended.object())
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 

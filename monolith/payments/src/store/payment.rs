@@ -10,6 +10,9 @@ use uuid::Uuid;
 
 use crate::{CaptureMethod, Error, Page, Payment, Status, Tenant};
 
+/// The SQLSTATE of a lock that someone else has.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
 #[derive(FromRow)]
 struct Row {
     id: Uuid,
@@ -89,6 +92,21 @@ pub(crate) async fn lock(tx: &mut PgTransaction<'_>, id: PaymentId) -> Result<Op
     let sql = "select p.*, false as outcome_pending from payments.payment p where p.id = $1 for update";
     let row: Option<Row> = sqlx::query_as(sql).bind(id.uuid()).fetch_optional(&mut **tx).await?;
     row.map(Payment::try_from).transpose()
+}
+
+/// As [`lock`], but does not wait: outer `None` when another transaction has the row. `tx` is of no more use then.
+pub(crate) async fn lock_now(
+    tx: &mut PgTransaction<'_>,
+    id: PaymentId,
+) -> Result<Option<Option<Payment>>, Error> {
+    let sql =
+        "select p.*, false as outcome_pending from payments.payment p where p.id = $1 for update nowait";
+    let row: Result<Option<Row>, _> = sqlx::query_as(sql).bind(id.uuid()).fetch_optional(&mut **tx).await;
+    match row {
+        Ok(row) => Ok(Some(row.map(Payment::try_from).transpose()?)),
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(LOCK_NOT_AVAILABLE) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Stores a payment as its first event has it. A payment that is there already stays as it is.

@@ -34,6 +34,11 @@ async fn an_adjustment_is_booked_once_and_changes_no_state() {
         ]
     );
     assert_eq!(world.versions(id).await, [1, 2, 3, 4]);
+    let sql = "select actor, reason, home from payments.audit where payment_id = $1 and action = 'adjusted'";
+    let told: Vec<(String, String, String)> =
+        sqlx::query_as(sql).bind(id.uuid()).fetch_all(&world.admin).await.unwrap();
+    let line = ("anna".into(), "a charge that nobody asked for".into(), "source".into());
+    assert_eq!(told, [line.clone(), line]);
     // The rules go by the state, which is as before.
     let refunded = world.desk().refund(&refund(id, None, "r"), Epoch(0)).await.unwrap();
     assert_eq!((refunded.status, refunded.refunded_minor), (Status::Refunded, 1_000));
@@ -62,6 +67,8 @@ async fn an_adjustment_of_nothing_and_one_of_a_foreign_or_busy_payment_are_refus
         operation: Operation::Refund,
         amount_minor: Some(100),
         idempotency: Idempotency { key: key("r1"), fingerprint: "f".into() },
+        actor: ada(),
+        reason: None,
         epoch: Epoch(0),
     };
     assert!(matches!(intend(&world.home, &request).await, Ok(Intended::Open(_))));

@@ -57,6 +57,8 @@ async fn two_that_work_on_one_intent_commit_one_outcome() {
         operation: Operation::Refund,
         amount_minor: Some(100),
         idempotency: Idempotency { key: key("r1"), fingerprint: "f".into() },
+        actor: ada(),
+        reason: None,
         epoch: Epoch(0),
     };
     let Intended::Open(intent) = intend(&world.home, &request).await.unwrap() else { panic!("no intent") };

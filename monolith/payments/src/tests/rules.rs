@@ -26,7 +26,15 @@ fn payment(capture_method: CaptureMethod) -> Payment {
 }
 
 fn command(operation: Operation, amount_minor: i64) -> Command {
-    Command { id: Uuid::now_v7(), operation, amount_minor, idempotency: None, attempt: 1 }
+    Command {
+        id: Uuid::now_v7(),
+        operation,
+        amount_minor,
+        idempotency: None,
+        attempt: 1,
+        actor: Actor::engine(),
+        reason: None,
+    }
 }
 
 fn outcomes() -> impl Strategy<Value = Outcome> {

@@ -101,6 +101,8 @@ async fn a_snapshot_starts_a_payment_again_with_its_books_and_answers() {
                     command_id: command.command_id,
                     created_at_ms: 1_760_000_000_000,
                     answer: event.state,
+                    answer_version: 3,
+                    refusal: String::new(),
                 });
             }
             other => panic!("{other:?}"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chassis::deadline::deadline;
 use chassis::service_token;
-use payments::{Epoch, Error, IdempotencyKey, Page, Tenant, Violation};
+use payments::{Actor, Epoch, Error, IdempotencyKey, Page, Tenant, Violation};
 use proto::{Money, PaymentId, payments as v1};
 use tonic::{Request, Status};
 
@@ -12,6 +12,9 @@ use super::status;
 
 /// The metadata that carries the owner's epoch as the caller knows it; a caller that knows none leaves it out.
 const EPOCH: &str = "x-authority-epoch";
+
+/// The metadata that says who asks, when that is not the calling service itself.
+const ACTOR: &str = "x-actor";
 
 /// How long a call may take whose client named no deadline.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -28,6 +31,16 @@ pub(super) struct Call {
 /// Whom a call is for.
 pub(super) fn tenant<T>(request: &Request<T>) -> Result<Tenant, Status> {
     service_token::tenant(request)?.parse().map_err(|error: Error| status::of(&error))
+}
+
+/// Who asks, as the audit names them. Whoever has a service token is trusted to say.
+pub(super) fn actor<T>(request: &Request<T>) -> Result<Actor, Status> {
+    let name = match request.metadata().get(ACTOR) {
+        None => service_token::peer(request)?.service.as_str(),
+        // Anything else than visible ASCII is no actor, and neither is nothing.
+        Some(value) => value.to_str().unwrap_or_default(),
+    };
+    name.parse().map_err(|error: Error| status::of(&error))
 }
 
 impl Call {

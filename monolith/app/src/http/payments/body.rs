@@ -8,19 +8,26 @@ use time::OffsetDateTime;
 use utoipa::{IntoResponses, ToSchema};
 use uuid::Uuid;
 
-/// How much.
+/// How much, and why.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Amount {
     /// Minor units of the payment's currency; left out: all there is.
     #[schema(minimum = 1, example = 1290)]
     pub(super) amount_minor: Option<i64>,
+    /// Kept in the audit. A repeated request may say something else.
+    #[schema(min_length = 1, max_length = 255, example = "two of three came")]
+    pub(super) reason: Option<String>,
 }
 
-/// An empty object.
+/// Why.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
+pub(super) struct Release {
+    /// Kept in the audit. A repeated request may say something else.
+    #[schema(min_length = 1, max_length = 255, example = "the customer called it off")]
+    pub(super) reason: Option<String>,
+}
 
 /// A payment.
 #[derive(Debug, Serialize, ToSchema)]
