@@ -3,6 +3,7 @@
 use std::{fs, path::Path, time::Instant};
 
 use anyhow::{Context, Result};
+use stack::Stack;
 
 use crate::{ground::Ground, process::Process};
 
@@ -34,16 +35,8 @@ pub(crate) struct Used {
 impl Usage {
     /// Now, for one relay and the servers below it.
     pub(crate) fn now(ground: &Ground, relay: &Process) -> Result<Self> {
-        let (mut postgres, mut kafka) = (f64::NAN, f64::NAN);
-        for pid in ground.stack.pids() {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            match name.trim() {
-                "postgres" => postgres = family(pid)?,
-                "java" => kafka = Stat::of(pid)?.own,
-                _ => {}
-            }
-        }
-        let relay = Stat::of(relay.pid())?.own;
+        let (postgres, kafka) = servers(&ground.stack)?;
+        let relay = own(relay.pid())?;
         Ok(Self { relay, postgres, kafka, idle: cores()?.1, at: Instant::now() })
     }
 
@@ -57,6 +50,25 @@ impl Usage {
             seconds: (self.at - before.at).as_secs_f64(),
         }
     }
+}
+
+/// CPU seconds that PostgreSQL with all its sessions, and Kafka, have used so far; not a number when they run elsewhere.
+pub(crate) fn servers(stack: &Stack) -> Result<(f64, f64)> {
+    let (mut postgres, mut kafka) = (f64::NAN, f64::NAN);
+    for pid in stack.pids() {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        match name.trim() {
+            "postgres" => postgres = family(pid)?,
+            "java" => kafka = own(pid)?,
+            _ => {}
+        }
+    }
+    Ok((postgres, kafka))
+}
+
+/// CPU seconds that a process has used so far, without its children.
+pub(crate) fn own(pid: u32) -> Result<f64> {
+    Ok(Stat::of(pid)?.own)
 }
 
 struct Stat {

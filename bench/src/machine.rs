@@ -84,7 +84,8 @@ pub(crate) async fn postgres(pool: &PgPool) -> Result<Facts> {
         "select name, current_setting(name) from pg_settings where name in
              ('server_version', 'fsync', 'synchronous_commit', 'full_page_writes', 'wal_level', 'wal_sync_method',
               'shared_buffers', 'max_wal_size', 'checkpoint_timeout', 'autovacuum', 'jit', 'max_connections',
-              'wal_compression', 'wal_sender_timeout', 'work_mem', 'effective_io_concurrency', 'plan_cache_mode')
+              'wal_compression', 'wal_sender_timeout', 'work_mem', 'effective_io_concurrency', 'plan_cache_mode',
+              'shared_preload_libraries', 'pg_stat_statements.track', 'wal_keep_size')
          order by name",
     )
     .fetch_all(pool)

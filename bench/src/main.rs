@@ -9,6 +9,7 @@ mod listener;
 mod machine;
 mod options;
 mod page;
+mod payments;
 mod process;
 mod profile;
 mod report;
@@ -20,7 +21,7 @@ mod writers;
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
 /// Benchmarks. Figures are ratios to a limit measured in the same run; a wide spread is reported as inconclusive.
@@ -34,13 +35,15 @@ struct Args {
 enum What {
     /// The outbox and the inbox, each figure beside its limit.
     Outbox(Box<options::Options>),
-    /// Writes docs/performance.md from the JSON of a run.
+    /// Paid orders, with payments in the monolith and in the service, beside bare commits.
+    Payments(Box<payments::Options>),
+    /// Writes docs/performance.md, or docs/performance-payments.md, from the JSON of a run.
     Report {
-        /// What `outbox --json FILE` wrote.
+        /// What `outbox --json FILE` or `payments --json FILE` wrote.
         json: PathBuf,
-        /// Where the page goes; to standard output when it is `-`.
-        #[arg(long, default_value = "docs/performance.md")]
-        out: PathBuf,
+        /// Where the page goes; to standard output when it is `-`. By default the page in docs/ that it is for.
+        #[arg(long)]
+        out: Option<PathBuf>,
     },
 }
 
@@ -48,13 +51,16 @@ enum What {
 async fn main() -> anyhow::Result<()> {
     match Args::parse().what {
         What::Outbox(options) => Box::pin(run::outbox(*options)).await,
+        What::Payments(options) => Box::pin(payments::run(*options)).await,
         What::Report { json, out } => {
-            let page = page::from_json(&json)?;
+            let report = page::from_json(&json)?;
+            let out = out.unwrap_or_else(|| report.page_path().into());
             if out.as_os_str() == "-" {
-                print!("{page}");
+                print!("{}", report.page());
                 return Ok(());
             }
-            std::fs::write(&out, page).with_context(|| format!("write {}", out.display()))
+            ensure!(!report.is_debug(), "these are times of a build for debugging: they are not published");
+            std::fs::write(&out, report.page()).with_context(|| format!("write {}", out.display()))
         }
     }
 }

@@ -1,96 +1,60 @@
-//! Writes docs/performance.md from what a run found.
+//! Writes docs/performance.md and docs/performance-payments.md from what a run found.
+
+mod parts;
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::report::{Claim, Delivery, Figure, Report, SCHEMA, Wanted, median, spread};
+use crate::report::{Bench, Claim, Delivery, Figure, Report, SCHEMA, Wanted, median, spread};
 
-/// The parts of the page, by the row of their figures.
-const PARTS: [(&str, &str, &str); 10] = [
-    (
-        "publish",
-        "Publish",
-        "One business update and one event in a transaction, 8 clients, 256 bytes of payload. The limits do the same with the \
-         three statements of `outbox.publish` sent one by one, each prepared, and with one bare insert of the payload.",
-    ),
-    (
-        "drain",
-        "Drain",
-        "A backlog that is there when the relay's process starts; events a second between the first and the last append at \
-         the broker. The limits: one connection that reads the queue with its events in pages of 1,000 and deletes each page; \
-         a producer with the relay's settings fed as fast as it takes records; and both, one after the other. With 8 hot keys \
-         there is no target: one record of a key is in flight at a time.",
-    ),
-    (
-        "relay",
-        "Memory and processor",
-        "Of a process that is a relay and nothing else, draining the backlogs above.",
-    ),
-    (
-        "latency",
-        "Latency",
-        "Bookings at an even rate, however long one takes. From the commit's acknowledgement until a consumer has the record, \
-         which is no less than until the broker has it. The relay is a process of its own, so nobody wakes it. The limits: one \
-         record at a time from a producer to a consumer, alone; and while the same bookings go on without a relay.",
-    ),
-    (
-        "inbox",
-        "Inbox",
-        "One handler that counts events by key in a table, on up to 8 connections. The limit does the same upserts on one \
-         connection, 500 a transaction, without Kafka and without cursors.",
-    ),
-    (
-        "peer drain",
-        "Beside the peers: drain",
-        "The same backlog for each contender, written one event a transaction. Each relay first delivers a fifth as many \
-         events, so that it is warm (a JVM has compiled what matters), and is held (SIGSTOP) while the backlog is written.",
-    ),
-    ("peer latency", "Beside the peers: latency", "As above, at one rate for all."),
-    (
-        "peer writers",
-        "Beside the peers: writers",
-        "8 clients as fast as they can, alone and with the relay running beside them; records are counted with their repeats.",
-    ),
-    (
-        "peer kills",
-        "Beside the peers: kills",
-        "Seconds until the last record, with `kill -9` four times, each after another fifth of the backlog's records. No round \
-         warms up.",
-    ),
-    ("peer cpu", "Beside the peers: processor", "CPU of the relay's process."),
-];
+/// Statements shown of each way.
+const STATEMENTS_MAX: usize = 15;
 
-/// Reads a report and writes its page.
-pub(crate) fn from_json(path: &Path) -> Result<String> {
+/// Reads a report.
+pub(crate) fn from_json(path: &Path) -> Result<Report> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let report: Report =
-        serde_json::from_str(&text).context("not the JSON of `cargo xtask bench outbox --json`")?;
+        serde_json::from_str(&text).context("not the JSON of `cargo xtask bench .. --json`")?;
     ensure!(report.schema == SCHEMA, "the JSON has schema {}, this program reads {SCHEMA}", report.schema);
-    Ok(report.page())
+    Ok(report)
 }
 
 impl Report {
+    /// Where its page is.
+    pub(crate) fn page_path(&self) -> &'static str {
+        match self.bench {
+            Bench::Outbox => "docs/performance.md",
+            Bench::Payments => "docs/performance-payments.md",
+        }
+    }
+
     /// The whole page.
     pub(crate) fn page(&self) -> String {
         let c = &self.circumstances;
-        let mut page = String::from("# Performance\n");
+        let (title, beside) = match self.bench {
+            Bench::Outbox => ("Performance", "a limit, or its peers,"),
+            Bench::Payments => ("Performance of a paid order", "a limit"),
+        };
+        let mut page = format!("# {title}\n");
+        if self.is_debug() {
+            page.push_str("**Of a build for debugging: these are not figures.**\n\n");
+        }
         let _ = writeln!(
             page,
             "Written by `cargo xtask bench report FILE` from the JSON of one run; nothing here is typed by hand.\n\n\
-             ```\n{}\n```\nStarted {}, {} s. Each figure stands beside a limit, or its peers, measured in the same run in \
+             ```\n{}\n```\nStarted {}, {} s. Each figure stands beside {beside} measured in the same run in \
              turn; one round before the first warms up and does not count. A figure is the median of its rounds. A \
              spread (largest minus smallest, over the median) of more than 25 % concludes nothing.\n",
             c.command, c.started, c.seconds
         );
         self.claims(&mut page);
-        for (row, title, words) in PARTS {
-            let figures: Vec<&Figure> = self.figures.iter().filter(|figure| figure.row == row).collect();
+        for (row, title, words) in parts::of(self.bench) {
+            let figures: Vec<&Figure> = self.figures.iter().filter(|figure| figure.row == *row).collect();
             part(&mut page, title, words, &figures);
         }
-        let memory: Vec<&Figure> = self.figures.iter().filter(|figure| figure.row == "peer memory").collect();
-        part(&mut page, "Beside the peers: memory", "VmHWM of the relay's process.", &memory);
         self.deliveries(&mut page);
+        self.statements(&mut page);
         self.profile(&mut page);
         self.circumstances(&mut page);
         page
@@ -104,6 +68,7 @@ impl Report {
         }
         self.claims(&mut text);
         self.deliveries(&mut text);
+        self.statements(&mut text);
         text
     }
 
@@ -153,6 +118,29 @@ impl Report {
         }
     }
 
+    fn statements(&self, page: &mut String) {
+        if self.statements.is_empty() {
+            return;
+        }
+        page.push_str(
+            "## What the databases were asked\nThe 15 most frequent statements of the last round's closed loop, as \
+             `pg_stat_statements` counts what clients send; what a function does inside counts to its call. Milliseconds are \
+             the server's, waits for locks included.\n\n\
+             | payments | who | statement | calls per paid order | ms per paid order |\n|---|---|---|---|---|\n",
+        );
+        let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
+        for line in &self.statements {
+            let shown = shown.entry(&line.way).or_default();
+            *shown += 1;
+            if *shown > STATEMENTS_MAX {
+                continue;
+            }
+            let (text, calls, ms) = (line.text.replace('|', "\\|"), number(line.calls), number(line.ms));
+            let _ = writeln!(page, "| {} | {} | `{text}` | {calls} | {ms} |", line.way, line.role);
+        }
+        page.push('\n');
+    }
+
     fn profile(&self, page: &mut String) {
         if self.profile.is_empty() {
             return;
@@ -190,15 +178,7 @@ impl Report {
         for (who, settings) in &c.contenders {
             let _ = writeln!(page, "| {who} | {settings} |");
         }
-        page.push_str(
-            "\nKafka writes its log without waiting for the disk, as it does by default; PostgreSQL waits for it at \
-             each commit of a writer. \
-             All processes share the machine: servers, clients and relay.\n\n\
-             ## How to repeat\n```\ncargo xtask bench outbox --json FILE --peers     # an idle machine, for hours\n\
-             cargo xtask bench report FILE                    # writes this page\n\
-             cargo xtask bench outbox --short                 # a try of every row within minutes\n\
-             cargo xtask bench outbox --only drain --profile  # where the time of a drain goes\n```\n",
-        );
+        page.push_str(parts::end(self.bench));
     }
 }
 
@@ -272,7 +252,16 @@ mod tests {
     #[test]
     fn a_page_is_written_from_its_json() {
         let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/example.json"));
-        insta::assert_snapshot!(from_json(path).unwrap());
+        insta::assert_snapshot!(from_json(path).unwrap().page());
+    }
+
+    /// Made up, as well.
+    #[test]
+    fn a_page_of_payments_is_written_from_its_json() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/payments.json"));
+        let report = from_json(path).unwrap();
+        assert_eq!((report.page_path(), report.is_debug()), ("docs/performance-payments.md", false));
+        insta::assert_snapshot!(report.page());
     }
 
     #[test]
@@ -280,7 +269,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("bench-{}.json", std::process::id()));
         let report = Report { schema: SCHEMA + 1, ..Report::default() };
         std::fs::write(&path, serde_json::to_string(&report).unwrap()).unwrap();
-        let refused = from_json(&path).unwrap_err().to_string();
+        let refused = from_json(&path).map(|_| ()).unwrap_err().to_string();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(refused, "the JSON has schema 2, this program reads 1");
     }

@@ -17,11 +17,25 @@ pub(crate) const SCHEMA: u32 = 1;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) schema: u32,
+    /// Absent from the JSON of older runs, which were the outbox's.
+    #[serde(default)]
+    pub(crate) bench: Bench,
     pub(crate) circumstances: Circumstances,
     pub(crate) claims: Vec<Claim>,
     pub(crate) figures: Vec<Figure>,
     pub(crate) deliveries: Vec<Delivery>,
     pub(crate) profile: Vec<Share>,
+    #[serde(default)]
+    pub(crate) statements: Vec<Statement>,
+}
+
+/// Which benchmark it was.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Bench {
+    #[default]
+    Outbox,
+    Payments,
 }
 
 /// Where, when and how.
@@ -121,6 +135,43 @@ pub(crate) struct Share {
     /// CPU seconds per million events; for what was seen in samples, their percentage.
     pub(crate) value: f64,
     pub(crate) unit: String,
+}
+
+/// What a database was asked, in one round.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Statement {
+    /// The rows of the report that it belongs to.
+    pub(crate) way: String,
+    /// Database and module that asked.
+    pub(crate) role: String,
+    /// Shortened, constants replaced.
+    pub(crate) text: String,
+    /// A paid order.
+    pub(crate) calls: f64,
+    /// Milliseconds in the server for a paid order.
+    pub(crate) ms: f64,
+}
+
+impl Report {
+    /// Adds a round's value to a figure, which is made at the first.
+    pub(crate) fn note(&mut self, row: &str, name: &str, unit: &str, value: f64) {
+        let found = self.figures.iter().position(|figure| figure.row == row && figure.name == name);
+        let at = found.unwrap_or_else(|| {
+            self.figures.push(Figure::new(row, name, unit));
+            self.figures.len() - 1
+        });
+        self.figures[at].values.push(value);
+    }
+
+    /// A figure that was noted.
+    pub(crate) fn figure(&self, row: &str, name: &str) -> Option<&Figure> {
+        self.figures.iter().find(|figure| figure.row == row && figure.name == name)
+    }
+
+    /// Whether the programs that were measured were built for debugging.
+    pub(crate) fn is_debug(&self) -> bool {
+        self.circumstances.build.get("profile").is_some_and(|profile| profile.starts_with("debug"))
+    }
 }
 
 impl Figure {

@@ -1,6 +1,10 @@
 //! One run: the rows in their order, and the report that grows with each.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -25,7 +29,10 @@ pub(crate) struct Run {
 pub(crate) async fn outbox(options: Options) -> Result<()> {
     let options = options.settled();
     let ground = Ground::new(options.stack).await?;
-    let circumstances = circumstances(&ground, &options).await?;
+    let contenders =
+        if options.peers || !options.only.is_empty() { &Contender::ALL[..] } else { &[Contender::Banyan] };
+    let contenders = contenders.iter().map(|c| (c.name().to_owned(), c.settings().to_owned())).collect();
+    let circumstances = Circumstances { contenders, ..circumstances(&ground, options.facts()).await? };
     let report = Report { schema: SCHEMA, circumstances, ..Report::default() };
     let mut run = Run { ground, options, report };
     let began = Instant::now();
@@ -49,7 +56,11 @@ pub(crate) async fn outbox(options: Options) -> Result<()> {
     Ok(run.ground.stack.close().await?)
 }
 
-async fn circumstances(ground: &Ground, options: &Options) -> Result<Circumstances> {
+/// Machine, servers, build and command of a run that begins now.
+pub(crate) async fn circumstances(
+    ground: &Ground,
+    options: BTreeMap<String, String>,
+) -> Result<Circumstances> {
     let database = ground.stack.database("facts").await?;
     let pool = sqlx::PgPool::connect(database.url()).await?;
     let postgres = machine::postgres(&pool).await?;
@@ -58,8 +69,6 @@ async fn circumstances(ground: &Ground, options: &Options) -> Result<Circumstanc
     // Without paths of this machine.
     let word = |word: String| if word.contains('/') { "FILE".to_owned() } else { word };
     let command: Vec<String> = std::env::args().skip(1).map(word).collect();
-    let contenders =
-        if options.peers || !options.only.is_empty() { &Contender::ALL[..] } else { &[Contender::Banyan] };
     let mut circumstances = Circumstances {
         started: OffsetDateTime::now_utc().format(&Rfc3339)?,
         command: format!("cargo xtask bench {}", command.join(" ")),
@@ -67,8 +76,7 @@ async fn circumstances(ground: &Ground, options: &Options) -> Result<Circumstanc
         build: machine::build(),
         postgres,
         kafka: machine::kafka(ground).await?,
-        options: options.facts(),
-        contenders: contenders.iter().map(|c| (c.name().to_owned(), c.settings().to_owned())).collect(),
+        options,
         ..Circumstances::default()
     };
     circumstances.machine.insert("stack".into(), ground.stack.source().to_owned());
@@ -113,8 +121,13 @@ impl Run {
     }
 
     fn save(&self) -> Result<()> {
-        let Some(path) = &self.options.json else { return Ok(()) };
-        let text = serde_json::to_string_pretty(&self.report)?;
-        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
+        save(&self.report, self.options.json.as_deref())
     }
+}
+
+/// Writes all that was found so far, if a file was named for it.
+pub(crate) fn save(report: &Report, path: Option<&Path>) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let text = serde_json::to_string_pretty(report)?;
+    std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }

@@ -126,6 +126,15 @@ impl World {
         self.processes.lock().await.values().map(Process::pid).collect()
     }
 
+    /// The id of a process that runs.
+    ///
+    /// # Errors
+    /// When none of that name does.
+    pub async fn pid(&self, name: &str) -> Result<u32> {
+        let processes = self.processes.lock().await;
+        processes.get(name).map(Process::pid).with_context(|| format!("no process {name} runs"))
+    }
+
     /// The processes that run: name, where they listen, log file.
     pub async fn processes(&self) -> Vec<(String, Listening, PathBuf)> {
         let processes = self.processes.lock().await;

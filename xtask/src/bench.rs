@@ -10,25 +10,49 @@ use crate::cargo::{self, become_it};
 
 /// Run the benchmarks in release mode.
 ///
-/// Builds the benchmarks and the relay that they measure, with `--peers` also the peers (their crates, and Debezium by
-/// Maven), and becomes the benchmark.
+/// Builds the benchmarks and what they measure: a relay for `outbox`, with `--peers` also the peers (their crates, and
+/// Debezium by Maven); for `payments` monolith, payments service and provider. Then it becomes the benchmark.
+/// `--debug-build` builds for debugging instead, to try a benchmark out; its times are never published.
 #[derive(clap::Args)]
 pub(crate) struct Bench {
-    /// Passed on to the benchmarks; `outbox --help` lists them.
+    /// Passed on to the benchmarks, but for `--debug-build`; `outbox --help` and `payments --help` list them.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
 
+/// Says that nothing is to be optimized.
+const DEBUG_BUILD: &str = "--debug-build";
+
+/// What the payments benchmark runs.
+const PROGRAMS: [&str; 3] = ["app", "payments-service", "provider"];
+
+/// Statements are counted, and the write-ahead log is kept until it is read.
+const COUNTING: &str = "shared_preload_libraries=pg_stat_statements wal_keep_size=2GB";
+
 impl Bench {
-    pub(crate) fn run(self) -> anyhow::Result<()> {
-        cargo::run(cargo::cargo().args(["build", "--release", "--package", "bench", "--bins"]))?;
+    pub(crate) fn run(mut self) -> anyhow::Result<()> {
+        let given = self.arguments.len();
+        self.arguments.retain(|argument| argument != DEBUG_BUILD);
+        let debug = self.arguments.len() < given;
+        let payments = self.arguments.first().is_some_and(|what| what == "payments");
+        let mut build = cargo::cargo();
+        build.args(["build", "--package", "bench", "--bins"]);
+        if payments {
+            build.args(PROGRAMS.iter().flat_map(|package| ["--package", package]));
+        }
+        if !debug {
+            build.arg("--release");
+        }
+        cargo::run(&mut build)?;
         // `target`, wherever `CARGO_TARGET_DIR` points: we lie in its folder of unoptimized programs.
         let binaries = cargo::binaries()?;
         let target = binaries.parent().context("the programs are in no folder")?.to_owned();
-        let mut bench = Command::new(target.join("release/bench"));
+        let mut bench = Command::new(target.join(if debug { "debug/bench" } else { "release/bench" }));
         // A broker as one has it, and not one for many tests side by side: both compilers, and room for a collection that is rare.
         bench.env("BANYAN_KAFKA_JVM", "-Xms1g -Xmx1g -Xmn700m -XX:+UseSerialGC");
-        if self.arguments.iter().any(|argument| argument.to_string_lossy().contains("peer")) {
+        if payments {
+            bench.env("BANYAN_POSTGRES_SETTINGS", COUNTING);
+        } else if self.arguments.iter().any(|argument| argument.to_string_lossy().contains("peer")) {
             peers(&target.join("peers"))?;
             // Debezium reads the write-ahead log, and is held while a backlog is written; the settings are the same for all.
             bench.env("BANYAN_POSTGRES_SETTINGS", "wal_level=logical wal_sender_timeout=0");
