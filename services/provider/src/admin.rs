@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::book::{Book, Entry};
 use crate::control::{Control, Lies, Mischief};
 use crate::failure::Failure;
-use crate::provider::{Canceled, Provider, Refunded, Unasked};
+use crate::provider::{Canceled, Provider, Refunded, SentBack, Unasked};
 use crate::script::Order;
 use crate::webhook::Count;
 
@@ -30,6 +30,7 @@ pub(crate) fn router(provider: Provider) -> Router {
         .route("/admin/script", post(script))
         .route("/admin/charge", post(charge))
         .route("/admin/refund", post(refund))
+        .route("/admin/refund_failure", post(refund_failure))
         .route("/admin/cancel", post(cancel))
         .with_state(provider)
 }
@@ -87,6 +88,10 @@ async fn charge(State(provider): State<Provider>, told: Told<Unasked>) -> Answer
 
 async fn refund(State(provider): State<Provider>, told: Told<Refunded>) -> Answer {
     provider.refund_by_hand(read(told)?).await.map(Json)
+}
+
+async fn refund_failure(State(provider): State<Provider>, told: Told<SentBack>) -> Answer {
+    provider.send_refund_back(read(told)?).await.map(Json)
 }
 
 async fn cancel(State(provider): State<Provider>, told: Told<Canceled>) -> Answer {

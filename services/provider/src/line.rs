@@ -77,6 +77,8 @@ pub(crate) enum Kind {
     Cancel,
     /// Given back.
     Refund,
+    /// Given back, and come back: the payer's bank did not take it.
+    RefundFailure,
     /// Refused; no money moved.
     Decline,
 }

@@ -21,7 +21,7 @@ use crate::journal::{Error, Journal};
 use crate::rules::{self, Change, Reply};
 use crate::script::{self, Mark, Operation, SLOW, Script};
 
-pub(crate) use dashboard::{Canceled, Refunded, Unasked};
+pub(crate) use dashboard::{Canceled, Refunded, SentBack, Unasked};
 
 /// All requests share one. Clones are the same provider.
 #[derive(Debug, Clone)]

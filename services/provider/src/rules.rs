@@ -18,6 +18,7 @@ use crate::refund::Refund;
 use crate::script::Mark;
 
 pub(crate) use intent::{charge, create};
+pub(crate) use refund::send_back;
 
 /// A decision: what moves, what the objects are afterwards, who is told, and what the client hears.
 #[derive(Debug, Clone, Default)]

@@ -29,7 +29,7 @@ pub(crate) struct Wanted {
 /// One line of the list.
 struct Transaction<'a> {
     id: String,
-    /// `charge` or `refund`.
+    /// `charge`, `refund` or `refund_failure`.
     kind: &'static str,
     /// Minor units; what went back to the payer is negative.
     amount: i64,
@@ -98,6 +98,7 @@ fn show<'a>(book: &Book, entry: &'a Entry, now_ms: i64) -> Option<Transaction<'a
     let (kind, amount) = match kind {
         Kind::Charge | Kind::Capture => ("charge", amount.saturating_add(lies.altered(payment_intent))),
         Kind::Refund => ("refund", -amount),
+        Kind::RefundFailure => ("refund_failure", *amount),
         Kind::Authorization | Kind::Cancel | Kind::Decline => return None,
     };
     let late = entry.at_ms.saturating_add(lies.delay_ms()) > now_ms;

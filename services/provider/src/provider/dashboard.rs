@@ -38,6 +38,13 @@ pub(crate) struct Refunded {
     metadata: BTreeMap<String, String>,
 }
 
+/// A refund that the payer's bank sends back.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SentBack {
+    refund: String,
+}
+
 /// A payment given up by hand.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -74,6 +81,19 @@ impl Provider {
         let own = metadata.clone();
         let call = call(metadata, Command::Refund { intent, amount, reason: None });
         self.by_hand(move |book| rules::decide(book, &call).map(|change| nobodys(change, &own))).await
+    }
+
+    /// Takes back a refund that was made. Returns the refund.
+    pub(crate) async fn send_refund_back(&self, sent_back: SentBack) -> Result<Value, Failure> {
+        let SentBack { refund } = sent_back;
+        self.by_hand(move |book| {
+            let refund = book.refund(&refund)?;
+            let (intent, own) = (refund.payment_intent.clone(), BTreeMap::new());
+            let call = call(own.clone(), Command::Refund { intent, amount: None, reason: None });
+            let change = rules::send_back(book.intent(&refund.payment_intent)?, refund, &call)?;
+            Ok(nobodys(change, &own))
+        })
+        .await
     }
 
     /// Releases what is reserved. Returns the intent.

@@ -43,6 +43,22 @@ pub(super) fn fail(
     Ok(Change { refund: Some(refund), topics, reply, ..Change::default() })
 }
 
+/// A refund that succeeded at first fails after all, and the money is back.
+pub(crate) fn send_back(intent: &Intent, refund: &Refund, call: &Call) -> Result<Change, Failure> {
+    if refund.status == refund::Status::Failed {
+        return Err(Failure::state("refund_failed", "The refund has failed before"));
+    }
+    let amount_refunded = intent.amount_refunded.saturating_sub(refund.amount);
+    let intent = Intent { amount_refunded, ..intent.clone() };
+    let failure_reason = Some("lost_or_stolen_card".to_owned());
+    let refund = Refund { status: refund::Status::Failed, failure_reason, ..refund.clone() };
+    let moved = movement(Kind::RefundFailure, refund.id.clone(), refund.amount, &intent, call);
+    let reply = Some(Reply { status: StatusCode::OK, body: refund.object() });
+    let topics = vec![Topic::RefundUpdated, Topic::RefundFailed];
+    let (intent, refund) = (Some(intent), Some(refund));
+    Ok(Change { movement: Some(moved), intent, refund, topics, reply, ..Change::default() })
+}
+
 fn make(intent: &Intent, amount: Option<i64>, reason: Option<&str>, call: &Call) -> Result<Refund, Failure> {
     demand(intent, &[Status::Succeeded], "refunded")?;
     let left = intent.refundable();

@@ -302,10 +302,22 @@ async fn what_nobody_asked_for_is_in_the_journal_without_a_command() {
     assert_eq!(client.order("cancel", &json!({ "payment_intent": intent })).await.status, 400);
     assert_eq!(client.order("refund", &json!({ "payment_intent": intent, "amount": 0 })).await.status, 400);
 
-    let told = ["authorization 1000", "cancel 1000", "charge 900", "refund 200", "refund 700"];
+    let returned = client.order("refund_failure", &json!({ "refund": back.text("id") })).await;
+    assert_eq!(returned.text("status"), "failed");
+    let again = client.order("refund_failure", &json!({ "refund": back.text("id") })).await;
+    assert_eq!(again.error(), (400, "invalid_request_error refund_failed".into()));
+    let left = client.post("refunds", "k-3", &[("payment_intent", &intent), ("amount", "201")]).await;
+    assert_eq!(left.error(), (400, "invalid_request_error amount_too_large".into()), "200 are left again");
+
+    let told =
+        ["authorization 1000", "cancel 1000", "charge 900", "refund 200", "refund 700", "refund_failure 200"];
     assert_eq!(client.movements().await, told);
+    assert_eq!(client.listed("balance_transactions", "amount").await, [200, -700, -200, 900]);
+    let kinds = ["refund_failure", "refund", "refund", "charge"];
+    assert_eq!(client.listed("balance_transactions", "type").await, kinds);
     let journal = client.journal().await;
-    for at in 1..5 {
+    assert_eq!(journal["charged"], json!({ "p-1": 900 }));
+    for at in 1..6 {
         let movement = &journal["movements"][at];
         assert_eq!(movement["metadata"], json!({ "payment_id": "p-1", "tenant": "t-1" }), "{movement}");
         assert!(movement["idempotency_key"].is_null());

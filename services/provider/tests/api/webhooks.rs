@@ -38,7 +38,9 @@ async fn every_step_is_told_with_its_object_and_signed() {
     let refused = client.intent("p-3", "pm_card_declined", "automatic").await;
     client.post(&format!("{refused}/confirm"), "k-4", &[]).await;
 
-    let seen = receiver.deliveries(5).await;
+    client.order("refund_failure", &json!({ "refund": refund.text("id") })).await;
+
+    let seen = receiver.deliveries(7).await;
     let told = |kind: &str| -> Value {
         let found: Vec<_> = seen.iter().filter(|delivery| delivery.text("type") == kind).collect();
         assert_eq!(found.len(), 1, "{kind} in {seen:?}");
@@ -59,8 +61,11 @@ async fn every_step_is_told_with_its_object_and_signed() {
     assert_eq!(told("payment_intent.canceled")["data"]["object"]["amount_capturable"], 0);
     let event = told("payment_intent.payment_failed");
     assert_eq!(event["data"]["object"]["last_payment_error"]["code"], "card_declined");
+    let (updated, failed) = (told("refund.updated"), told("refund.failed"));
+    assert_eq!(updated["data"], failed["data"]);
+    assert_eq!(failed["data"]["object"]["failure_reason"], "lost_or_stolen_card");
     all_delivered(client).await;
-    assert_eq!(receiver.deliveries(5).await.len(), 5, "once each");
+    assert_eq!(receiver.deliveries(7).await.len(), 7, "once each");
     stand.stop().await;
 }
 
