@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use proto::{Money, PaymentId};
 
-use crate::{Actor, Epoch, Error, IdempotencyKey, Payment, Tenant};
+use crate::{Actor, Delivered, Epoch, Error, IdempotencyKey, Notice, Payment, Tenant};
 
 /// Captures an authorized payment, once.
 #[derive(Debug, Clone)]
@@ -93,4 +93,8 @@ pub trait Desk: Send + Sync {
 
     /// Refunds.
     async fn refund(&self, refund: &Refund, epoch: Epoch) -> Result<Payment, Error>;
+
+    /// Takes what the provider tells of a payment. It moves no money: what is open is looked at now, and what the books don't
+    /// have is said. May be repeated; an error means that it was not taken.
+    async fn deliver(&self, notice: &Notice, epoch: Epoch) -> Result<Delivered, Error>;
 }

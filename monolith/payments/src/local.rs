@@ -11,8 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::effect::{self, Intended, Intent, Ran, Request, Settled, intend, replay};
 use crate::{
-    Capture, Desk, Epoch, Error, Home, Idempotency, IdempotencyKey, Operation, Page, Payment, Refund, Tenant,
-    Violation, Void, fee, store,
+    Capture, Delivered, Desk, Epoch, Error, Home, Idempotency, IdempotencyKey, Notice, Operation, Page,
+    Payment, Refund, Tenant, Violation, Void, fee, notice, store,
 };
 
 /// How long a caller waits for an outcome by default.
@@ -175,6 +175,15 @@ impl Desk for Local {
             epoch,
         })
         .await
+    }
+
+    /// In a task of its own too: its transaction must not be dropped with the call.
+    async fn deliver(&self, notice: &Notice, epoch: Epoch) -> Result<Delivered, Error> {
+        let (home, notice) = (self.home.clone(), notice.clone());
+        let work = async move { notice::deliver(&home, &notice, epoch).await };
+        chassis::shield(&self.tasks, work)
+            .await
+            .unwrap_or_else(|lost| Err(Error::Unavailable(lost.to_string())))
     }
 }
 

@@ -4,6 +4,7 @@ mod audit;
 mod idempotency;
 mod intent;
 mod ledger;
+mod notice;
 mod payment;
 mod recent;
 
@@ -15,6 +16,7 @@ pub(crate) use intent::{
     Ended, claim_due, defer, finish, has_open, insert_intent, is_done, lock_open, release, set_object,
 };
 pub(crate) use ledger::{booked, insert_transaction};
+pub(crate) use notice::hasten;
 pub(crate) use payment::{
     claim_requested, find, insert_requested, leave, list, load, lock, lock_now, replace, update,
 };

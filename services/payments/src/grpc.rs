@@ -2,6 +2,7 @@
 
 mod call;
 mod status;
+mod webhook;
 mod wire;
 
 use std::sync::Arc;
@@ -200,6 +201,16 @@ impl PaymentsService for Server {
         };
         let payment = call.within(accepted(self.desk.refund(&refund, call.epoch))).await?;
         Ok(Response::new(v1::RefundPaymentResponse { payment: Some(wire::payment(&payment)) }))
+    }
+
+    async fn deliver_webhook(
+        &self,
+        request: Request<v1::DeliverWebhookRequest>,
+    ) -> Result<Response<v1::DeliverWebhookResponse>, Status> {
+        let (call, tenant) = (Call::of(&request)?, tenant(&request)?);
+        let notice = webhook::notice(request.into_inner(), tenant)?;
+        let delivered = call.within(self.desk.deliver(&notice, call.epoch)).await?;
+        Ok(Response::new(webhook::response(delivered)))
     }
 }
 

@@ -6,7 +6,9 @@ use chassis::deadline::deadline;
 use chassis::service_token;
 use payments::{Actor, Epoch, Error, IdempotencyKey, Page, Tenant, Violation};
 use proto::{Money, PaymentId, payments as v1};
+use time::OffsetDateTime;
 use tonic::{Request, Status};
+use uuid::Uuid;
 
 use super::status;
 
@@ -121,6 +123,20 @@ impl Fields {
             }
         };
         Some(Page { size: size?, after: after? })
+    }
+
+    /// A word of the provider's: 1 to 255 visible ASCII characters.
+    pub(super) fn name(&mut self, field: &'static str, text: String) -> Option<String> {
+        let good = (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        self.read(field, good.then_some(text).ok_or("1 to 255 visible ASCII characters are needed"))
+    }
+
+    pub(super) fn uuid(&mut self, field: &'static str, text: &str) -> Option<Uuid> {
+        self.read(field, text.parse())
+    }
+
+    pub(super) fn time(&mut self, field: &'static str, ms: i64) -> Option<OffsetDateTime> {
+        self.read(field, OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000))
     }
 
     fn read<T>(&mut self, field: &'static str, read: Result<T, impl ToString>) -> Option<T> {
