@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use chassis::Secret;
 use chassis::listening::Listening;
 use chassis::token::{Issuer, Role};
 use sqlx::PgPool;
@@ -219,6 +220,11 @@ impl<'w> Shop<'w> {
     /// Signs tokens as the house does, for the audiences [`MONOLITH`] and [`SERVICE`].
     pub fn issuer(&self) -> Issuer {
         Issuer::new(ISSUER, &self.settings.token_secret)
+    }
+
+    /// Signs the provider's webhooks for the monolith.
+    pub fn webhook_secret(&self) -> &Secret {
+        &self.settings.webhook_secret
     }
 
     /// A merchant's client of the monolith.

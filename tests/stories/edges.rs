@@ -7,8 +7,21 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Every edge between crates of the workspace, but for `tests` and `bench`, which may depend on anything, and
 /// dev-dependencies on `stack`, which are free.
-const EDGES: [(&str, &[&str]); 14] = [
-    ("app", &["catalog", "chassis", "notifications", "orders", "outbox", "payments", "proto", "strangler"]),
+const EDGES: [(&str, &[&str]); 15] = [
+    (
+        "app",
+        &[
+            "catalog",
+            "chassis",
+            "notifications",
+            "orders",
+            "outbox",
+            "payments",
+            "proto",
+            "strangler",
+            "webhooks",
+        ],
+    ),
     ("banyan", &["proto"]),
     ("catalog", &["chassis", "outbox", "proto"]),
     ("chassis", &[]),
@@ -21,6 +34,7 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("provider", &["chassis", "proto"]),
     ("stack", &[]),
     ("strangler", &[]),
+    ("webhooks", &["chassis", "outbox", "proto"]),
     ("xtask", &[]),
 ];
 const FREE: [&str; 2] = ["bench", "tests"];

@@ -14,3 +14,4 @@ mod relaying;
 mod rights;
 mod settings;
 mod telemetry;
+mod webhooks;

@@ -21,7 +21,8 @@ fn allowed(side: Side, role: &str, schema: &str, table: &str) -> &'static [&'sta
         ("payments", "strangler", "_migrations") if side == Side::Target => &["select"],
         ("catalog", "catalog", "product")
         | ("orders", "orders", "orders" | "line")
-        | ("notifications", "notifications", "receipt") => &["select", "insert", "update", "delete"],
+        | ("notifications", "notifications", "receipt")
+        | ("webhooks", "webhooks", "notice") => &["select", "insert", "update", "delete"],
         ("payments", "payments", "payment" | "intent") => &["select", "insert", "update"],
         // Answers are kept for 7 days.
         ("payments", "payments", "idempotency") => &["select", "insert", "update", "delete"],
@@ -58,7 +59,7 @@ async fn a_role_can_do_what_is_written_and_nothing_else() {
     story(async |world, stack| {
         let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
         shop.migrate(&[]).await?;
-        for (side, admin, schemas) in [(Side::Source, &shop.source, 6), (Side::Target, &shop.target, 3)] {
+        for (side, admin, schemas) in [(Side::Source, &shop.source, 7), (Side::Target, &shop.target, 3)] {
             let tables = tables(admin).await?;
             let found = tables.iter().map(|(schema, ..)| schema).collect::<std::collections::BTreeSet<_>>();
             assert_eq!(found.len(), schemas, "schemas with tables: {found:?}");
@@ -155,7 +156,7 @@ async fn a_role_calls_the_functions_of_others_that_it_needs_and_no_other() {
                 assert_eq!(strangler, expected, "{side:?}, role {role}");
                 let outbox = functions(&mut connection, "outbox").await?;
                 let has = |name: &str| outbox.iter().any(|function| function == name);
-                let module = !["outbox", "housekeeper", "strangler"].contains(&role.as_str());
+                let module = !["outbox", "housekeeper", "strangler", "webhooks"].contains(&role.as_str());
                 assert_eq!(
                     (has("publish"), has("admit")),
                     (module, module),

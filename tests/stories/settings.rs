@@ -33,9 +33,13 @@ async fn a_missing_or_bad_setting_stops_the_start_and_is_named() {
         let monolith = shop.monolith_spec("monolith", &[]);
         let service = shop.service_spec("service", &[]);
 
-        for name in
-            ["MONOLITH_HOUSEKEEPER_DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "TOKEN_SECRET", "PROVIDER_URL"]
-        {
+        for name in [
+            "MONOLITH_HOUSEKEEPER_DATABASE_URL",
+            "KAFKA_BOOTSTRAP_SERVERS",
+            "TOKEN_SECRET",
+            "PROVIDER_URL",
+            "PROVIDER_WEBHOOK_SECRETS",
+        ] {
             let (code, said) = refused(monolith.clone(), without(name)).await?;
             assert_eq!(code, Some(2), "{said}");
             assert!(said.contains(&format!("{name}: not set")), "{name} is not named:\n{said}");

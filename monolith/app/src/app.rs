@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::payments::{Engine, Home, Limits, Local, NoBirths, Replicate, Stripe};
+use ::payments::{Engine, Home, Limits, Local, NoBirths, Point, Replicate, Stripe};
 use anyhow::Context as _;
 use catalog::Catalog;
 use chassis::health::Readiness;
@@ -21,11 +21,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch::Receiver;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Channel, Endpoint};
+use webhooks::{Dispatcher, Step, Watch};
 
 use crate::token::{AUDIENCE, ISSUER, SERVICE, SERVICE_AUDIENCE};
 use crate::{
-    AtSource, Config, MIGRATION, MovingPayments, PaymentsDomain, Pools, Remote, RequestPayments, Roles, Shop,
-    controller, http, readiness,
+    AtSource, Config, DeliverNotices, MIGRATION, MovingPayments, PaymentsDomain, Pools, Remote,
+    RequestPayments, Roles, Shop, controller, http, readiness,
 };
 
 /// How long connecting to the payments service may take.
@@ -49,6 +50,7 @@ struct Parts {
     verifier: Verifier,
     telemetry: Telemetry,
     metrics: Metrics,
+    notices: webhooks::Metrics,
     tracer: Tracer,
     /// Of the relay in this process, if there is one: who commits an event that others wait for, wakes it.
     wake: Wake,
@@ -69,7 +71,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
     if roles.web {
         let listener = TcpListener::bind(config.http_listen).await.context("MONOLITH_HTTP_LISTEN")?;
         listening = listening.at("http", listener.local_addr()?);
-        parts.web(listener, &mut tasks);
+        parts.web(config, listener, &mut tasks);
     }
     if roles.relay {
         let status = parts.relay(config, &mut tasks)?;
@@ -79,6 +81,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
     }
     if roles.inbox {
         parts.inbox(&config.kafka, &mut tasks)?;
+        parts.dispatcher(config, &mut tasks);
     }
     if roles.controller {
         admin_routes = admin_routes.merge(parts.controller(&mut tasks));
@@ -131,6 +134,7 @@ impl Parts {
             bearer: Bearer::new(Issuer::new(ISSUER, &config.token_key), SERVICE, SERVICE_AUDIENCE),
             verifier: Verifier::new(ISSUER, AUDIENCE, &config.token_key),
             metrics: Metrics::new(&telemetry.meter()),
+            notices: webhooks::Metrics::new(&telemetry.meter()),
             tracer: telemetry.tracers().map_or_else(Tracer::noop, Tracer::new),
             telemetry,
         })
@@ -156,14 +160,22 @@ impl Parts {
         Ok(status)
     }
 
-    fn web(&self, listener: TcpListener, tasks: &mut Tasks) {
+    /// Payments at whichever home.
+    fn payments(&self) -> MovingPayments {
         let local = Arc::new(Local::new(self.home.clone(), self.work.clone()));
         let remote = Arc::new(Remote::new(self.channel.clone(), self.bearer.clone()));
         let owners = Owners::new(MIGRATION, self.pools.payments.clone());
+        MovingPayments::new(owners, local, remote, self.orders.clone())
+    }
+
+    fn web(&self, config: &Config, listener: TcpListener, tasks: &mut Tasks) {
+        let keys = config.webhooks.keys.clone();
+        let receiver = webhooks::Receiver::new(self.pools.webhooks.clone(), keys, self.notices.clone());
         let shop = Shop {
             catalog: Catalog::new(self.pools.catalog.clone()),
             orders: self.orders.clone(),
-            payments: Arc::new(MovingPayments::new(owners, local, remote, self.orders.clone())),
+            payments: Arc::new(self.payments()),
+            webhooks: receiver.watched(self.watch()),
         };
         let router = http::router(shop, self.verifier.clone()).layer(self.telemetry.http());
         tasks.spawn("web", server::serve(listener, router, tasks.shutdown()));
@@ -192,6 +204,30 @@ impl Parts {
         let engine = Engine::new(self.home.clone(), Limits::default());
         tasks.spawn("payments engine", never_fails(engine.run(shutdown)));
         Ok(())
+    }
+
+    /// Gives webhooks to the owners of their payments.
+    fn dispatcher(&self, config: &Config, tasks: &mut Tasks) {
+        let payments = Arc::new(DeliverNotices(Arc::new(self.payments())));
+        let options = webhooks::Options {
+            unplaced_after: config.webhooks.unplaced_after,
+            ..webhooks::Options::default()
+        };
+        let dispatcher = Dispatcher::new(self.pools.webhooks.clone(), payments, self.notices.clone());
+        let dispatcher = dispatcher.with(options).watched(self.watch());
+        tasks.spawn("webhooks", never_fails(dispatcher.run(tasks.shutdown())));
+    }
+
+    /// The crash points of webhooks.
+    fn watch(&self) -> Watch {
+        let crash = self.home.crash;
+        Watch::new(move |step| {
+            crash.point(match step {
+                Step::Stored => Point::WebhookStored,
+                Step::Delivered => Point::WebhookDelivered,
+                Step::Marked => Point::WebhookMarked,
+            });
+        })
     }
 
     fn controller(&self, tasks: &mut Tasks) -> axum::Router {

@@ -22,6 +22,39 @@ pub struct Cli {
 pub enum Command {
     /// Brings the database and the topics up to date, then ends. May be repeated.
     Migrate(MigrateArgs),
+    /// Looks at the provider's notices that nobody has taken, and decides on them.
+    #[command(subcommand)]
+    Webhooks(WebhooksCommand),
+}
+
+/// What to do with the provider's notices.
+#[derive(Debug, Subcommand)]
+pub enum WebhooksCommand {
+    /// Lists the newest: of one state, or every open one.
+    List {
+        /// waiting, early, surprise, unplaced, applied, ignored or dismissed.
+        #[arg(long)]
+        state: Option<webhooks::State>,
+        /// The most to list.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=webhooks::LIST_MAX))]
+        limit: i64,
+    },
+    /// Has an open one tried again at once, with all its time before it.
+    Retry {
+        /// The provider's id of the event.
+        id: String,
+    },
+    /// Ends an open one: nothing is to be done. Who said so and why stays in its row.
+    Dismiss {
+        /// The provider's id of the event.
+        id: String,
+        /// Who decides.
+        #[arg(long)]
+        by: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
 }
 
 /// Arguments of `migrate`.

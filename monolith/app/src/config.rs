@@ -35,6 +35,8 @@ pub struct Config {
     pub token_key: Secret,
     /// `PROVIDER_*`.
     pub provider: StripeConfig,
+    /// `PROVIDER_WEBHOOK_*`, `MONOLITH_WEBHOOKS_UNPLACED_AFTER`.
+    pub webhooks: webhooks::Settings,
     /// The payments service.
     pub service: Service,
     /// `LOG_FORMAT`, `RUST_LOG`, `OTEL_*`.
@@ -65,6 +67,8 @@ pub struct Databases {
     pub housekeeper: Url,
     /// `MONOLITH_STRANGLER_DATABASE_URL`: the controller's role.
     pub strangler: Url,
+    /// `MONOLITH_WEBHOOKS_DATABASE_URL`.
+    pub webhooks: Url,
 }
 
 /// What `migrate` needs.
@@ -76,6 +80,15 @@ pub struct MigrateConfig {
     pub databases: Databases,
     /// Where the topics are made.
     pub kafka: kafka::Config,
+    /// `LOG_FORMAT`, `RUST_LOG`, `OTEL_*`.
+    pub telemetry: telemetry::Settings,
+}
+
+/// What `webhooks` needs.
+#[derive(Debug, Clone)]
+pub struct WebhooksConfig {
+    /// `MONOLITH_WEBHOOKS_DATABASE_URL`.
+    pub database: Url,
     /// `LOG_FORMAT`, `RUST_LOG`, `OTEL_*`.
     pub telemetry: telemetry::Settings,
 }
@@ -98,6 +111,7 @@ impl Config {
         let kafka = kafka(reader);
         let token_key = reader.signing_key("TOKEN_SECRET");
         let provider = StripeConfig::read(reader);
+        let webhooks = webhooks::Settings::read(reader);
         let service = Service::read(reader);
         let telemetry = telemetry::Settings::read(reader);
         Some(Self {
@@ -111,6 +125,7 @@ impl Config {
             kafka: kafka?,
             token_key: token_key?,
             provider: provider?,
+            webhooks: webhooks?,
             service: service?,
             telemetry,
         })
@@ -129,6 +144,15 @@ impl MigrateConfig {
     }
 }
 
+impl WebhooksConfig {
+    /// Asks for every setting.
+    pub fn read(reader: &mut Reader) -> Option<Self> {
+        let database = reader.url("MONOLITH_WEBHOOKS_DATABASE_URL", &["postgres", "postgresql"], DATABASE);
+        let telemetry = telemetry::Settings::read(reader);
+        Some(Self { database: database?, telemetry })
+    }
+}
+
 impl Databases {
     fn read(reader: &mut Reader) -> Option<Self> {
         let mut url = |name| reader.url(name, &["postgres", "postgresql"], DATABASE);
@@ -139,6 +163,7 @@ impl Databases {
         let outbox = url("MONOLITH_OUTBOX_DATABASE_URL");
         let housekeeper = url("MONOLITH_HOUSEKEEPER_DATABASE_URL");
         let strangler = url("MONOLITH_STRANGLER_DATABASE_URL");
+        let webhooks = url("MONOLITH_WEBHOOKS_DATABASE_URL");
         let databases = Self {
             catalog: catalog?,
             orders: orders?,
@@ -147,6 +172,7 @@ impl Databases {
             outbox: outbox?,
             housekeeper: housekeeper?,
             strangler: strangler?,
+            webhooks: webhooks?,
         };
         databases.check_roles(reader);
         Some(databases)
@@ -163,7 +189,7 @@ impl Databases {
     }
 
     /// Each with its setting.
-    fn named(&self) -> [(&'static str, &Url); 7] {
+    fn named(&self) -> [(&'static str, &Url); 8] {
         [
             ("MONOLITH_CATALOG_DATABASE_URL", &self.catalog),
             ("MONOLITH_ORDERS_DATABASE_URL", &self.orders),
@@ -172,11 +198,12 @@ impl Databases {
             ("MONOLITH_OUTBOX_DATABASE_URL", &self.outbox),
             ("MONOLITH_STRANGLER_DATABASE_URL", &self.strangler),
             ("MONOLITH_HOUSEKEEPER_DATABASE_URL", &self.housekeeper),
+            ("MONOLITH_WEBHOOKS_DATABASE_URL", &self.webhooks),
         ]
     }
 
     /// All of them.
-    pub(crate) fn urls(&self) -> [&Url; 7] {
+    pub(crate) fn urls(&self) -> [&Url; 8] {
         self.named().map(|(_, url)| url)
     }
 }
@@ -211,8 +238,16 @@ mod tests {
     use super::*;
 
     fn settings() -> Vec<(String, String)> {
-        let modules =
-            ["CATALOG", "ORDERS", "PAYMENTS", "NOTIFICATIONS", "OUTBOX", "HOUSEKEEPER", "STRANGLER"];
+        let modules = [
+            "CATALOG",
+            "ORDERS",
+            "PAYMENTS",
+            "NOTIFICATIONS",
+            "OUTBOX",
+            "HOUSEKEEPER",
+            "STRANGLER",
+            "WEBHOOKS",
+        ];
         let databases = modules.map(|module| {
             let url = format!("postgres://{}:s3cret@127.0.0.1/shop", module.to_lowercase());
             (format!("MONOLITH_{module}_DATABASE_URL"), url)
@@ -222,6 +257,7 @@ mod tests {
             ("TOKEN_SECRET", "a key of thirty-two bytes at least"),
             ("PROVIDER_URL", "http://127.0.0.1:12111"),
             ("PROVIDER_SECRET_KEY", "sk_test"),
+            ("PROVIDER_WEBHOOK_SECRETS", "whsec_0123456789abcdef"),
         ];
         databases.into_iter().chain(rest.map(|(name, value)| (name.into(), value.into()))).collect()
     }

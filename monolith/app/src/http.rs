@@ -14,6 +14,7 @@ use orders::Orders;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
+use webhooks::Receiver;
 
 /// What the API serves.
 #[derive(Clone)]
@@ -24,22 +25,32 @@ pub struct Shop {
     pub orders: Orders,
     /// Payments, at whichever home.
     pub payments: Arc<dyn Desk>,
+    /// The provider's webhooks.
+    pub webhooks: Receiver,
 }
 
-/// The API. Every route but its description needs a token.
+/// What stands behind the token check, what stands beside it, and the description of both.
+struct Described {
+    guarded: Router,
+    open: Router,
+    api: OpenApi,
+}
+
+/// The API. Every route needs a token but its description and the provider's webhooks, which are signed.
 pub fn router(shop: Shop, verifier: Verifier) -> Router {
-    let (routes, api) = described(shop);
+    let Described { guarded, open, api } = described(shop);
     let api = Arc::new(api);
     let describe = get(move || async move { axum::Json(api.as_ref().clone()) });
-    server::edge(guard(routes, verifier).merge(Router::new().route("/openapi.json", describe)))
+    let open = open.merge(Router::new().route("/openapi.json", describe));
+    server::edge(guard(guarded, verifier).merge(open))
 }
 
 /// The description of the API, as `GET /openapi.json` gives it.
 pub fn openapi(shop: Shop) -> OpenApi {
-    described(shop).1
+    described(shop).api
 }
 
-fn described(shop: Shop) -> (Router, OpenApi) {
+fn described(shop: Shop) -> Described {
     let info = InfoBuilder::new()
         .title("Banyan's shop")
         .version(env!("CARGO_PKG_VERSION"))
@@ -52,9 +63,12 @@ fn described(shop: Shop) -> (Router, OpenApi) {
     let mut components = Components::new();
     components.add_security_scheme("token", token);
     let api = OpenApiBuilder::new().info(info).components(Some(components)).build();
-    OpenApiRouter::with_openapi(api)
+    let (guarded, mut api) = OpenApiRouter::with_openapi(api)
         .merge(catalog::router(shop.catalog))
         .merge(orders::router(shop.orders))
         .merge(payments::router(shop.payments))
-        .split_for_parts()
+        .split_for_parts();
+    let (open, signed) = webhooks::router(shop.webhooks).split_for_parts();
+    api.merge(signed);
+    Described { guarded, open, api }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use app::{Cli, Command, Config, MigrateConfig, migrate, run};
+use app::{Cli, Command, Config, MigrateConfig, WebhooksConfig, migrate, operate_webhooks, run};
 use chassis::{config, process};
 use clap::{CommandFactory as _, FromArgMatches as _};
 
@@ -12,11 +12,17 @@ fn main() -> ExitCode {
     let migrate_help = config::help(MigrateConfig::read);
     let command = Cli::command().after_long_help(help);
     let command = command.mut_subcommand("migrate", |migrate| migrate.after_long_help(migrate_help));
+    let webhooks_help = config::help(WebhooksConfig::read);
+    let command = command.mut_subcommand("webhooks", |webhooks| webhooks.after_long_help(webhooks_help));
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     match cli.command {
         Some(Command::Migrate(args)) => {
             let config = config::load(MigrateConfig::read);
             process::run("monolith", &config.telemetry, |_| migrate(&config, &args.seed))
+        }
+        Some(Command::Webhooks(command)) => {
+            let config = config::load(WebhooksConfig::read);
+            process::run("monolith", &config.telemetry, |_| operate_webhooks(&config.database, &command))
         }
         None => {
             let config = config::load(Config::read);

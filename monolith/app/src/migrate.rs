@@ -18,7 +18,7 @@ const PARTITIONS: i32 = 6;
 static STRANGLER: Migrator = strangler::SOURCE_MIGRATOR;
 
 /// All schemas of this database, in the order in which they are made.
-pub(crate) fn schemas() -> [Migrations; 6] {
+pub(crate) fn schemas() -> [Migrations; 7] {
     [
         Migrations::new("outbox", &outbox::MIGRATOR),
         Migrations::new("strangler", &STRANGLER),
@@ -26,6 +26,7 @@ pub(crate) fn schemas() -> [Migrations; 6] {
         orders::migrations(),
         Migrations::new("payments", &payments::MIGRATOR),
         notifications::migrations(),
+        webhooks::migrations(),
     ]
 }
 
@@ -64,12 +65,13 @@ async fn database(admin: &PgPool, databases: &Databases, seed: &[String]) -> any
 
 /// A module's role may use its own tables and call the functions named here; nothing else.
 async fn grant(admin: &PgPool, databases: &Databases) -> anyhow::Result<()> {
-    let [catalog, orders, payments, notifications, relay, controller, housekeeper] =
+    let [catalog, orders, payments, notifications, relay, controller, housekeeper, webhooks] =
         databases.urls().map(|url| url.username());
     catalog::grant(admin, &catalog).await?;
     orders::grant(admin, &orders).await?;
     payments::grant(admin, &payments).await?;
     notifications::grant(admin, &notifications).await?;
+    webhooks::grant(admin, &webhooks).await?;
     // The order's transaction opens the payment's stream, so orders publish to both.
     let publishers: [(&String, &str, &[Topic]); 4] = [
         (&catalog, "monolith.catalog", &[]),

@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use ::payments::{Capture, Desk, Epoch, Error, Page, Payment, Refund, Replicate, Status, Tenant, Void};
+use ::payments::{
+    Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, Refund, Replicate, Status, Tenant, Void,
+};
 use async_trait::async_trait;
 use orders::{Order, Orders, PaymentRequest};
 use outbox::{BoxError, StateTransfer as _};
@@ -200,6 +202,15 @@ impl Desk for MovingPayments {
         let run =
             |home: Arc<dyn Desk>, epoch| async move { known(home.refund(refund, epoch_of(epoch)).await) };
         self.seam.write(&refund.payment.to_string(), run).await
+    }
+
+    /// To the owner. A payment without one was never ordered here, or its order is about to be committed.
+    async fn deliver(&self, notice: &Notice, _: Epoch) -> Result<Delivered, Error> {
+        let run = |home: Arc<dyn Desk>, epoch| async move { home.deliver(notice, epoch_of(epoch)).await };
+        match self.seam.write(&notice.payment.to_string(), run).await {
+            Err(Error::NotFound) => Ok(Delivered::Early),
+            answer => answer,
+        }
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Pools {
     pub housekeeper: PgPool,
     /// Schema `strangler`, as the controller.
     pub strangler: PgPool,
+    /// Schema `webhooks`.
+    pub webhooks: PgPool,
 }
 
 impl Pools {
@@ -53,13 +55,15 @@ impl Pools {
             outbox: open(&databases.outbox, "outbox")?,
             housekeeper: pool(&databases.housekeeper, &housekeeping)?,
             strangler: open(&databases.strangler, "strangler")?,
+            webhooks: open(&databases.webhooks, "webhooks")?,
         })
     }
 
     /// Closes all of them, waiting for connections in use.
     pub(crate) async fn close(&self) {
-        let Self { catalog, orders, payments, notifications, outbox, housekeeper, strangler } = self;
-        for pool in [catalog, orders, payments, notifications, outbox, housekeeper, strangler] {
+        let Self { catalog, orders, payments, notifications, outbox, housekeeper, strangler, webhooks } =
+            self;
+        for pool in [catalog, orders, payments, notifications, outbox, housekeeper, strangler, webhooks] {
             pool.close().await;
         }
     }

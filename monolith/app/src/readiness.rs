@@ -42,6 +42,7 @@ fn check_of(schema: &str, pools: &Pools) -> Option<(&'static str, PgPool)> {
         "payments" => ("database.payments", pools.payments.clone()),
         "notifications" => ("database.notifications", pools.notifications.clone()),
         "outbox" => ("database.outbox", pools.outbox.clone()),
+        "webhooks" => ("database.webhooks", pools.webhooks.clone()),
         "strangler" => ("database.strangler", pools.strangler.clone()),
         _ => return None,
     })

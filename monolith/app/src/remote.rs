@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chassis::service_token::{Bearer, set_tenant};
-use payments::{Actor, Capture, Desk, Epoch, Error, Page, Payment, Refund, Tenant, Violation, Void};
+use payments::{
+    Actor, Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, Refund, Tenant, Violation, Void,
+};
 use proto::payments as wire;
 use proto::payments::payments_service_client::PaymentsServiceClient;
 use proto::{Money, PaymentId};
@@ -15,7 +17,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use self::answer::{failed, missing, read_payment};
+use self::answer::{failed, missing, read_delivered, read_payment};
 
 /// How long a read may take, connecting included.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
@@ -103,6 +105,14 @@ impl Desk for Remote {
         let response = self.client.clone().refund_payment(request).await;
         done(&refund.tenant, response, |response| response.payment)
     }
+
+    async fn deliver(&self, notice: &Notice, epoch: Epoch) -> Result<Delivered, Error> {
+        let mut request = call(webhook(notice), Some(&notice.tenant), READ_TIMEOUT)?;
+        request.metadata_mut().insert(EPOCH, MetadataValue::from(epoch.0));
+        let response =
+            self.client.clone().deliver_webhook(request).await.map_err(|status| failed(&status))?;
+        read_delivered(response.into_inner())
+    }
 }
 
 fn call<T>(message: T, tenant: Option<&Tenant>, timeout: Duration) -> Result<Request<T>, Error> {
@@ -123,6 +133,20 @@ fn command<T>(message: T, tenant: &Tenant, by: &Actor, epoch: Epoch) -> Result<R
     request.metadata_mut().insert(ACTOR, by);
     request.metadata_mut().insert(EPOCH, MetadataValue::from(epoch.0));
     Ok(request)
+}
+
+fn webhook(notice: &Notice) -> wire::DeliverWebhookRequest {
+    let created_ms = notice.created.unix_timestamp_nanos() / 1_000_000;
+    wire::DeliverWebhookRequest {
+        event_id: notice.id.clone(),
+        kind: notice.kind.clone(),
+        object: notice.object.clone(),
+        status: notice.status.clone(),
+        payment_id: notice.payment.to_string(),
+        command_id: notice.command.map(|command| command.to_string()).unwrap_or_default(),
+        // Every time of the database fits.
+        created_ms: i64::try_from(created_ms).unwrap_or_default(),
+    }
 }
 
 /// A command's answer; one whose outcome the service does not know yet is an error here, as it is of a local desk.

@@ -14,8 +14,8 @@ pub(super) type Pairs = Vec<(String, String)>;
 /// Connections of each module's pool, so that several worlds fit into one server.
 const POOL_MAX: &str = "10";
 /// The monolith's modules, as in the names of settings and roles.
-const MODULES: [&str; 7] =
-    ["CATALOG", "ORDERS", "PAYMENTS", "NOTIFICATIONS", "OUTBOX", "HOUSEKEEPER", "STRANGLER"];
+const MODULES: [&str; 8] =
+    ["CATALOG", "ORDERS", "PAYMENTS", "NOTIFICATIONS", "OUTBOX", "HOUSEKEEPER", "STRANGLER", "WEBHOOKS"];
 
 /// What stays the same however often a process is restarted.
 pub(super) struct Settings {
@@ -23,6 +23,8 @@ pub(super) struct Settings {
     pub(super) service: Pairs,
     pub(super) provider: Pairs,
     pub(super) token_secret: Secret,
+    /// Signs the provider's webhooks.
+    pub(super) webhook_secret: Secret,
 }
 
 impl Settings {
@@ -30,6 +32,7 @@ impl Settings {
     pub(super) fn new(world: &World, ports: &Ports, source_url: &str, target_url: &str) -> Result<Self> {
         let secret = || Uuid::new_v4().simple().to_string();
         let (token_secret, provider_key) = (secret() + &secret(), format!("sk_{}", secret()));
+        let webhook_secret = format!("whsec_{}", secret());
         let shared = pairs([
             ("KAFKA_BOOTSTRAP_SERVERS", world.kafka().servers()),
             ("KAFKA_TOPIC_PREFIX", world.kafka().prefix()),
@@ -41,6 +44,7 @@ impl Settings {
             ("MONOLITH_ADMIN_DATABASE_URL", source_url),
             ("MONOLITH_DATABASE_POOL_MAX", POOL_MAX),
             ("PAYMENTS_SERVICE_URL", &format!("http://127.0.0.1:{}", ports.grpc.number())),
+            ("PROVIDER_WEBHOOK_SECRETS", &webhook_secret),
         ]);
         for module in MODULES {
             let url = role_url(source_url, &module.to_lowercase())?;
@@ -55,9 +59,13 @@ impl Settings {
         ]);
         service.extend(shared);
         let journal = world.logs().join("journal.jsonl").display().to_string();
-        let provider =
-            pairs([("PROVIDER_JOURNAL", journal.as_str()), ("PROVIDER_SECRET_KEY", &provider_key)]);
-        Ok(Self { monolith, service, provider, token_secret: Secret::new(token_secret) })
+        let provider = pairs([
+            ("PROVIDER_JOURNAL", journal.as_str()),
+            ("PROVIDER_SECRET_KEY", &provider_key),
+            ("PROVIDER_WEBHOOK_SECRET", &webhook_secret),
+        ]);
+        let (token_secret, webhook_secret) = (Secret::new(token_secret), Secret::new(webhook_secret));
+        Ok(Self { monolith, service, provider, token_secret, webhook_secret })
     }
 
     /// Each module's name and the address with its role; the superuser's is not among them.

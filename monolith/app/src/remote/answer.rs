@@ -1,13 +1,13 @@
 //! What the payments service answers, in the words of the desk.
 
-use payments::{CaptureMethod, Error, Operation, Payment, Refusal, Status, Tenant, Violation};
+use payments::{CaptureMethod, Delivered, Error, Operation, Payment, Refusal, Status, Tenant, Violation};
 use proto::{MoneyError, payments as wire};
 use time::OffsetDateTime;
 use tonic::Code;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// Fields that the service may complain about.
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 14] = [
     "payment_id",
     "amount_minor",
     "amount",
@@ -17,6 +17,11 @@ const FIELDS: [&str; 9] = [
     "tenant",
     "actor",
     "reason",
+    "event_id",
+    "kind",
+    "object",
+    "command_id",
+    "created_ms",
 ];
 
 pub(super) fn read_payment(tenant: &Tenant, payment: Option<wire::Payment>) -> Result<Payment, Error> {
@@ -56,6 +61,15 @@ fn status(wire: &wire::Payment) -> Result<Status, Error> {
         wire::PaymentStatus::Voided => Ok(Status::Voided),
         wire::PaymentStatus::Refunded => Ok(Status::Refunded),
         wire::PaymentStatus::Unspecified => Err(missing("the status")),
+    }
+}
+
+pub(super) fn read_delivered(wire: wire::DeliverWebhookResponse) -> Result<Delivered, Error> {
+    match wire.delivery() {
+        wire::Delivery::Applied => Ok(Delivered::Applied),
+        wire::Delivery::Surprise => Ok(Delivered::Surprise(wire.surprise)),
+        wire::Delivery::Early => Ok(Delivered::Early),
+        wire::Delivery::Unspecified => Err(missing("whether the notice was taken")),
     }
 }
 

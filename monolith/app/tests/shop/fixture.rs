@@ -14,7 +14,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use catalog::Catalog;
 use chassis::token::{Issuer, Role, Verifier};
-use chassis::{Page, Reader, Secret, Url};
+use chassis::{Page, Reader, Secret, Telemetry, Url};
 use orders::Orders;
 use outbox::{Wake, kafka};
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ use sqlx::PgPool;
 use strangler::Owners;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
+use webhooks::{Keys, Receiver};
 
 /// A shop of one database.
 pub(crate) struct World {
@@ -65,7 +66,7 @@ impl World {
         app::migrate(&config, &["acme".to_owned()]).await?;
         let pools = Pools::open(&databases, 4)?;
         let tasks = TaskTracker::new();
-        let shop = shop(&pools, remote, &tasks);
+        let shop = shop(&pools, remote, &tasks)?;
         let products = shop.catalog.list("acme", Page { limit: 50, after: None }).await?;
         let id =
             |sku| products.iter().find(|it| it.sku == sku).map(|it| it.id.to_string()).unwrap_or_default();
@@ -138,6 +139,11 @@ fn key() -> Secret {
     Secret::new("a key of thirty-two bytes at least")
 }
 
+/// Signs webhooks.
+pub(crate) fn webhook_secret() -> Secret {
+    Secret::new("whsec_0123456789abcdef")
+}
+
 fn databases(database: &stack::Database) -> anyhow::Result<Databases> {
     let authority = database.url().split_once('@').map(|(_, rest)| rest).unwrap_or_default();
     let url = |module: &str| -> anyhow::Result<Url> {
@@ -151,10 +157,11 @@ fn databases(database: &stack::Database) -> anyhow::Result<Databases> {
         outbox: url("outbox")?,
         housekeeper: url("housekeeper")?,
         strangler: url("strangler")?,
+        webhooks: url("webhooks")?,
     })
 }
 
-fn shop(pools: &Pools, remote: Arc<dyn Desk>, tasks: &TaskTracker) -> Shop {
+fn shop(pools: &Pools, remote: Arc<dyn Desk>, tasks: &TaskTracker) -> anyhow::Result<Shop> {
     let catalog = Catalog::new(pools.catalog.clone());
     let requests = RequestPayments::new(Owners::new(MIGRATION, pools.orders.clone()));
     let orders = Orders::new(pools.orders.clone(), catalog.clone(), Arc::new(requests), tasks.clone());
@@ -169,5 +176,7 @@ fn shop(pools: &Pools, remote: Arc<dyn Desk>, tasks: &TaskTracker) -> Shop {
     };
     let local = Arc::new(Local::new(home, tasks.clone()));
     let payments = Arc::new(MovingPayments::new(owners, local, remote, orders.clone()));
-    Shop { catalog, orders, payments }
+    let keys = Keys::new(vec![webhook_secret()], Duration::from_secs(300));
+    let metrics = webhooks::Metrics::new(&Telemetry::new("tests", None)?.meter());
+    Ok(Shop { catalog, orders, payments, webhooks: Receiver::new(pools.webhooks.clone(), keys, metrics) })
 }

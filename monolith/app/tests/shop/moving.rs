@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use payments::{Actor, Capture, Desk, Epoch, Error, Page, Payment, Refund, Status, Tenant, Void};
+use payments::{
+    Actor, Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, Refund, Status, Tenant, Void,
+};
 use proto::{Money, PaymentId};
 use serde_json::{Value, json};
 
@@ -138,5 +140,13 @@ impl Desk for Service {
     async fn refund(&self, refund: &Refund, epoch: Epoch) -> Result<Payment, Error> {
         let payment = self.command(refund.payment, (&refund.by, &refund.reason), epoch)?;
         Err(Error::OutcomePending(Box::new(Payment { outcome_pending: true, ..payment })))
+    }
+
+    async fn deliver(&self, notice: &Notice, epoch: Epoch) -> Result<Delivered, Error> {
+        if self.known(notice.payment).is_err() {
+            return Ok(Delivered::Early);
+        }
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).push(epoch.0);
+        Ok(Delivered::Applied)
     }
 }
