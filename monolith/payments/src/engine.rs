@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::effect::{Intent, intend_requested};
-use crate::{Error, Home, Point, effect, store};
+use crate::{Error, Home, Point, effect, forget, store};
 
 /// The bounds of an engine.
 #[derive(Debug, Clone)]
@@ -59,6 +59,7 @@ impl Engine {
     /// Works until the shutdown, then waits for what runs. A database that is away is waited for.
     pub async fn run(self, shutdown: CancellationToken) {
         let (mut pause, mut turn) = (self.limits.poll_min, 0);
+        self.effects.spawn(forget::run(self.home.clone(), shutdown.clone()));
         // While every permit is in use there is nothing to look for.
         while let Some(permit) = self.permit(&shutdown).await {
             turn += 1;

@@ -5,6 +5,7 @@ use proto::{Money, PaymentId, events as wire};
 use sqlx::postgres::PgTransaction;
 use time::OffsetDateTime;
 
+use crate::store::Kept;
 use crate::{
     Account, Actor, AdjustedEvent, Adjustment, CaptureMethod, Change, Command, Error, Idempotency, Operation,
     Outcome, Payment, PaymentEvent, Posting, Status, Transaction,
@@ -109,7 +110,7 @@ fn outcome(outcome: &Outcome) -> wire::ProviderOutcome {
     }
 }
 
-fn transaction(transaction: &Transaction) -> wire::LedgerTransaction {
+pub(crate) fn transaction(transaction: &Transaction) -> wire::LedgerTransaction {
     let line = |posting: &Posting| wire::Posting {
         account: posting.account.word().to_owned(),
         amount: Some(posting.amount.into()),
@@ -217,6 +218,44 @@ fn read_capture_method(method: wire::CaptureMethod) -> Result<CaptureMethod, Box
 
 fn money(amount: Option<wire::Money>) -> Result<Money, BoxError> {
     Ok(amount.ok_or(proto::MoneyError::Missing)?.try_into()?)
+}
+
+/// A kept answer as a message.
+pub(crate) fn answer(kept: Kept) -> wire::IdempotencyRecord {
+    let (answer, answer_version, refusal) = match kept.answer {
+        Ok(payment) => (Some(state(&payment)), payment.version, String::new()),
+        Err(code) => (None, 0, code),
+    };
+    wire::IdempotencyRecord {
+        operation: kept.operation.word().to_owned(),
+        key: kept.idempotency.key.to_string(),
+        fingerprint: kept.idempotency.fingerprint,
+        command_id: kept.command.to_string(),
+        created_at_ms: to_millis(kept.at),
+        answer,
+        answer_version,
+        refusal,
+    }
+}
+
+/// A message as a kept answer.
+pub(crate) fn read_answer(record: wire::IdempotencyRecord) -> Result<Kept, BoxError> {
+    if record.fingerprint.is_empty() {
+        return Err("an idempotency record has no fingerprint".into());
+    }
+    let answer = match record.answer {
+        Some(_) if !record.refusal.is_empty() => return Err("a command was answered and refused".into()),
+        Some(_) if record.answer_version < 1 => return Err("an answer has no version".into()),
+        Some(state) => Ok(read_state(state, record.answer_version)?),
+        None => Err(record.refusal),
+    };
+    Ok(Kept {
+        operation: Operation::from_word(&record.operation)?,
+        idempotency: Idempotency { key: record.key.parse()?, fingerprint: record.fingerprint },
+        command: record.command_id.parse()?,
+        answer,
+        at: from_millis(record.created_at_ms)?,
+    })
 }
 
 /// The payment that a key names.

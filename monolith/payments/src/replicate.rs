@@ -6,7 +6,8 @@ use outbox::{BoxError, Event as _, Received};
 use proto::{PaymentStream, events as wire};
 use sqlx::postgres::PgTransaction;
 
-use crate::events::{from_millis, read_key, read_keyed, read_ledger, read_requested, read_state};
+use crate::events::{read_answer, read_key, read_keyed, read_ledger, read_requested, read_state};
+use crate::store::Kept;
 use crate::{Authority, Births, Crash, Error, Payment, Point, store};
 
 /// Applies the payments stream: every payment's first event, whoever owns it, and what the other home did to its own. A foreign
@@ -109,8 +110,10 @@ impl Replicate {
         let payment = read_state(foreign.state.ok_or("the event has no state")?, meta.version)?;
         follow(tx, &payment, foreign.ledger).await?;
         if let Some(command) = read_keyed(foreign.command)? {
-            let idempotency = command.idempotency.as_ref().ok_or("the command has no key")?;
-            store::keep_answer(tx, &command, idempotency, &payment, meta.time).await?;
+            let idempotency = command.idempotency.ok_or("the command has no key")?;
+            let (operation, command, answer) = (command.operation, command.id, Ok(payment.clone()));
+            let kept = Kept { operation, idempotency, command, answer, at: meta.time };
+            store::keep_answer(tx, &payment, kept).await?;
         }
         Ok(())
     }
@@ -137,20 +140,7 @@ async fn restore(
     let payment = read_state(snapshot.state.ok_or("the snapshot has no state")?, version)?;
     follow(tx, &payment, snapshot.ledger).await?;
     for record in snapshot.idempotency {
-        let at = from_millis(record.created_at_ms)?;
-        let answer = read_state(record.answer.ok_or("an idempotency record has no answer")?, version)?;
-        let command = wire::PaymentCommand {
-            command_id: record.command_id,
-            operation: record.operation,
-            amount_minor: 0,
-            idempotency_key: record.key,
-            fingerprint: record.fingerprint,
-            attempt: 1,
-            ..Default::default()
-        };
-        let command = read_keyed(Some(command))?.ok_or("an idempotency record has no key")?;
-        let idempotency = command.idempotency.as_ref().ok_or("an idempotency record has no key")?;
-        store::keep_answer(tx, &command, idempotency, &answer, at).await?;
+        store::keep_answer(tx, &payment, read_answer(record)?).await?;
     }
     Ok(())
 }

@@ -11,11 +11,11 @@ mod recent;
 use sqlx::PgPool;
 
 pub(crate) use audit::insert_audit;
-pub(crate) use idempotency::{Record, claim_key, find_key, keep_answer};
+pub(crate) use idempotency::{Kept, Record, claim_key, find_key, forget_answers, keep_answer, load_answers};
 pub(crate) use intent::{
     Ended, claim_due, defer, finish, has_open, insert_intent, is_done, lock_open, release, set_object,
 };
-pub(crate) use ledger::{booked, insert_transaction};
+pub(crate) use ledger::{booked, insert_transaction, load_transactions};
 pub(crate) use notice::hasten;
 pub(crate) use payment::{
     claim_requested, find, insert_requested, leave, list, load, lock, lock_now, replace, update,

@@ -5,7 +5,9 @@ mod audit;
 mod books;
 mod commands;
 mod crash;
+mod keys;
 mod rules;
+mod snapshot;
 mod stream;
 
 use std::sync::Arc;

@@ -1,13 +1,19 @@
 //! Table `payments.idempotency`.
 
+use std::time::Duration;
+
 use outbox::BoxError;
 use prost::Message as _;
 use proto::PaymentId;
 use sqlx::postgres::PgTransaction;
-use sqlx::{FromRow, PgExecutor};
+use sqlx::{FromRow, PgExecutor, PgPool};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::{Command, Error, Idempotency, Operation, Payment, Tenant, events};
+
+/// How long an answer is kept, from the claim of its key on.
+pub(crate) const KEEP: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// What is kept of a key.
 pub(crate) struct Record {
@@ -15,6 +21,17 @@ pub(crate) struct Record {
     pub(crate) fingerprint: String,
     /// `None` while that is in flight. `Err`: the provider's code when it said no.
     pub(crate) answer: Option<Result<Payment, String>>,
+}
+
+/// A finished command with its answer, as it travels between homes.
+pub(crate) struct Kept {
+    pub(crate) operation: Operation,
+    pub(crate) idempotency: Idempotency,
+    pub(crate) command: Uuid,
+    /// `Err`: the provider's code when it said no.
+    pub(crate) answer: Result<Payment, String>,
+    /// When the key was claimed; it is kept from then on.
+    pub(crate) at: OffsetDateTime,
 }
 
 #[derive(FromRow)]
@@ -25,17 +42,22 @@ struct Row {
     refusal: Option<String>,
 }
 
+#[derive(FromRow)]
+struct KeptRow {
+    operation: String,
+    key: String,
+    command_id: Uuid,
+    created_at: OffsetDateTime,
+    #[sqlx(flatten)]
+    record: Row,
+}
+
 impl TryFrom<Row> for Record {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self, Error> {
         let answer = match (row.answer, row.answer_version, row.refusal) {
-            (Some(bytes), Some(version), _) => {
-                let corrupt = |error: BoxError| Error::corrupt("a stored answer", error);
-                let state =
-                    proto::events::PaymentState::decode(&*bytes).map_err(|error| corrupt(error.into()))?;
-                Some(Ok(events::read_state(state, version).map_err(corrupt)?))
-            }
+            (Some(bytes), Some(version), _) => Some(Ok(read_stored(&bytes, version)?)),
             (_, _, Some(code)) => Some(Err(code)),
             (_, _, None) => None,
         };
@@ -43,7 +65,28 @@ impl TryFrom<Row> for Record {
     }
 }
 
-/// Claims a key for a command. False when it is taken.
+impl TryFrom<KeptRow> for Kept {
+    type Error = Error;
+
+    fn try_from(row: KeptRow) -> Result<Self, Error> {
+        let corrupt = |error: BoxError| Error::corrupt("a stored answer", error);
+        let operation = Operation::from_word(&row.operation).map_err(|error| corrupt(error.into()))?;
+        let Record { fingerprint, answer } = row.record.try_into()?;
+        let answer = answer.ok_or_else(|| corrupt("its command is in flight".into()))?;
+        let idempotency = Idempotency { key: row.key.parse()?, fingerprint };
+        Ok(Kept { operation, idempotency, command: row.command_id, answer, at: row.created_at })
+    }
+}
+
+/// The state that was answered, at the version it had then.
+fn read_stored(bytes: &[u8], version: i64) -> Result<Payment, Error> {
+    let corrupt = |error: BoxError| Error::corrupt("a stored answer", error);
+    let state = proto::events::PaymentState::decode(bytes).map_err(|error| corrupt(error.into()))?;
+    events::read_state(state, version).map_err(corrupt)
+}
+
+/// Claims a key for a command. False when it is taken; a finished record that is too old to be kept is no obstacle. Whoever writes
+/// a key has locked its payment's row, so that this waits for nobody.
 pub(crate) async fn claim_key(
     tx: &mut PgTransaction<'_>,
     payment: &Payment,
@@ -51,9 +94,13 @@ pub(crate) async fn claim_key(
     idempotency: &Idempotency,
 ) -> Result<bool, Error> {
     let sql = "
-        insert into payments.idempotency (tenant, payment_id, operation, key, fingerprint, command_id)
+        insert into payments.idempotency as i (tenant, payment_id, operation, key, fingerprint, command_id)
         values ($1, $2, $3, $4, $5, $6)
-        on conflict (tenant, payment_id, operation, key) do nothing";
+        on conflict (tenant, payment_id, operation, key) do update
+        set fingerprint = excluded.fingerprint, command_id = excluded.command_id, answer = null, answer_version = null,
+            refusal = null, created_at = excluded.created_at
+        where (i.answer is not null or i.refusal is not null)
+          and i.created_at <= now() - $7::double precision * interval '1 second'";
     let done = sqlx::query(sql)
         .bind(payment.tenant.as_str())
         .bind(payment.id.uuid())
@@ -61,12 +108,13 @@ pub(crate) async fn claim_key(
         .bind(idempotency.key.as_str())
         .bind(&idempotency.fingerprint)
         .bind(command.id)
+        .bind(KEEP.as_secs_f64())
         .execute(&mut **tx)
         .await?;
     Ok(done.rows_affected() == 1)
 }
 
-/// What is kept of a key.
+/// What is kept of a key; nothing of one whose record is too old.
 pub(crate) async fn find_key(
     executor: impl PgExecutor<'_>,
     tenant: &Tenant,
@@ -76,41 +124,79 @@ pub(crate) async fn find_key(
 ) -> Result<Option<Record>, Error> {
     let sql = "
         select fingerprint, answer, answer_version, refusal from payments.idempotency
-        where tenant = $1 and payment_id = $2 and operation = $3 and key = $4";
+        where tenant = $1 and payment_id = $2 and operation = $3 and key = $4
+          and (created_at > now() - $5::double precision * interval '1 second' or (answer is null and refusal is null))";
     let row: Option<Row> = sqlx::query_as(sql)
         .bind(tenant.as_str())
         .bind(payment.uuid())
         .bind(operation.word())
         .bind(idempotency.key.as_str())
+        .bind(KEEP.as_secs_f64())
         .fetch_optional(executor)
         .await?;
     row.map(Record::try_from).transpose()
 }
 
-/// Keeps an answer that another home gave. One that is here stays.
+/// Keeps an answer that another home gave. One to the same command stays; one to an earlier command, whose time was over there,
+/// gives way.
 pub(crate) async fn keep_answer(
     tx: &mut PgTransaction<'_>,
-    command: &Command,
-    idempotency: &Idempotency,
-    answer: &Payment,
-    at: OffsetDateTime,
+    payment: &Payment,
+    kept: Kept,
 ) -> Result<(), Error> {
     let sql = "
-        insert into payments.idempotency (tenant, payment_id, operation, key, fingerprint, command_id, answer, answer_version,
-                                          created_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-        on conflict (tenant, payment_id, operation, key) do nothing";
+        insert into payments.idempotency as i (tenant, payment_id, operation, key, fingerprint, command_id, answer,
+                                               answer_version, refusal, created_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        on conflict (tenant, payment_id, operation, key) do update
+        set fingerprint = excluded.fingerprint, command_id = excluded.command_id, answer = excluded.answer,
+            answer_version = excluded.answer_version, refusal = excluded.refusal, created_at = excluded.created_at
+        where (i.answer is null and i.refusal is null)
+           or (i.command_id <> excluded.command_id and i.created_at < excluded.created_at)";
+    let answer = kept.answer.as_ref().ok();
     sqlx::query(sql)
-        .bind(answer.tenant.as_str())
-        .bind(answer.id.uuid())
-        .bind(command.operation.word())
-        .bind(idempotency.key.as_str())
-        .bind(&idempotency.fingerprint)
-        .bind(command.id)
-        .bind(events::state(answer).encode_to_vec())
-        .bind(answer.version)
-        .bind(at)
+        .bind(payment.tenant.as_str())
+        .bind(payment.id.uuid())
+        .bind(kept.operation.word())
+        .bind(kept.idempotency.key.as_str())
+        .bind(&kept.idempotency.fingerprint)
+        .bind(kept.command)
+        .bind(answer.map(|answer| events::state(answer).encode_to_vec()))
+        .bind(answer.map(|answer| answer.version))
+        .bind(kept.answer.as_ref().err())
+        .bind(kept.at)
         .execute(&mut **tx)
         .await?;
     Ok(())
+}
+
+/// The finished commands of a payment whose answers are still kept, by time.
+pub(crate) async fn load_answers(tx: &mut PgTransaction<'_>, payment: &Payment) -> Result<Vec<Kept>, Error> {
+    let sql = "
+        select operation, key, fingerprint, command_id, answer, answer_version, refusal, created_at
+        from payments.idempotency
+        where tenant = $1 and payment_id = $2 and (answer is not null or refusal is not null)
+          and created_at > now() - $3::double precision * interval '1 second'
+        order by created_at, command_id";
+    let rows: Vec<KeptRow> = sqlx::query_as(sql)
+        .bind(payment.tenant.as_str())
+        .bind(payment.id.uuid())
+        .bind(KEEP.as_secs_f64())
+        .fetch_all(&mut **tx)
+        .await?;
+    rows.into_iter().map(Kept::try_from).collect()
+}
+
+/// Deletes finished records that are too old, oldest first, at most `batch_max`, and returns how many. One that a transaction is
+/// about to use again is left alone; nobody waits for this.
+pub(crate) async fn forget_answers(pool: &PgPool, batch_max: i64) -> Result<u64, Error> {
+    let sql = "
+        delete from payments.idempotency where ctid = any (array(
+            select i.ctid from payments.idempotency i
+            where i.created_at <= now() - $2::double precision * interval '1 second'
+              and (i.answer is not null or i.refusal is not null)
+            order by i.created_at limit $1 for update skip locked
+        ))";
+    let done = sqlx::query(sql).bind(batch_max).bind(KEEP.as_secs_f64()).execute(pool).await?;
+    Ok(done.rows_affected())
 }

@@ -1,10 +1,10 @@
 //! Table `payments.ledger_entry`.
 
-use proto::PaymentId;
+use proto::{Money, PaymentId};
 use sqlx::postgres::PgTransaction;
 use uuid::Uuid;
 
-use crate::{Error, Payment, Transaction};
+use crate::{Account, Error, Payment, Posting, Transaction};
 
 /// Books a transaction. One that is booked already changes nothing.
 pub(crate) async fn insert_transaction(
@@ -38,4 +38,27 @@ pub(crate) async fn booked(
     let sql = "select payment_id from payments.ledger_entry where transaction_id = $1 limit 1";
     let payment: Option<Uuid> = sqlx::query_scalar(sql).bind(transaction).fetch_optional(&mut **tx).await?;
     Ok(payment.map(PaymentId::from_uuid))
+}
+
+/// All transactions of a payment.
+pub(crate) async fn load_transactions(
+    tx: &mut PgTransaction<'_>,
+    payment: PaymentId,
+) -> Result<Vec<Transaction>, Error> {
+    let sql = "
+        select transaction_id, account, amount_minor, currency from payments.ledger_entry
+        where payment_id = $1 order by transaction_id, account";
+    let rows: Vec<(Uuid, String, i64, String)> =
+        sqlx::query_as(sql).bind(payment.uuid()).fetch_all(&mut **tx).await?;
+    let mut transactions: Vec<Transaction> = Vec::new();
+    for (id, account, minor, currency) in rows {
+        let account = Account::from_word(&account).map_err(|error| Error::corrupt("a ledger row", error))?;
+        let currency = currency.parse().map_err(|error| Error::corrupt("a ledger row", error))?;
+        let posting = Posting { account, amount: Money::new(minor, currency) };
+        match transactions.last_mut() {
+            Some(last) if last.id == id => last.postings.push(posting),
+            _ => transactions.push(Transaction { id, postings: vec![posting] }),
+        }
+    }
+    Ok(transactions)
 }

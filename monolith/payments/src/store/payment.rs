@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::{Money, OrderId, PaymentId};
 use sqlx::postgres::PgTransaction;
-use sqlx::{FromRow, PgPool};
+use sqlx::{FromRow, PgExecutor, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -67,10 +67,10 @@ pub(crate) async fn find(pool: &PgPool, tenant: &Tenant, id: PaymentId) -> Resul
     row.map(Payment::try_from).transpose()
 }
 
-/// A payment, whosever it is; for the engine.
-pub(crate) async fn load(pool: &PgPool, id: PaymentId) -> Result<Option<Payment>, Error> {
+/// A payment, whosever it is.
+pub(crate) async fn load(executor: impl PgExecutor<'_>, id: PaymentId) -> Result<Option<Payment>, Error> {
     let sql = "select p.*, false as outcome_pending from payments.payment p where p.id = $1";
-    let row: Option<Row> = sqlx::query_as(sql).bind(id.uuid()).fetch_optional(pool).await?;
+    let row: Option<Row> = sqlx::query_as(sql).bind(id.uuid()).fetch_optional(executor).await?;
     row.map(Payment::try_from).transpose()
 }
 

@@ -5,7 +5,7 @@ use crate::adjust::record_adjustment;
 use crate::{Adjustment, Desk as _, events};
 
 /// The events that a home published of a payment after its first, read back.
-async fn published(world: &World, id: PaymentId) -> Vec<(i64, PaymentStream)> {
+pub(super) async fn published(world: &World, id: PaymentId) -> Vec<(i64, PaymentStream)> {
     let sql =
         "select version, kind, payload from outbox.event where key = $1 and version > 1 order by version";
     let rows: Vec<(i64, String, Vec<u8>)> =
@@ -99,7 +99,7 @@ async fn a_snapshot_starts_a_payment_again_with_its_books_and_answers() {
                     key: command.idempotency_key,
                     fingerprint: command.fingerprint,
                     command_id: command.command_id,
-                    created_at_ms: 1_760_000_000_000,
+                    created_at_ms: events::to_millis(time::OffsetDateTime::now_utc()),
                     answer: event.state,
                     answer_version: 3,
                     refusal: String::new(),

@@ -1,0 +1,40 @@
+//! The whole of a payment in one event, from which a home without it, or with old rows of it, starts again.
+
+use proto::{PAYMENTS, PaymentId, events as wire};
+use sqlx::postgres::PgTransaction;
+
+use crate::{Error, Payment, events, store};
+
+/// Publishes a payment's state, all its ledger transactions and the answers that are still kept, and returns the event's version.
+/// The transaction is read committed, and has locked the owner row; nobody but the owner may publish one.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Behind`] when this home's row is not what the stream ends with; [`Error::Outbox`] for a payment
+/// whose whole is over the outbox's largest payload.
+pub async fn snapshot(tx: &mut PgTransaction<'_>, payment: PaymentId) -> Result<i64, Error> {
+    let before = store::lock(tx, payment).await?.ok_or(Error::NotFound)?;
+    let head = outbox::lock(tx, PAYMENTS, &payment.to_string()).await?;
+    if head != before.version {
+        return Err(Error::Behind { here: before.version, head });
+    }
+    // Statements of their own: what they see is not older than the locks.
+    let whole = whole(tx, payment).await?;
+    let version = outbox::publish(tx, &whole).await?;
+    let after = Payment { version, ..before };
+    if !store::update(tx, &after, head).await? {
+        return Err(Error::Behind { here: after.version, head: version });
+    }
+    Ok(version)
+}
+
+/// What a snapshot says. The payment's row and its head are locked.
+async fn whole(tx: &mut PgTransaction<'_>, id: PaymentId) -> Result<wire::PaymentSnapshot, Error> {
+    let payment = store::load(&mut **tx, id).await?.ok_or(Error::NotFound)?;
+    let ledger = store::load_transactions(tx, id).await?;
+    let answers = store::load_answers(tx, &payment).await?;
+    Ok(wire::PaymentSnapshot {
+        state: Some(events::state(&payment)),
+        ledger: ledger.iter().map(events::transaction).collect(),
+        idempotency: answers.into_iter().map(events::answer).collect(),
+    })
+}

@@ -1,0 +1,160 @@
+//! Idempotency keys: how long they answer, and that nobody waits for them.
+
+use std::time::Instant;
+
+use super::*;
+use crate::provider::{Call, Fault};
+use crate::store::forget_answers;
+
+/// Makes a payment's records older.
+async fn age(world: &World, id: PaymentId, interval: &str) {
+    let sql =
+        "update payments.idempotency set created_at = created_at - $2::text::interval where payment_id = $1";
+    sqlx::query(sql).bind(id.uuid()).bind(interval).execute(&world.admin).await.unwrap();
+}
+
+async fn keys(world: &World) -> Vec<String> {
+    sqlx::query_scalar("select key from payments.idempotency order by key")
+        .fetch_all(&world.admin)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_is_repeated_for_seven_days_as_it_was_and_then_its_key_is_free() {
+    let world = World::new("week").await;
+    let (desk, id) = (world.desk(), world.captured().await);
+    let first = desk.refund(&refund(id, Some(100), "k"), Epoch(0)).await.unwrap();
+    desk.refund(&refund(id, Some(50), "other"), Epoch(0)).await.unwrap();
+    age(&world, id, "6 days 23:59").await;
+    assert_eq!(desk.refund(&refund(id, Some(100), "k"), Epoch(0)).await.unwrap(), first);
+
+    age(&world, id, "2 minutes").await;
+    let second = desk.refund(&refund(id, Some(100), "k"), Epoch(0)).await.unwrap();
+    assert_eq!((second.refunded_minor, second.version), (250, 5));
+    assert_eq!(desk.refund(&refund(id, Some(100), "k"), Epoch(0)).await.unwrap(), second);
+    let refunds = world.provider.journal().into_iter().filter(|it| it.operation == crate::Operation::Refund);
+    assert_eq!(refunds.count(), 3);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_repeated_too_while_the_payment_goes_on() {
+    let world = World::new("again").await;
+    let id = world.refused_capture("c1").await;
+    let asked = world.provider.journal();
+    let again = world.desk().capture(&capture(id, None, "c1"), Epoch(0)).await;
+    assert!(
+        matches!(&again, Err(Error::Refused(Refusal::Provider { code })) if code == "already_canceled"),
+        "{again:?}"
+    );
+    let other = world.desk().capture(&capture(id, Some(1), "c1"), Epoch(0)).await;
+    assert!(matches!(other, Err(Error::KeyReused)));
+    assert_eq!(world.provider.journal(), asked);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn old_answers_are_forgotten_in_batches_and_what_is_in_flight_is_not() {
+    let world = World::new("forget").await;
+    let (desk, old) = (world.desk().answer_within(Duration::from_millis(100)), world.captured().await);
+    for name in ["a", "b", "c"] {
+        desk.refund(&refund(old, Some(1), name), Epoch(0)).await.unwrap();
+    }
+    world.provider.fail_next(Call::Refund, Fault::Lost);
+    let pending = desk.refund(&refund(old, Some(1), "open"), Epoch(0)).await;
+    assert!(matches!(pending, Err(Error::OutcomePending(_))), "{pending:?}");
+    age(&world, old, "8 days").await;
+    let young = world.captured().await;
+    desk.refund(&refund(young, Some(1), "young"), Epoch(0)).await.unwrap();
+
+    // One that a transaction uses again is left alone, and nobody waits.
+    let mut using = world.admin.begin().await.unwrap();
+    sqlx::query("select from payments.idempotency where key = 'a' for update")
+        .execute(&mut *using)
+        .await
+        .unwrap();
+    let forget = async |most| forget_answers(&world.home.pool, most).await.unwrap();
+    assert_eq!(tokio::time::timeout(SOON, forget(10)).await.unwrap(), 2);
+    using.rollback().await.unwrap();
+    assert_eq!((forget(10).await, forget(10).await), (1, 0));
+    assert_eq!(keys(&world).await, ["open", "young"]);
+    let in_flight = desk.refund(&refund(old, Some(1), "open"), Epoch(0)).await;
+    assert!(matches!(in_flight, Err(Error::InFlight)), "{in_flight:?}");
+
+    age(&world, young, "8 days").await;
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let running = tokio::spawn(world.engine().run(shutdown.clone()));
+    let forgotten = async {
+        while keys(&world).await != ["open"] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, forgotten).await.unwrap();
+    shutdown.cancel();
+    tokio::time::timeout(SOON, running).await.unwrap().unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_repetition_does_not_wait_for_the_provider() {
+    let world = World::new("inflight").await;
+    let (desk, id) = (world.desk(), world.captured().await);
+    world.provider.fail_next(Call::Refund, Fault::DoneHangs);
+    let hanging = tokio::spawn({
+        let desk = desk.clone();
+        async move { desk.refund(&refund(id, Some(100), "k"), Epoch(0)).await }
+    });
+    tokio::time::timeout(SOON, world.provider.hangs()).await.unwrap();
+    let started = Instant::now();
+    let again = desk.refund(&refund(id, Some(100), "k"), Epoch(0)).await;
+    assert!(matches!(again, Err(Error::InFlight)), "{again:?}");
+    let other = desk.refund(&refund(id, Some(100), "other"), Epoch(0)).await;
+    assert!(matches!(other, Err(Error::Busy(_))), "{other:?}");
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    // No transaction is open while the provider is asked, so there is none to wait for.
+    assert_eq!(open_transactions(&world).await, 0);
+    hanging.abort();
+    world.end().await;
+}
+
+/// Transactions of the home's role that are open and have nothing to do.
+async fn open_transactions(world: &World) -> i64 {
+    let sql =
+        "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in%'";
+    sqlx::query_scalar(sql).fetch_one(&world.admin).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_request_waits_for_another_transaction_a_bounded_time_and_without_a_connection() {
+    let world = World::new("locked").await;
+    let (desk, id) = (world.desk(), world.captured().await);
+    // Another process is between claiming the key and its commit, and hangs.
+    let mut hanging = world.admin.begin().await.unwrap();
+    sqlx::query("select from payments.payment where id = $1 for update")
+        .bind(id.uuid())
+        .execute(&mut *hanging)
+        .await
+        .unwrap();
+    let claim =
+        "insert into payments.idempotency (tenant, payment_id, operation, key, fingerprint, command_id)
+                 values ('acme', $1, 'refund', 'k', 'f', gen_random_uuid())";
+    sqlx::query(claim).bind(id.uuid()).execute(&mut *hanging).await.unwrap();
+
+    let started = Instant::now();
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let desk = desk.clone();
+        requests.spawn(async move { desk.refund(&refund(id, Some(100), "k"), Epoch(0)).await });
+    }
+    // More requests than the pool has connections, and yet another payment is served meanwhile.
+    let other = world.captured().await;
+    tokio::time::timeout(SOON, desk.refund(&refund(other, Some(1), "k"), Epoch(0))).await.unwrap().unwrap();
+    for answer in tokio::time::timeout(SOON, requests.join_all()).await.unwrap() {
+        assert!(matches!(answer, Err(Error::Busy(_))), "{answer:?}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    hanging.rollback().await.unwrap();
+    assert_eq!(desk.refund(&refund(id, Some(100), "k"), Epoch(0)).await.unwrap().refunded_minor, 100);
+    world.end().await;
+}
