@@ -222,6 +222,11 @@ impl<'w> Shop<'w> {
         Issuer::new(ISSUER, &self.settings.token_secret)
     }
 
+    /// Where the monolith takes the provider's webhooks: `PROVIDER_WEBHOOK_URL`, for a story in which the provider sends them.
+    pub fn webhook_url(&self) -> String {
+        format!("http://127.0.0.1:{}/webhooks/provider", self.ports.http.number())
+    }
+
     /// Signs the provider's webhooks for the monolith.
     pub fn webhook_secret(&self) -> &Secret {
         &self.settings.webhook_secret

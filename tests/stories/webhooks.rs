@@ -31,8 +31,7 @@ struct Sender<'s> {
 
 impl<'s> Sender<'s> {
     fn new(shop: &'s Shop<'_>) -> Self {
-        let url = format!("http://127.0.0.1:{}/webhooks/provider", shop.ports.http.number());
-        Self { http: reqwest::Client::new(), url, secret: shop.webhook_secret() }
+        Self { http: reqwest::Client::new(), url: shop.webhook_url(), secret: shop.webhook_secret() }
     }
 
     /// The status, and the end of the problem's type.
@@ -89,6 +88,20 @@ async fn until_notice(shop: &Shop<'_>, id: &str, state: &str) -> Result<Option<S
         let (now, why) = notice(shop, id).await?;
         ensure!(now == state, "it is {now}: {why:?}");
         Ok(Some(why))
+    })
+    .await
+}
+
+/// Waits until at least this many notices came and the owners of their payments have taken all of them.
+pub(crate) async fn until_all_taken(shop: &Shop<'_>, at_least: i64) -> Result<()> {
+    until("every notice to be taken", SOON, async || {
+        let sql = "select state, count(*) from webhooks.notice group by state order by state";
+        let states: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(&shop.source).await?;
+        ensure!(
+            matches!(&states[..], [(state, count)] if state == "applied" && *count >= at_least),
+            "{states:?}"
+        );
+        Ok(Some(()))
     })
     .await
 }
@@ -201,7 +214,7 @@ async fn each_notice_reaches_the_home_that_owns_its_payment() {
 async fn what_the_provider_sends_doubled_and_reordered_finds_its_place() {
     story(async |world, stack| {
         let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
-        let url = format!("http://127.0.0.1:{}/webhooks/provider", shop.ports.http.number());
+        let url = shop.webhook_url();
         shop.start_all(&["acme"], &[("PROVIDER_WEBHOOK_URL", &url)]).await?;
         let processes = world.processes().await;
         let provider = processes.iter().find(|(name, ..)| name == "provider");
@@ -226,13 +239,7 @@ async fn what_the_provider_sends_doubled_and_reordered_finds_its_place() {
         }
         shop.settle(SOON).await?;
         // Five payments, two of them refunded: each told something, and all of it was what the books have.
-        until("every webhook to be taken", SOON, async || {
-            let sql = "select state, count(*) from webhooks.notice group by state order by state";
-            let states: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(&shop.source).await?;
-            ensure!(matches!(&states[..], [(state, 7..)] if state == "applied"), "{states:?}");
-            Ok(Some(()))
-        })
-        .await?;
+        until_all_taken(&shop, 7).await?;
         let findings = shop.check(accepted).await?;
         assert!(findings.holds(), "{findings}");
         Ok(())

@@ -6,6 +6,7 @@ mod books;
 mod commands;
 mod crash;
 mod keys;
+mod notice;
 mod rules;
 mod snapshot;
 mod stream;

@@ -93,7 +93,10 @@ impl Dispatcher {
                 forget_at = Instant::now() + FORGET_EVERY;
                 self.forget(&shutdown).await;
             }
-            let claimed = self.claim(self.options.at_once_max.saturating_sub(tries.len())).await;
+            let room = self.options.at_once_max.saturating_sub(tries.len());
+            let claimed = self.claim(room).await;
+            // A full batch: more may be due, so the next one goes as soon as one of these is done.
+            let full = claimed.len() == room;
             pause =
                 if claimed.is_empty() { (pause * 2).min(self.options.poll * 10) } else { self.options.poll };
             for due in claimed {
@@ -102,7 +105,7 @@ impl Dispatcher {
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                Some(_) = tries.join_next(), if tries.len() >= self.options.at_once_max => {}
+                Some(_) = tries.join_next(), if full => {}
                 () = tokio::time::sleep(pause) => {}
             }
             while tries.try_join_next().is_some() {}
@@ -152,7 +155,7 @@ impl Dispatcher {
         let (notice, payment, kind) = (&due.notice.id, due.notice.payment, &due.notice.kind);
         tracing::error!(notice, %payment, kind, what, "the provider tells of what the books don't have");
         self.metrics.told("surprise");
-        store::park(&self.pool, notice, State::Surprise, what, SURPRISE_EVERY).await.map(drop)
+        store::park(&self.pool, notice, State::Surprise, what, SURPRISE_EVERY).await
     }
 
     /// Keeps it for another try, or for a person when it was tried for long enough.
@@ -161,11 +164,11 @@ impl Dispatcher {
         if due.tried_for < bound {
             tracing::info!(notice, %payment, tries, why, "a notice has no place yet");
             self.metrics.told(if state == State::Early { "early" } else { "later" });
-            return store::park(&self.pool, notice, state, why, backoff(tries)).await.map(drop);
+            return store::park(&self.pool, notice, state, why, backoff(tries)).await;
         }
         tracing::error!(notice, %payment, tries, why, "a notice has no place; a person must look");
         self.metrics.told("unplaced");
-        store::park(&self.pool, notice, State::Unplaced, why, Duration::ZERO).await.map(drop)
+        store::park(&self.pool, notice, State::Unplaced, why, Duration::ZERO).await
     }
 
     async fn observe(&self) {

@@ -44,6 +44,9 @@ pub enum Error {
     /// The sender's fault.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Too many notices are open. Nothing was stored; the provider sends again.
+    #[error("too many notices are open")]
+    Full,
     /// The database failed.
     #[error("the webhooks' database failed")]
     Database(#[from] sqlx::Error),

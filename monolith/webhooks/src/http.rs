@@ -16,6 +16,9 @@ use crate::{BODY_MAX, Error, Receipt, Receiver, Refusal};
 /// How long a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// When a webhook may come again that had no room.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
 /// The route. Nothing may stand before it that reads or changes the body: the bytes are what was signed.
 pub fn router(receiver: Receiver) -> OpenApiRouter {
     OpenApiRouter::new()
@@ -82,6 +85,7 @@ fn problem(error: Error) -> Problem {
             };
             Problem::new(status, refusal.code(), "The webhook was not taken", refusal.to_string())
         }
+        Error::Full => Problem::unavailable("too many notices are open; send it again", RETRY_AFTER),
         error => fault::problem(&error),
     }
 }

@@ -14,6 +14,9 @@ use crate::{Error, HEADER, Keys, Metrics, Refusal, Step, Watch, store};
 /// The largest body that is taken: 256 KiB.
 pub const BODY_MAX: usize = 256 * 1024;
 
+/// The most notices that may be open at once. More are refused at the edge until some are placed; the provider sends again.
+const OPEN_MAX: i64 = 100_000;
+
 /// What a webhook that was taken came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receipt {
@@ -30,12 +33,13 @@ pub struct Receiver {
     keys: Arc<Keys>,
     metrics: Metrics,
     watch: Watch,
+    open_max: i64,
 }
 
 impl Receiver {
     /// Over the pool of the module's role.
     pub fn new(pool: PgPool, keys: Keys, metrics: Metrics) -> Self {
-        Self { pool, keys: Arc::new(keys), metrics, watch: Watch::default() }
+        Self { pool, keys: Arc::new(keys), metrics, watch: Watch::default(), open_max: OPEN_MAX }
     }
 
     /// Tells each step.
@@ -44,16 +48,26 @@ impl Receiver {
         Self { watch, ..self }
     }
 
+    /// Refuses more than this many open notices; default 100,000.
+    #[must_use]
+    pub fn open_max(self, open_max: i64) -> Self {
+        Self { open_max, ..self }
+    }
+
     /// Checks a body by its header and stores it. When this returns, custody is here: whatever happens, the notice will be
     /// given to the owner of its payment, or be shown to a person.
     pub(crate) async fn receive(&self, signature: &Signature, body: &[u8]) -> Result<Receipt, Error> {
         let now = OffsetDateTime::now_utc();
         self.keys.check(signature, body, now)?;
         let event = Event::parse(body, now)?;
-        let receipt = match store::keep(&self.pool, &event, signature.header(), body).await? {
+        let receipt = match store::keep(&self.pool, &event, signature.header(), body, self.open_max).await? {
             Stored::Now => Receipt::Stored,
             Stored::Before => Receipt::Repeated,
             Stored::Otherwise => return Err(Refusal::IdReused.into()),
+            Stored::Full => {
+                tracing::error!(open_max = self.open_max, "a webhook was refused: too many notices are open");
+                return Err(Error::Full);
+            }
         };
         self.watch.reached(Step::Stored);
         Ok(receipt)
@@ -65,6 +79,7 @@ impl Receiver {
             Ok(Receipt::Stored) => "stored",
             Ok(Receipt::Repeated) => "repeated",
             Err(Error::Refused(refusal)) => refusal.code(),
+            Err(Error::Full) => "full",
             Err(Error::Database(_) | Error::Corrupt(_) | Error::NotOpen | Error::Invalid(_)) => "failed",
         };
         self.metrics.received(word);

@@ -23,6 +23,8 @@ pub(crate) enum Stored {
     Before,
     /// Another event has its id.
     Otherwise,
+    /// Too many are open already.
+    Full,
 }
 
 /// A notice to deliver, for as long as its lease lasts.
@@ -72,42 +74,50 @@ struct KeptRow {
     decided_why: Option<String>,
 }
 
-/// Stores an event, unless its id is there already.
+/// Stores an event, unless its id is there already, or `open_max` notices are open.
 pub(crate) async fn keep(
     pool: &PgPool,
     event: &Event,
     signature: &str,
     body: &[u8],
+    open_max: i64,
 ) -> Result<Stored, Error> {
     for _ in 0..LOOKS_MAX {
-        let (stored, same) = insert(pool, event, signature, body).await?;
-        match (stored, same) {
-            (true, _) => return Ok(Stored::Now),
-            (false, Some(true)) => return Ok(Stored::Before),
-            (false, Some(false)) => return Ok(Stored::Otherwise),
+        match insert(pool, event, signature, body, open_max).await? {
+            (true, _, _) => return Ok(Stored::Now),
+            (false, Some(true), _) => return Ok(Stored::Before),
+            (false, Some(false), _) => return Ok(Stored::Otherwise),
+            (false, None, false) => return Ok(Stored::Full),
             // Somebody stored it while this statement ran; the next one sees the row.
-            (false, None) => {}
+            (false, None, true) => {}
         }
     }
     Err(Error::Corrupt(event.id.clone()))
 }
 
-/// Whether the row is new; and whether the one that was there before says the same.
+/// Whether the row is new; whether the one that was there before says the same; whether there is room.
 async fn insert(
     pool: &PgPool,
     event: &Event,
     signature: &str,
     body: &[u8],
-) -> Result<(bool, Option<bool>), Error> {
+    open_max: i64,
+) -> Result<(bool, Option<bool>, bool), Error> {
     let sql = "
-        with kept as (
+        with open as materialized (
+            select count(*) < $13 as has_room from (
+                select from webhooks.notice n where n.state in ('waiting', 'early', 'surprise', 'unplaced') limit $13
+            ) counted
+        ), kept as (
             insert into webhooks.notice (id, fingerprint, body, signature, kind, happened_at, object, status, payment_id, tenant,
                                          command_id, state, ended_at)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, case when $12 = 'ignored' then clock_timestamp() end)
+            select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, case when $12 = 'ignored' then clock_timestamp() end
+            from open where open.has_room
             on conflict (id) do nothing
             returning id
         )
-        select exists (select from kept), (select n.fingerprint = $2 from webhooks.notice n where n.id = $1)";
+        select exists (select from kept), (select n.fingerprint = $2 from webhooks.notice n where n.id = $1), open.has_room
+        from open";
     let notice = event.notice.as_ref();
     let state = if notice.is_some() { State::Waiting } else { State::Ignored };
     let row = sqlx::query_as(sql)
@@ -123,6 +133,7 @@ async fn insert(
         .bind(notice.map(|notice| &notice.tenant))
         .bind(notice.and_then(|notice| notice.command))
         .bind(state.word())
+        .bind(open_max)
         .fetch_one(pool)
         .await?;
     Ok(row)
@@ -155,26 +166,20 @@ pub(crate) async fn finish(pool: &PgPool, id: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Custody goes on; the next try comes after `pause`, a quarter more or less. False when somebody else ended it meanwhile.
+/// Custody goes on; the next try comes after `pause`, a quarter more or less. Nothing when somebody else ended it meanwhile.
 pub(crate) async fn park(
     pool: &PgPool,
     id: &str,
     state: State,
     why: &str,
     pause: Duration,
-) -> Result<bool, Error> {
+) -> Result<(), Error> {
     let sql = "
         update webhooks.notice
         set state = $2, why = $3, next_at = now() + $4::double precision * (0.75 + random() * 0.5) * interval '1 second'
         where id = $1 and state in ('waiting', 'early', 'surprise')";
-    let done = sqlx::query(sql)
-        .bind(id)
-        .bind(state.word())
-        .bind(why)
-        .bind(pause.as_secs_f64())
-        .execute(pool)
-        .await?;
-    Ok(done.rows_affected() == 1)
+    sqlx::query(sql).bind(id).bind(state.word()).bind(why).bind(pause.as_secs_f64()).execute(pool).await?;
+    Ok(())
 }
 
 /// What is open, by state.

@@ -55,6 +55,11 @@ pub(crate) fn event(id: &str, kind: &str) -> Value {
 
 impl World {
     pub(crate) async fn open() -> anyhow::Result<Self> {
+        Self::with_room_for(100_000).await
+    }
+
+    /// At most this many notices may be open.
+    pub(crate) async fn with_room_for(open_max: i64) -> anyhow::Result<Self> {
         let database = stack::shared().await?.database("webhooks").await?;
         let admin = PgPool::connect(database.url()).await?;
         webhooks::migrations().apply(&admin).await?;
@@ -67,8 +72,8 @@ impl World {
         let telemetry = Telemetry::new("webhooks", None)?;
         let metrics = Metrics::new(&telemetry.meter());
         let keys = Keys::new(vec![Secret::new("whsec_another_secret_"), secret()], Duration::from_secs(300));
-        let (router, _) =
-            webhooks::router(Receiver::new(pool.clone(), keys, metrics.clone())).split_for_parts();
+        let receiver = Receiver::new(pool.clone(), keys, metrics.clone()).open_max(open_max);
+        let (router, _) = webhooks::router(receiver).split_for_parts();
         Ok(Self { database, admin, pool, router: server::edge(router), metrics, telemetry })
     }
 

@@ -129,3 +129,16 @@ async fn a_body_of_the_largest_size_is_taken() -> anyhow::Result<()> {
     assert_eq!(world.tell(&event).await?, (200, String::new()));
     world.close().await
 }
+
+#[tokio::test]
+async fn a_full_table_refuses_what_is_new_and_drops_nothing() -> anyhow::Result<()> {
+    let world = World::with_room_for(2).await?;
+    let events = ["evt_1", "evt_2", "evt_3"].map(|id| event(id, "payment_intent.succeeded"));
+    assert_eq!(world.tell(&events[0]).await?.0, 200);
+    assert_eq!(world.tell(&events[1]).await?.0, 200);
+    assert_eq!(world.tell(&events[2]).await?, (503, "unavailable".to_owned()));
+    assert_eq!(world.tell(&events[1]).await?.0, 200, "what is there needs no room");
+    webhooks::dismiss(&world.pool, "evt_1", "ann", "room is needed").await?;
+    assert_eq!(world.tell(&events[2]).await?.0, 200);
+    world.close().await
+}

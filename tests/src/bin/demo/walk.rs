@@ -62,9 +62,13 @@ impl Walk<'_> {
         self.progress.begin("migrating both databases");
         self.shop.migrate(&TENANTS).await?;
         self.progress.begin("starting provider, monolith and relay");
-        let forgetful = [("PROVIDER_IGNORE_IDEMPOTENCY", "true")];
         let broken = self.args.broken == Some(Break::Charge);
-        self.shop.start_provider(if broken { &forgetful } else { &[] }).await?;
+        let url = self.shop.webhook_url();
+        let provider = [
+            ("PROVIDER_WEBHOOK_URL", url.as_str()),
+            ("PROVIDER_IGNORE_IDEMPOTENCY", if broken { "true" } else { "false" }),
+        ];
+        self.shop.start_provider(&provider).await?;
         self.shop.start_monolith("monolith", "web,inbox,controller").await?;
         self.shop.start_monolith("relay", "relay").await?;
         self.progress.say("provider, monolith and relay run");

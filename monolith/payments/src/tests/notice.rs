@@ -1,0 +1,79 @@
+//! Notices of the provider, against the books.
+
+use time::OffsetDateTime;
+
+use super::*;
+use crate::provider::{Call, Fault};
+use crate::{Delivered, Notice};
+
+fn notice(payment: PaymentId, kind: &str, object: &str) -> Notice {
+    Notice {
+        id: "evt_1".to_owned(),
+        kind: kind.to_owned(),
+        object: object.to_owned(),
+        status: String::new(),
+        payment,
+        tenant: tenant(),
+        command: None,
+        created: OffsetDateTime::UNIX_EPOCH,
+    }
+}
+
+#[tokio::test]
+async fn an_open_command_is_looked_at_at_once_and_nothing_else_changes() {
+    let world = World::new("noticed").await;
+    world.provider.fail_next(Call::Confirm, Fault::DoneUnanswered);
+    let id = world.request("pm_card_visa", false).await;
+    world.engine().once().await.unwrap();
+    let far = "update payments.intent set next_at = now() + interval '1 hour' where payment_id = $1
+               returning provider_object";
+    let object: String = sqlx::query_scalar(far).bind(id.uuid()).fetch_one(&world.admin).await.unwrap();
+    let before = world.payment(id).await;
+    assert_eq!(before.status, Status::Requested);
+
+    let told = notice(id, "payment_intent.succeeded", &object);
+    assert_eq!(world.desk().deliver(&told, Epoch(0)).await.unwrap(), Delivered::Applied);
+    assert_eq!(world.payment(id).await, before, "a notice moves no money");
+    world.engine().once().await.unwrap();
+    assert_eq!(world.payment(id).await.status, Status::Captured, "the engine did not wait for an hour");
+    assert_eq!(world.desk().deliver(&told, Epoch(0)).await.unwrap(), Delivered::Applied, "and again");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_refund_is_known_by_its_commands_transaction() {
+    let world = World::new("noticed_refund").await;
+    let id = world.captured().await;
+    world.desk().refund(&refund(id, Some(100), "r1"), Epoch(0)).await.unwrap();
+    let command = "select command_id from payments.intent where payment_id = $1 and operation = 'refund'";
+    let command: Uuid = sqlx::query_scalar(command).bind(id.uuid()).fetch_one(&world.admin).await.unwrap();
+    let told = |command| Notice { command: Some(command), ..notice(id, "refund.created", "re_1") };
+    let desk = world.desk();
+    assert_eq!(desk.deliver(&told(command), Epoch(0)).await.unwrap(), Delivered::Applied);
+    let surprise = desk.deliver(&told(Uuid::now_v7()), Epoch(0)).await.unwrap();
+    assert!(matches!(surprise, Delivered::Surprise(_)), "{surprise:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn only_the_owner_takes_a_notice_of_a_payment_that_it_knows() {
+    let world = World::new("noticed_early").await;
+    let id = world.captured().await;
+    let desk = world.desk();
+    let stranger = notice(PaymentId::new(), "payment_intent.succeeded", "pi_1");
+    assert_eq!(desk.deliver(&stranger, Epoch(0)).await.unwrap(), Delivered::Early);
+    let tenants = Notice { tenant: "globex".parse().unwrap(), ..notice(id, "refund.created", "re_1") };
+    assert_eq!(desk.deliver(&tenants, Epoch(0)).await.unwrap(), Delivered::Early, "another tenant's");
+    let told = notice(id, "refund.created", "re_1");
+    let later = desk.deliver(&told, Epoch(2)).await;
+    assert!(matches!(later, Err(Error::Busy(_))), "an epoch that has not arrived: {later:?}");
+    let mut tx = world.home.pool.begin().await.unwrap();
+    store::lock(&mut tx, id).await.unwrap();
+    let busy = desk.deliver(&told, Epoch(0)).await;
+    assert!(matches!(busy, Err(Error::Busy(_))), "it does not wait for a lock: {busy:?}");
+    tx.rollback().await.unwrap();
+    world.owns.0.store(false, Ordering::SeqCst);
+    let refused = desk.deliver(&told, Epoch(0)).await;
+    assert!(matches!(refused, Err(Error::NotOwner)), "{refused:?}");
+    world.end().await;
+}
