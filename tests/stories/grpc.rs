@@ -149,7 +149,7 @@ async fn a_missing_or_foreign_token_is_refused() {
 }
 
 /// Places an order that is born at the target, and waits until its payment has a status.
-async fn born(client: &Client, key: &str, capture: &str, status: &str) -> Result<String> {
+pub(crate) async fn born(client: &Client, key: &str, capture: &str, status: &str) -> Result<String> {
     let body = order(client, "pm_card_visa", capture).await?;
     let payment = place(client, key, &body, Ended::Paid).await?.payment;
     until(&format!("the payment to be {status}"), SOON, async || {

@@ -11,6 +11,7 @@ mod ordering;
 mod orders;
 mod problems;
 mod relaying;
+mod repeats;
 mod rights;
 mod settings;
 mod telemetry;

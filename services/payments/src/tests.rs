@@ -313,6 +313,9 @@ async fn who_asks_and_why_is_kept() {
     by_ada.get_mut().reason = Some("broken".into());
     client.refund_payment(by_ada).await.unwrap();
     client.refund_payment(refund(id, 2, "r2")).await.unwrap();
+    // Sent again by someone else it is the same command, and its answer is the one of then.
+    let again = client.refund_payment(refund(id, 1, "r1")).await.unwrap().into_inner().payment.unwrap();
+    assert_eq!((again.refunded_minor, again.version), (1, 3));
     for (actor, reason, field) in
         [("engine", None, "actor"), ("", None, "actor"), ("ada", Some(""), "reason")]
     {
