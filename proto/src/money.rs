@@ -1,54 +1,10 @@
 //! Money: integer minor units and a currency.
 
-use std::{fmt, str::FromStr};
+mod currency;
+mod decimal;
 
+pub use self::currency::Currency;
 use crate::{events, payments};
-
-/// An ISO 4217 currency: three upper-case letters. Which ones a shop takes is the shop's business.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Currency([u8; 3]);
-
-impl Currency {
-    /// The code, such as `EUR`.
-    pub fn code(&self) -> &str {
-        // Only ASCII letters get in.
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-
-    /// Digits after the decimal point, by ISO 4217 (list one, 2024): 2 but for these.
-    pub fn exponent(self) -> u32 {
-        match &self.0 {
-            b"BIF" | b"CLP" | b"DJF" | b"GNF" | b"ISK" | b"JPY" | b"KMF" | b"KRW" | b"PYG" | b"RWF"
-            | b"UGX" | b"UYI" | b"VND" | b"VUV" | b"XAF" | b"XOF" | b"XPF" => 0,
-            b"BHD" | b"IQD" | b"JOD" | b"KWD" | b"LYD" | b"OMR" | b"TND" => 3,
-            b"CLF" | b"UYW" => 4,
-            _ => 2,
-        }
-    }
-}
-
-impl fmt::Display for Currency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.code())
-    }
-}
-
-impl fmt::Debug for Currency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.code())
-    }
-}
-
-impl FromStr for Currency {
-    type Err = MoneyError;
-
-    fn from_str(code: &str) -> Result<Self, MoneyError> {
-        match <[u8; 3]>::try_from(code.as_bytes()) {
-            Ok(bytes) if bytes.iter().all(u8::is_ascii_uppercase) => Ok(Self(bytes)),
-            _ => Err(MoneyError::Currency(code.chars().take(16).collect())),
-        }
-    }
-}
 
 /// An amount in minor units (cents for EUR). Arithmetic is checked; there are no floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,11 +18,24 @@ pub struct Money {
 /// Why an amount is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
-    /// Not three upper-case letters.
+    /// No currency of ISO 4217.
     #[error("{0:?} is not a currency: three upper-case letters of ISO 4217 are needed, such as EUR")]
     Currency(String),
+    /// No decimal number.
+    #[error("an amount is digits, with a decimal point between them at most")]
+    Malformed,
+    /// More decimals than the currency has.
+    #[error("{currency} has {exponent} decimals, not {given}")]
+    TooPrecise {
+        /// The currency.
+        currency: Currency,
+        /// The decimals that it has.
+        exponent: u32,
+        /// The decimals that were given.
+        given: usize,
+    },
     /// Two currencies in one sum.
-    #[error("{0} and {1} can't be added")]
+    #[error("{0} and {1} can't be reckoned together")]
     Mixed(Currency, Currency),
     /// More than 64 bits of minor units.
     #[error("the amount is too large")]
@@ -91,6 +60,27 @@ impl Money {
             return Err(MoneyError::Mixed(self.currency, other.currency));
         }
         let minor = self.minor.checked_add(other.minor).ok_or(MoneyError::Overflow)?;
+        Ok(Money { minor, currency: self.currency })
+    }
+
+    /// What is left of an amount after another of its currency; may be negative.
+    ///
+    /// # Errors
+    /// [`MoneyError::Mixed`], [`MoneyError::Overflow`].
+    pub fn minus(self, other: Money) -> Result<Money, MoneyError> {
+        if self.currency != other.currency {
+            return Err(MoneyError::Mixed(self.currency, other.currency));
+        }
+        let minor = self.minor.checked_sub(other.minor).ok_or(MoneyError::Overflow)?;
+        Ok(Money { minor, currency: self.currency })
+    }
+
+    /// The same amount the other way: a debit as a credit.
+    ///
+    /// # Errors
+    /// [`MoneyError::Overflow`].
+    pub fn negated(self) -> Result<Money, MoneyError> {
+        let minor = self.minor.checked_neg().ok_or(MoneyError::Overflow)?;
         Ok(Money { minor, currency: self.currency })
     }
 
@@ -134,21 +124,9 @@ impl TryFrom<payments::Money> for Money {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-
-    #[test]
-    fn currencies_are_three_upper_case_letters() {
-        assert_eq!("EUR".parse::<Currency>().map(|c| c.to_string()), Ok("EUR".into()));
-        for bad in ["", "eur", "EURO", "E1R", "€"] {
-            assert!(matches!(bad.parse::<Currency>(), Err(MoneyError::Currency(_))), "{bad}");
-        }
-    }
-
-    #[test]
-    fn minor_units_follow_iso_4217() {
-        let exponent = |code: &str| code.parse::<Currency>().map(Currency::exponent);
-        assert_eq!((exponent("JPY"), exponent("EUR"), exponent("KWD")), (Ok(0), Ok(2), Ok(3)));
-    }
 
     #[test]
     fn sums_are_checked() {
@@ -156,7 +134,35 @@ mod tests {
         let cent = Money::new(1, eur);
         assert_eq!(cent.plus(Money::new(2, eur)), Ok(Money::new(3, eur)));
         assert_eq!(cent.plus(Money::new(2, usd)), Err(MoneyError::Mixed(eur, usd)));
-        assert_eq!(cent.plus(Money::new(i64::MAX, eur)), Err(MoneyError::Overflow));
-        assert_eq!(Money::new(i64::MAX, eur).times(2), Err(MoneyError::Overflow));
+        assert_eq!(cent.minus(Money::new(3, eur)), Ok(Money::new(-2, eur)));
+        assert_eq!(cent.minus(Money::new(2, usd)), Err(MoneyError::Mixed(eur, usd)));
+        assert_eq!(cent.negated(), Ok(Money::new(-1, eur)));
+        for refused in [
+            cent.plus(Money::new(i64::MAX, eur)),
+            Money::new(-2, eur).minus(Money::new(i64::MAX, eur)),
+            Money::new(i64::MAX, eur).times(2),
+            Money::new(i64::MIN, eur).times(-1),
+            Money::new(i64::MIN, eur).negated(),
+        ] {
+            assert_eq!(refused, Err(MoneyError::Overflow));
+        }
+    }
+
+    proptest! {
+        /// Against 128 bits, where nothing overflows.
+        #[test]
+        fn checked_sums_are_the_true_ones(a in any::<i64>(), b in any::<i64>(), small in -1_000_000_i64..1_000_000) {
+            let eur = "EUR".parse().unwrap();
+            let (one, other, true_one) = (Money::new(a, eur), Money::new(b, eur), i128::from(a));
+            for (got, expected) in [
+                (one.plus(other), true_one + i128::from(b)),
+                (one.minus(other), true_one - i128::from(b)),
+                (one.times(small), true_one * i128::from(small)),
+                (one.negated(), -true_one),
+            ] {
+                let expected = i64::try_from(expected).map(|minor| Money::new(minor, eur));
+                prop_assert_eq!(got, expected.map_err(|_| MoneyError::Overflow));
+            }
+        }
     }
 }
