@@ -10,6 +10,7 @@
 //! prints where the process can be reached.
 
 pub mod admin;
+pub mod card;
 pub mod config;
 pub mod database;
 pub mod deadline;

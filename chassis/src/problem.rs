@@ -9,6 +9,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::card;
+
 /// The stable beginning of every problem's `type`.
 pub const TYPE_BASE: &str = "https://banyan.dev/problems/";
 
@@ -182,12 +184,27 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    /// What looks like a card number is masked: some details quote the request.
+    fn into_response(mut self) -> Response {
+        if let Cow::Owned(masked) = card::mask(&self.detail) {
+            self.detail = masked.into();
+        }
+        self.instance.iter_mut().for_each(mask);
+        for error in &mut self.errors {
+            mask(&mut error.pointer);
+            mask(&mut error.detail);
+        }
         let mut response = (self.status, axum::Json(&self)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.extend(self.headers.into_iter().flat_map(|headers| *headers));
         response
+    }
+}
+
+fn mask(text: &mut String) {
+    if let Cow::Owned(masked) = card::mask(text) {
+        *text = masked;
     }
 }
 
@@ -219,6 +236,15 @@ mod tests {
             body,
             r#"{"type":"https://banyan.dev/problems/validation","title":"The request breaks a rule","status":422,"detail":"one or more fields are not acceptable; see errors","instance":"/v1/orders","errors":[{"pointer":"/items/0/quantity","detail":"must be at least 1"}]}"#
         );
+    }
+
+    #[tokio::test]
+    async fn a_problem_repeats_no_card_number() {
+        let wrong = FieldError::new("/4111111111111111", "is 4111 1111 1111 1111");
+        let mut problem = Problem::validation([wrong]).about("/v1/4111111111111111");
+        problem.detail = "invalid type: floating point `4111111111111111.0`".into();
+        let (_, body) = body(problem).await;
+        assert!(!body.contains("1111") && body.contains("**** **** **** ****"), "{body}");
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! One [`Telemetry`] per process, passed to whoever counts or traces. `docs/telemetry.md` has the names and the alerts.
 
 mod log;
+mod masked;
 mod metrics;
 mod requests;
 mod traces;

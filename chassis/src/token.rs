@@ -7,11 +7,12 @@ use axum::Router;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use crate::card;
 use crate::problem::Problem;
 use crate::service_token::is_tenant;
 use crate::setting::Secret;
@@ -194,9 +195,10 @@ impl Caller {
 }
 
 /// Puts a token check before every route of the router: no token, a bad, an expired or a foreign one is a
-/// 401 problem; else the handler may take a [`Caller`]. The router must have at least one route.
+/// 401 problem; else the handler may take a [`Caller`]. A body with what looks like a card number ([`card`]) is refused before
+/// the handler sees it. The router must have at least one route.
 pub fn guard<S: Clone + Send + Sync + 'static>(router: Router<S>, verifier: Verifier) -> Router<S> {
-    router.route_layer(from_fn_with_state(verifier, authenticate))
+    router.route_layer(from_fn(card::http::body)).route_layer(from_fn_with_state(verifier, authenticate))
 }
 
 async fn authenticate(
@@ -218,6 +220,10 @@ fn caller(verifier: &Verifier, headers: &HeaderMap) -> Result<Caller, Problem> {
     let tenant = claims.tenant.filter(|tenant| is_tenant(tenant)).ok_or_else(|| {
         Problem::unauthenticated("the token must name a tenant: 1 to 255 visible ASCII characters")
     })?;
+    // Both are stored and logged with what the caller does.
+    if [&claims.sub, &tenant].into_iter().any(|name| card::is_in(name.as_bytes())) {
+        return Err(card::http::refused("token"));
+    }
     Ok(Caller { subject: claims.sub, tenant, roles: claims.roles })
 }
 

@@ -59,7 +59,9 @@ async fn spans_arrive_at_the_collector_whatever_is_logged() {
     let settings = Settings::read(&mut reader);
     reader.finish().unwrap();
     let telemetry = telemetry::init("shop", &settings).unwrap();
-    tracing::info_span!("brew", tea = "green").in_scope(|| ());
+    tracing::info_span!("brew", tea = "green", note = "4111 1111 1111 1111").in_scope(|| {
+        tracing::info!(paid_with = 4_111_111_111_111_111_i64, "brewed for 4111111111111111");
+    });
     tokio::task::spawn_blocking(|| telemetry.stop()).await.unwrap();
 
     let export = tokio::time::timeout(PATIENCE, told.recv()).await.unwrap().unwrap();
@@ -67,6 +69,8 @@ async fn spans_arrive_at_the_collector_whatever_is_logged() {
     let resource = of.resource.as_ref().unwrap();
     assert!(format!("{resource:?}").contains("shop"), "{resource:?}");
     assert_eq!(of.scope_spans[0].spans[0].name, "brew");
+    let exported = format!("{of:?}");
+    assert!(exported.contains("brewed for ****************") && !exported.contains("1111"), "{exported}");
     server.abort();
 }
 
@@ -136,4 +140,28 @@ async fn shown(telemetry: &Telemetry) -> Result<String, Box<dyn std::error::Erro
     let answer = telemetry.routes().oneshot(request).await?;
     let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await?;
     Ok(String::from_utf8(bytes.to_vec())?)
+}
+
+#[tokio::test]
+async fn a_trace_that_looks_like_a_card_number_is_not_continued() {
+    let exporter = InMemorySpanExporter::default();
+    let tracers = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+    let telemetry = Telemetry::new("shop", Some(tracers)).unwrap();
+    let calling = || async { continued().into_iter().map(|(_, value)| value).collect::<String>() };
+    let router = Router::new().route("/tea", get(calling)).layer(telemetry.http());
+    let span = format!("00-{TRACE}-4111111111111111-01");
+    for (parent, state) in [(span, "a=b"), (parent(), "a=4111111111111111")] {
+        let request = Request::get("/tea").header("traceparent", parent).header("tracestate", state);
+        let answer = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 200, "a trace decides nothing");
+        let said = axum::body::to_bytes(answer.into_body(), 4096).await.unwrap();
+        assert!(!said.is_empty() && !said.windows(8).any(|it| it == b"11111111"), "{said:?}");
+    }
+    assert!(
+        exporter
+            .get_finished_spans()
+            .unwrap()
+            .iter()
+            .all(|it| it.span_context.trace_id().to_string() != TRACE)
+    );
 }

@@ -1,5 +1,6 @@
 //! How a line of the log looks, and which lines there are.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -8,6 +9,8 @@ use tracing_subscriber::fmt::format::{DefaultFields, Format, FormatEvent, Format
 use tracing_subscriber::fmt::{self as layer, FmtContext};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::card;
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +39,7 @@ where
     match format {
         LogFormat::Text => layer
             .with_ansi(colour)
-            .event_format(Text { service, inner: Format::default() })
+            .event_format(Text { service, inner: Format::default().with_ansi(colour) })
             .with_filter(filter.layer())
             .boxed(),
         LogFormat::Json => layer
@@ -72,9 +75,20 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> FormatEvent<S, DefaultFields> for T
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
+        let mut line = String::new();
+        self.inner.format_event(ctx, Writer::new(&mut line), event)?;
         write!(writer, "{} ", self.service)?;
-        self.inner.format_event(ctx, writer, event)
+        masked_pieces(&line).try_for_each(|piece| writer.write_str(&piece))
     }
+}
+
+/// A line without card numbers. An escape sequence for a colour ends with a letter, which would seem to begin a word.
+fn masked_pieces(line: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    line.split_inclusive('\u{1b}').flat_map(|piece| {
+        let colour = if piece.starts_with('[') { piece.find('m').map_or(0, |end| end + 1) } else { 0 };
+        let (colour, text) = piece.split_at(colour);
+        [Cow::Borrowed(colour), card::mask(text)]
+    })
 }
 
 /// The usual JSON line with `service` as its first member.
@@ -96,6 +110,8 @@ where
     ) -> fmt::Result {
         let mut line = String::new();
         self.inner.format_event(ctx, Writer::new(&mut line), event)?;
+        // Stars would be no number.
+        let line = card::mask_with(&line, '9');
         let members = line.strip_prefix('{').ok_or(fmt::Error)?;
         write!(writer, "{{\"service\":\"{}\",{members}", self.service)
     }
@@ -173,6 +189,41 @@ mod tests {
         let line: serde_json::Value = serde_json::from_slice(&memory.0.lock().unwrap()).unwrap();
         assert_eq!(line["service"], "orders");
         assert_eq!(line["fields"]["lag_ms"], 7);
+    }
+
+    /// What is logged about a card number in a span, a field and the message.
+    fn told<N, F>(fields: N, format: F, ansi: bool) -> String
+    where
+        N: for<'writer> FormatFields<'writer> + Send + Sync + 'static,
+        F: FormatEvent<tracing_subscriber::Registry, N> + Send + Sync + 'static,
+    {
+        let memory = Memory::default();
+        let sink = memory.clone();
+        let layer = layer::layer().with_writer(move || sink.clone()).with_ansi(ansi);
+        let layer = layer.fmt_fields(fields).event_format(format);
+        let subscriber =
+            tracing_subscriber::layer::SubscriberExt::with(tracing_subscriber::registry(), layer);
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!("pay", reason = "4111 1111 1111 1111");
+            span.in_scope(|| {
+                tracing::info!(amount = 4_111_111_111_111_111_i64, "got {}", "4111-1111-1111-1111")
+            });
+        });
+        String::from_utf8(memory.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn no_line_has_a_card_number() {
+        for ansi in [false, true] {
+            let inner = Format::default().with_ansi(ansi);
+            let line = told(DefaultFields::new(), Text { service: "orders", inner }, ansi);
+            assert!(!line.contains("1111") && line.contains("****-****-****-****"), "{line:?}");
+            assert_eq!(line.contains('\u{1b}'), ansi, "{line:?}");
+        }
+        let json = Json { service: "orders", inner: Format::default().json() };
+        let line = told(JsonFields::new(), json, false);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert!(!line.contains("1111") && value["fields"]["amount"].is_number(), "{line}");
     }
 
     #[test]

@@ -16,6 +16,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::traces;
+use crate::card;
+use crate::card::grpc::Refused;
 
 /// Upper bounds of the buckets, in seconds.
 const BUCKETS: [f64; 14] =
@@ -93,7 +95,9 @@ impl Requests {
             Kind::Grpc => {
                 let code =
                     answer.headers().get("grpc-status").and_then(|code| code.to_str().ok()).unwrap_or("0");
-                (code != "12", code.to_owned())
+                // What was refused before it was looked up may be no method.
+                let known = code != "12" && answer.extensions().get::<Refused>().is_none();
+                (known, code.to_owned())
             }
         }
     }
@@ -110,6 +114,7 @@ impl Labels {
     fn of<B>(kind: Kind, request: &Request<B>) -> Self {
         let route = match kind {
             Kind::Http => request.extensions().get::<MatchedPath>().map_or(UNKNOWN, MatchedPath::as_str),
+            Kind::Grpc if card::is_in(&card::http::decoded(request.uri().path())) => UNKNOWN,
             Kind::Grpc => request.uri().path().trim_start_matches('/'),
         };
         // A method that HTTP does not know may be any word.

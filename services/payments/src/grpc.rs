@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chassis::card::grpc::Guard;
 use chassis::service_token::Gate;
 use chassis::telemetry::Requests;
 use chassis::token::Verifier;
@@ -34,6 +35,8 @@ pub const AUDIENCE: &str = "payments-service";
 
 /// The largest request. The longest has three short fields.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// The largest request to the migration's control, which is tonic's own bound: 1000 keys of 255 bytes are well below.
+const CONTROL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The largest answer: a page of the most payments is well below.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Calls at once on one connection; more wait at the client.
@@ -57,7 +60,8 @@ impl Server {
     }
 }
 
-/// The service and the migration's control behind a service token; health and reflection open to anyone who gets here.
+/// The service and the migration's control behind a service token, without card numbers; health and reflection, which keep
+/// nothing, open to anyone who gets here.
 pub(crate) fn services(
     server: Server,
     evidence: Arc<impl Evidence>,
@@ -75,7 +79,9 @@ pub(crate) fn services(
             .register_encoded_file_descriptor_set(control::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    Ok(Routes::new(InterceptedService::new(payments, gate.clone()))
+    let guarded = Guard::new(payments, status::DOMAIN, call::METADATA, REQUEST_BYTES_MAX);
+    let control = Guard::new(control, status::DOMAIN, call::METADATA, CONTROL_BYTES_MAX);
+    Ok(Routes::new(InterceptedService::new(guarded, gate.clone()))
         .add_service(InterceptedService::new(control, gate))
         .add_service(health)
         .add_service(reflection().build_v1()?)

@@ -335,6 +335,40 @@ async fn who_asks_and_why_is_kept() {
 }
 
 #[tokio::test]
+async fn a_card_number_is_refused_in_any_field_and_in_metadata() {
+    const CARD: &str = "4111 1111 1111 1111";
+    let world = World::new("cards").await;
+    let id = world.captured().await;
+    let refused = (Code::InvalidArgument, "CARD_NUMBER".to_owned());
+    let mut client = world.client();
+    assert_eq!(told(client.refund_payment(refund(id, 1, CARD)).await), refused);
+    assert_eq!(told(client.refund_payment(refund(id, 4_111_111_111_111_111, "r1")).await), refused);
+    let get = || v1::GetPaymentRequest { payment_id: id.to_string() };
+    let mut foreign = Request::new(get());
+    set_tenant(&mut foreign, "4111111111111111").unwrap();
+    assert_eq!(told(client.get_payment(foreign).await), refused);
+    let mut epoch = for_acme(get());
+    epoch.metadata_mut().insert("x-authority-epoch", "4111111111111111".parse().unwrap());
+    let status = client.get_payment(epoch).await.unwrap_err();
+    assert!(!status.message().contains("1111"), "{status:?}");
+    assert_eq!(told(Err::<(), _>(status)), refused);
+    let amount = Some(v1::Money { minor: 1, currency: CARD.into() });
+    assert_eq!(
+        told(client.quote_fee(v1::QuoteFeeRequest { amount }).await),
+        refused,
+        "a message in a message"
+    );
+    let mut control = ControlClient::with_interceptor(world.channel.clone(), bearer(AUDIENCE));
+    let keys = vec![id.to_string(), CARD.to_owned()];
+    assert_eq!(told(control.evidence(EvidenceRequest { keys }).await), refused);
+
+    let long = v1::GetPaymentRequest { payment_id: "x".repeat(70_000) };
+    assert_eq!(client.get_payment(for_acme(long)).await.unwrap_err().code(), Code::OutOfRange);
+    assert_eq!(world.get(id).await.refunded_minor, 0);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_deadline_ends_the_waiting_and_not_the_command() {
     let world = World::new("deadline").await;
     let id = world.captured().await;

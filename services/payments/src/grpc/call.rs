@@ -18,6 +18,9 @@ const EPOCH: &str = "x-authority-epoch";
 /// The metadata that says who asks, when that is not the calling service itself.
 const ACTOR: &str = "x-actor";
 
+/// The metadata that is read.
+pub(super) const METADATA: &[&str] = &["authorization", "grpc-timeout", service_token::TENANT, ACTOR, EPOCH];
+
 /// How long a call may take whose client named no deadline.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long before the client's deadline it is answered, so that the answer arrives and says why.

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 /// The domain of the reasons.
-const DOMAIN: &str = "payments.banyan.dev";
+pub(super) const DOMAIN: &str = "payments.banyan.dev";
 /// When a retryable call may be sent again.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 

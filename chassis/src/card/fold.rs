@@ -1,0 +1,86 @@
+//! Texts as the detector reads them: other scripts' digits, typesetters' spaces and JSON's escapes are what they stand for.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// The zeros of scripts whose digits people type: full width, Arabic, Persian, Devanagari, Bengali.
+const ZEROS: [char; 5] = ['\u{ff10}', '\u{660}', '\u{6f0}', '\u{966}', '\u{9e6}'];
+
+/// A text with one ASCII byte for each character.
+pub(super) struct Folded<'a> {
+    text: &'a str,
+    bytes: Vec<u8>,
+    /// Where each of them begins in the text.
+    places: Vec<usize>,
+}
+
+impl<'a> Folded<'a> {
+    pub(super) fn of(text: &'a str) -> Self {
+        let seen = text.char_indices().filter_map(|(place, char)| Some((place, folded(char)?)));
+        let (places, bytes) = seen.unzip();
+        Self { text, bytes, places }
+    }
+
+    pub(super) fn first(&self, from: usize) -> Option<Range<usize>> {
+        super::first(&self.bytes, from)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn bytes(&self, of: Range<usize>) -> &[u8] {
+        &self.bytes[of]
+    }
+
+    /// The part of the text that these bytes stand for.
+    pub(super) fn original(&self, of: Range<usize>) -> &'a str {
+        let place = |at: usize| self.places.get(at).copied().unwrap_or(self.text.len());
+        &self.text[place(of.start)..place(of.end)]
+    }
+}
+
+/// `None`: it takes no room. A letter of another script ends a word: some are written without spaces.
+fn folded(char: char) -> Option<u8> {
+    let digit = |zero: &char| {
+        u32::from(char)
+            .checked_sub(u32::from(*zero))
+            .and_then(|it| u8::try_from(it).ok())
+            .filter(|it| *it < 10)
+    };
+    match char {
+        char if char.is_ascii() => u8::try_from(char).ok(),
+        '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}' => None,
+        '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{3000}' => Some(b' '),
+        '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{ff0d}' => Some(b'-'),
+        _ => Some(ZEROS.iter().find_map(digit).map_or(0, |digit| b'0' + digit)),
+    }
+}
+
+/// JSON with its escapes (`\u0034`, `\n`) replaced, wherever they stand: broken JSON is read too.
+pub(crate) fn unescaped(json: &[u8]) -> Cow<'_, [u8]> {
+    let Some(first) = json.iter().position(|byte| *byte == b'\\') else { return Cow::Borrowed(json) };
+    let mut plain = json[..first].to_vec();
+    let mut rest = &json[first..];
+    while let [byte, tail @ ..] = rest {
+        rest = match (byte, tail) {
+            (b'\\', [b'u', hex @ ..]) => {
+                let code = hex.get(..4).and_then(|hex| std::str::from_utf8(hex).ok());
+                let code = code.and_then(|hex| u32::from_str_radix(hex, 16).ok());
+                let char = code.and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER);
+                plain.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+                hex.get(if code.is_some() { 4.. } else { 0.. }).unwrap_or_default()
+            }
+            // What the others stand for is never a digit or a space.
+            (b'\\', [_, tail @ ..]) => {
+                plain.push(b'\\');
+                tail
+            }
+            _ => {
+                plain.push(*byte);
+                tail
+            }
+        };
+    }
+    Cow::Owned(plain)
+}
