@@ -246,10 +246,16 @@ impl<'w> Shop<'w> {
     /// # Errors
     /// When the token can't be signed.
     pub fn operator(&self) -> Result<Operator> {
+        Ok(Operator::new(self.operator_client()?))
+    }
+
+    /// An operator's client of the monolith's admin API.
+    ///
+    /// # Errors
+    /// When the token can't be signed.
+    pub fn operator_client(&self) -> Result<Client> {
         let token = self.token("operations", &[Role::Operator])?;
-        let client =
-            Client::new(format!("http://127.0.0.1:{}", self.ports.admin.number()), "operations", token)?;
-        Ok(Operator::new(client))
+        Client::new(format!("http://127.0.0.1:{}", self.ports.admin.number()), "operations", token)
     }
 
     /// Each module's name and the address with its role, as in the settings; the superuser's is not among them.

@@ -206,7 +206,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             let span = tracing::info_span!("pay", reason = "4111 1111 1111 1111");
             span.in_scope(|| {
-                tracing::info!(amount = 4_111_111_111_111_111_i64, "got {}", "4111-1111-1111-1111")
+                tracing::info!(amount = 4_111_111_111_111_111_i64, "got {}", "4111-1111-1111-1111");
             });
         });
         String::from_utf8(memory.0.lock().unwrap().clone()).unwrap()
