@@ -55,7 +55,8 @@ fn described(shop: Shop) -> Described {
         .title("Banyan's shop")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(
-            "Products, orders and payments of one tenant, named by the token. Errors are RFC 9457 problems.",
+            "Products, orders and payments of one tenant, named by the token. Errors are RFC 9457 problems. Anything that looks \
+             like a card number is refused with 422.",
         ))
         .build();
     let token =
