@@ -16,7 +16,7 @@ use crate::problem::Problem;
 use crate::server::BODY_MAX;
 
 /// The headers that a route reads. Others are not looked at: proxies put ids of theirs there that may look like anything.
-const READ: [&str; 3] = [IDEMPOTENCY_KEY, "authorization", "content-type"];
+const READ: [&str; 4] = [IDEMPOTENCY_KEY, "authorization", "content-type", "stripe-signature"];
 
 /// 422: something in the request looks like a card number.
 pub(crate) fn refused(place: &'static str) -> Problem {
