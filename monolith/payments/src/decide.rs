@@ -6,6 +6,7 @@ use proto::{Money, MoneyError};
 use uuid::Uuid;
 
 use crate::payment::words;
+use crate::transitions::{Transition, steps};
 use crate::{Actor, IdempotencyKey, Payment, Status, Transaction};
 
 /// What is done to a payment.
@@ -57,6 +58,21 @@ pub struct Command {
     pub actor: Actor,
     /// Why, in the caller's words.
     pub reason: Option<String>,
+}
+
+/// What kind of answer the provider definitely gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// The amount was taken.
+    Succeeded,
+    /// It is reserved.
+    RequiresCapture,
+    /// No.
+    Declined,
+    /// The reservation is released.
+    Canceled,
+    /// The amount goes back.
+    Refunded,
 }
 
 /// What the provider definitely answered.
@@ -140,6 +156,16 @@ pub enum Refusal {
         /// What there is.
         available: i64,
     },
+    /// Nothing, or a part of what goes only as a whole.
+    #[error("{operation} of {asked} of {available} minor units is not possible")]
+    AmountNotAllowed {
+        /// What was to be done.
+        operation: Operation,
+        /// With how much.
+        asked: i64,
+        /// What there is.
+        available: i64,
+    },
     /// The provider refused; a decline is an outcome, this is not.
     #[error("the provider refused: {code}")]
     Provider {
@@ -162,25 +188,25 @@ pub enum Refusal {
     Money(#[from] MoneyError),
 }
 
-/// The amount that a command is about, if the payment allows it. `amount_minor` `None`: all there is. The caller has checked
-/// that it is positive.
+/// The amount that a command is about, if [`TRANSITIONS`](crate::TRANSITIONS) has a step for it. `amount_minor` `None`: all
+/// there is.
 ///
 /// # Errors
-/// [`Refusal::IllegalTransition`], [`Refusal::AmountTooLarge`].
+/// [`Refusal::IllegalTransition`], [`Refusal::AmountTooLarge`], [`Refusal::AmountNotAllowed`].
 pub fn check(payment: &Payment, operation: Operation, amount_minor: Option<i64>) -> Result<i64, Refusal> {
-    let (needed, available) = match operation {
-        Operation::Charge | Operation::Authorize => (Status::Requested, payment.amount.minor),
-        Operation::Capture | Operation::Void => (Status::Authorized, payment.authorized_minor),
-        Operation::Refund => (Status::Captured, payment.refundable_minor()),
-    };
-    if payment.status != needed {
+    let mut steps = steps(payment.status, operation).peekable();
+    if steps.peek().is_none() {
         return Err(Refusal::IllegalTransition { status: payment.status, operation });
     }
-    match amount_minor {
-        Some(asked) if asked > available => Err(Refusal::AmountTooLarge { asked, available }),
-        Some(asked) => Ok(asked),
-        None => Ok(available),
+    let available = available(payment, operation);
+    let asked = amount_minor.unwrap_or(available);
+    if asked > available {
+        return Err(Refusal::AmountTooLarge { asked, available });
     }
+    if !steps.any(|step| step.share.fits(asked, available)) {
+        return Err(Refusal::AmountNotAllowed { operation, asked, available });
+    }
+    Ok(asked)
 }
 
 /// What a command and its outcome make of a payment. The same input gives the same event in both homes.
@@ -188,38 +214,64 @@ pub fn check(payment: &Payment, operation: Operation, amount_minor: Option<i64>)
 /// # Errors
 /// Everything of [`check`]; [`Refusal::WrongOutcome`].
 pub fn decide(payment: &Payment, command: &Command, outcome: &Outcome) -> Result<PaymentEvent, Refusal> {
-    check(payment, command.operation, Some(command.amount_minor))?;
-    let change = change(command.operation, outcome)?;
+    let step = transition(payment, command, outcome)?;
     let moved = Money::new(command.amount_minor, payment.amount.currency);
-    let ledger = match change {
+    let ledger = match step.change {
         Change::Captured => Some(Transaction::capture(command.id, moved)?),
         Change::Refunded => Some(Transaction::refund(command.id, moved)?),
         Change::Authorized | Change::Declined | Change::Voided => None,
     };
-    let payment = apply(payment, change, command, outcome);
-    Ok(PaymentEvent { change, payment, command: command.clone(), outcome: outcome.clone(), ledger })
+    let payment = after(payment, step, command, outcome);
+    let (command, outcome) = (command.clone(), outcome.clone());
+    Ok(PaymentEvent { change: step.change, payment, command, outcome, ledger })
 }
 
-/// The state after a change that [`decide`] allowed.
-pub fn apply(payment: &Payment, change: Change, command: &Command, outcome: &Outcome) -> Payment {
-    let mut after = payment.clone();
+/// The state after an event, made anew from the state before it, the command and its outcome: the step of a fold over a stream.
+///
+/// # Errors
+/// As [`decide`]: no such event can come next.
+pub fn apply(payment: &Payment, event: &PaymentEvent) -> Result<Payment, Refusal> {
+    let step = transition(payment, &event.command, &event.outcome)?;
+    let after = after(payment, step, &event.command, &event.outcome);
+    Ok(Payment { version: payment.version + 1, ..after })
+}
+
+/// Minor units that an operation can be about.
+fn available(payment: &Payment, operation: Operation) -> i64 {
+    match operation {
+        Operation::Charge | Operation::Authorize => payment.amount.minor,
+        Operation::Capture | Operation::Void => payment.authorized_minor,
+        Operation::Refund => payment.refundable_minor(),
+    }
+}
+
+fn transition(
+    payment: &Payment,
+    command: &Command,
+    outcome: &Outcome,
+) -> Result<&'static Transition, Refusal> {
+    let operation = command.operation;
+    let asked = check(payment, operation, Some(command.amount_minor))?;
+    let (answer, available) = (outcome.answer(), available(payment, operation));
+    steps(payment.status, operation)
+        .find(|step| step.answer == answer && step.share.fits(asked, available))
+        .ok_or_else(|| Refusal::WrongOutcome { operation, outcome: outcome.word() })
+}
+
+fn after(payment: &Payment, step: &Transition, command: &Command, outcome: &Outcome) -> Payment {
+    let mut after = Payment { status: step.to, ..payment.clone() };
     let amount = command.amount_minor;
-    match change {
-        Change::Authorized => (after.status, after.authorized_minor) = (Status::Authorized, amount),
+    match step.change {
+        Change::Authorized => after.authorized_minor = amount,
         Change::Captured => {
             if command.operation == Operation::Charge {
                 after.authorized_minor = amount;
             }
-            (after.status, after.captured_minor) = (Status::Captured, amount);
+            after.captured_minor = amount;
         }
-        Change::Declined => after.status = Status::Declined,
-        Change::Voided => after.status = Status::Voided,
-        Change::Refunded => {
-            after.refunded_minor = after.refunded_minor.saturating_add(amount);
-            if after.refundable_minor() == 0 {
-                after.status = Status::Refunded;
-            }
-        }
+        Change::Declined | Change::Voided => {}
+        // Not above what was captured: the step is for no more than that.
+        Change::Refunded => after.refunded_minor += amount,
     }
     if let (Some(intent), None) = (outcome.payment_intent(), &after.provider_ref) {
         after.provider_ref = Some(intent.to_owned());
@@ -227,27 +279,38 @@ pub fn apply(payment: &Payment, change: Change, command: &Command, outcome: &Out
     after
 }
 
-fn change(operation: Operation, outcome: &Outcome) -> Result<Change, Refusal> {
-    match (operation, outcome) {
-        (Operation::Charge | Operation::Capture, Outcome::Succeeded { .. }) => Ok(Change::Captured),
-        (Operation::Authorize, Outcome::RequiresCapture { .. }) => Ok(Change::Authorized),
-        (Operation::Charge | Operation::Authorize, Outcome::Declined { .. }) => Ok(Change::Declined),
-        (Operation::Void, Outcome::Canceled { .. }) => Ok(Change::Voided),
-        (Operation::Refund, Outcome::Refunded { .. }) => Ok(Change::Refunded),
-        (operation, outcome) => Err(Refusal::WrongOutcome { operation, outcome: outcome.word() }),
+impl Answer {
+    /// All of them.
+    pub const ALL: &[Self] =
+        &[Self::Succeeded, Self::RequiresCapture, Self::Declined, Self::Canceled, Self::Refunded];
+
+    /// Its stable word, as in events.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Answer::Succeeded => "succeeded",
+            Answer::RequiresCapture => "requires_capture",
+            Answer::Declined => "declined",
+            Answer::Canceled => "canceled",
+            Answer::Refunded => "refunded",
+        }
     }
 }
 
 impl Outcome {
+    /// Its kind.
+    pub const fn answer(&self) -> Answer {
+        match self {
+            Outcome::Succeeded { .. } => Answer::Succeeded,
+            Outcome::RequiresCapture { .. } => Answer::RequiresCapture,
+            Outcome::Declined { .. } => Answer::Declined,
+            Outcome::Canceled { .. } => Answer::Canceled,
+            Outcome::Refunded { .. } => Answer::Refunded,
+        }
+    }
+
     /// Its stable word.
     pub const fn word(&self) -> &'static str {
-        match self {
-            Outcome::Succeeded { .. } => "succeeded",
-            Outcome::RequiresCapture { .. } => "requires_capture",
-            Outcome::Declined { .. } => "declined",
-            Outcome::Canceled { .. } => "canceled",
-            Outcome::Refunded { .. } => "refunded",
-        }
+        self.answer().word()
     }
 
     /// The provider's object: a payment intent, or a refund.
@@ -278,6 +341,7 @@ impl Refusal {
         match self {
             Refusal::IllegalTransition { .. } => "illegal_transition",
             Refusal::AmountTooLarge { .. } => "amount_too_large",
+            Refusal::AmountNotAllowed { .. } => "amount_not_allowed",
             Refusal::Provider { .. } => "provider_refused",
             Refusal::WrongOutcome { .. } => "wrong_outcome",
             Refusal::EmptyAdjustment => "empty_adjustment",

@@ -27,13 +27,14 @@ mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
+mod transitions;
 
 pub use adjust::{AdjustedEvent, Adjustment, adjust};
 pub use audit::{Actor, Audit};
 pub use authority::{Authority, Births, NoBirths};
 pub use crash::{Crash, NoSuchPoint, Point};
 pub use decide::{
-    Change, Command, Idempotency, Operation, Outcome, PaymentEvent, Refusal, apply, check, decide,
+    Answer, Change, Command, Idempotency, Operation, Outcome, PaymentEvent, Refusal, apply, check, decide,
 };
 pub use desk::{Capture, Desk, Page, Refund, Void};
 pub use effect::PROVIDER_TIMEOUTS;
@@ -49,3 +50,4 @@ pub use recent::recent;
 pub use replicate::Replicate;
 pub use schema::{MIGRATOR, grant};
 pub use snapshot::snapshot;
+pub use transitions::{Share, TRANSITIONS, Transition};

@@ -124,6 +124,9 @@ pub(crate) struct UnknownWord(String);
 macro_rules! words {
     ($name:ty { $($variant:ident = $word:literal),* $(,)? }) => {
         impl $name {
+            /// All of them, in order.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
             /// Its stable word, as in the database.
             pub const fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word),* }

@@ -10,6 +10,7 @@ mod notice;
 mod rules;
 mod snapshot;
 mod stream;
+mod transitions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

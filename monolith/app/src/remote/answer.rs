@@ -121,6 +121,11 @@ fn by_reason(details: &ErrorDetails) -> Option<Error> {
             asked: number("asked")?,
             available: number("available")?,
         })),
+        "AMOUNT_NOT_ALLOWED" => Some(Error::Refused(Refusal::AmountNotAllowed {
+            operation: known_operation(&text("operation"))?,
+            asked: number("asked")?,
+            available: number("available")?,
+        })),
         "AMOUNT_OUT_OF_RANGE" => Some(Error::Refused(Refusal::Money(MoneyError::Overflow))),
         "PROVIDER_REFUSED" => Some(Error::Refused(Refusal::Provider { code: text("code") })),
         _ => None,

@@ -50,6 +50,14 @@ fn refused(refusal: &Refusal) -> Status {
         Refusal::AmountTooLarge { asked, available } => {
             ("AMOUNT_TOO_LARGE", vec![("asked", asked.to_string()), ("available", available.to_string())])
         }
+        Refusal::AmountNotAllowed { operation, asked, available } => (
+            "AMOUNT_NOT_ALLOWED",
+            vec![
+                ("operation", operation.word().to_owned()),
+                ("asked", asked.to_string()),
+                ("available", available.to_string()),
+            ],
+        ),
         Refusal::Provider { code } => ("PROVIDER_REFUSED", vec![("code", code.clone())]),
         Refusal::WrongOutcome { .. } => ("WRONG_OUTCOME", Vec::new()),
         Refusal::EmptyAdjustment => ("EMPTY_ADJUSTMENT", Vec::new()),
