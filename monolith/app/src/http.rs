@@ -1,5 +1,6 @@
 //! The HTTP API: the modules' routes behind one token check, and their OpenAPI description.
 
+mod ledger;
 mod payments;
 
 use std::sync::Arc;
@@ -67,6 +68,7 @@ fn described(shop: Shop) -> Described {
     let (guarded, mut api) = OpenApiRouter::with_openapi(api)
         .merge(catalog::router(shop.catalog))
         .merge(orders::router(shop.orders))
+        .merge(ledger::router(Arc::clone(&shop.payments)))
         .merge(payments::router(shop.payments))
         .split_for_parts();
     let (open, signed) = webhooks::router(shop.webhooks).split_for_parts();

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use ::payments::{
-    Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, Refund, Replicate, Status, Tenant, Void,
+    Balance, Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, Refund, Replicate, Status,
+    Tenant, Void,
 };
 use async_trait::async_trait;
 use orders::{Order, Orders, PaymentRequest};
@@ -178,6 +179,11 @@ impl Desk for MovingPayments {
     /// From the replica here, which has the payments of both homes.
     async fn list(&self, tenant: &Tenant, page: Page) -> Result<Vec<Payment>, Error> {
         self.local.list(tenant, page).await
+    }
+
+    /// From the ledger here, which has the bookings of both homes.
+    async fn trial_balance(&self, tenant: &Tenant) -> Result<Vec<Balance>, Error> {
+        self.local.trial_balance(tenant).await
     }
 
     async fn quote_fee(&self, amount: Money) -> Result<Money, Error> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chassis::service_token::{Bearer, set_tenant};
 use payments::{
-    Actor, Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, Refund, Tenant, Violation, Void,
+    Actor, Balance, Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, Refund, Tenant, Violation,
+    Void,
 };
 use proto::payments as wire;
 use proto::payments::payments_service_client::PaymentsServiceClient;
@@ -17,7 +18,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use self::answer::{failed, missing, read_delivered, read_payment};
+use self::answer::{failed, missing, read_balance, read_delivered, read_payment};
 
 /// How long a read may take, connecting included.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
@@ -62,6 +63,13 @@ impl Desk for Remote {
         let response = self.client.clone().list_payments(request).await.map_err(|status| failed(&status))?;
         let payments = response.into_inner().payments;
         payments.into_iter().map(|payment| read_payment(tenant, Some(payment))).collect()
+    }
+
+    async fn trial_balance(&self, tenant: &Tenant) -> Result<Vec<Balance>, Error> {
+        let request = call(wire::GetTrialBalanceRequest {}, Some(tenant), READ_TIMEOUT)?;
+        let response = self.client.clone().get_trial_balance(request).await;
+        let balances = response.map_err(|status| failed(&status))?.into_inner().balances;
+        balances.into_iter().map(read_balance).collect()
     }
 
     async fn quote_fee(&self, amount: Money) -> Result<Money, Error> {

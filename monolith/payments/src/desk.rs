@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use proto::{Money, PaymentId};
 
-use crate::{Actor, Delivered, Epoch, Error, IdempotencyKey, Notice, Payment, Tenant};
+use crate::{Actor, Balance, Delivered, Epoch, Error, IdempotencyKey, Notice, Payment, Tenant};
 
 /// Captures an authorized payment, once.
 #[derive(Debug, Clone)]
@@ -81,6 +81,9 @@ pub trait Desk: Send + Sync {
 
     /// The tenant's payments, newest first.
     async fn list(&self, tenant: &Tenant, page: Page) -> Result<Vec<Payment>, Error>;
+
+    /// What is booked for the tenant, by currency and account; see [`crate::balances`]. Its own payments and replicas.
+    async fn trial_balance(&self, tenant: &Tenant) -> Result<Vec<Balance>, Error>;
 
     /// What capturing this amount would cost the merchant; see [`crate::fee`].
     async fn quote_fee(&self, amount: Money) -> Result<Money, Error>;

@@ -1,5 +1,6 @@
 //! Double entry: what a command moves between accounts.
 
+mod balance;
 mod fee;
 
 use proto::{Money, MoneyError};
@@ -7,10 +8,11 @@ use uuid::Uuid;
 
 use crate::payment::words;
 
+pub use self::balance::{Balance, balances};
 pub use self::fee::{FEE_BASIS_POINTS, fee};
 
 /// An account of a tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Account {
     /// What a difference with the provider leaves open: money that somebody owes, or is owed.
     Receivable,
@@ -18,7 +20,7 @@ pub enum Account {
     Clearing,
     /// What is owed to the merchant.
     Payable,
-    /// The platform's income.
+    /// The platform's income. Carries what rounding a fee adds or leaves out.
     Fees,
 }
 

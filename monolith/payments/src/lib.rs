@@ -41,7 +41,7 @@ pub use effect::PROVIDER_TIMEOUTS;
 pub use engine::{Engine, Limits};
 pub use error::{Error, Violation};
 pub use home::Home;
-pub use ledger::{Account, FEE_BASIS_POINTS, Posting, Transaction, fee};
+pub use ledger::{Account, Balance, FEE_BASIS_POINTS, Posting, Transaction, balances, fee};
 pub use local::Local;
 pub use notice::{Delivered, Notice};
 pub use payment::{CaptureMethod, Epoch, IdempotencyKey, Payment, Status, Tenant};

@@ -11,8 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::effect::{self, Intended, Intent, Ran, Request, Settled, intend, replay};
 use crate::{
-    Capture, Delivered, Desk, Epoch, Error, Home, Idempotency, IdempotencyKey, Notice, Operation, Page,
-    Payment, Refund, Tenant, Violation, Void, fee, notice, store,
+    Balance, Capture, Delivered, Desk, Epoch, Error, Home, Idempotency, IdempotencyKey, Notice, Operation,
+    Page, Payment, Refund, Tenant, Violation, Void, fee, notice, store,
 };
 
 /// How long a caller waits for an outcome by default.
@@ -123,6 +123,10 @@ impl Desk for Local {
             return Err(Error::Invalid(vec![Violation::new("page_size", "1 to 200 is allowed")]));
         }
         store::list(&self.home.pool, tenant, page).await
+    }
+
+    async fn trial_balance(&self, tenant: &Tenant) -> Result<Vec<Balance>, Error> {
+        store::trial_balance(&self.home.pool, tenant).await
     }
 
     async fn quote_fee(&self, amount: Money) -> Result<Money, Error> {

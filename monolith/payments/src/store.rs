@@ -15,7 +15,7 @@ pub(crate) use idempotency::{Kept, Record, claim_key, find_key, forget_answers, 
 pub(crate) use intent::{
     Ended, claim_due, defer, finish, has_open, insert_intent, is_done, lock_open, release, set_object,
 };
-pub(crate) use ledger::{booked, insert_transaction, load_transactions};
+pub(crate) use ledger::{booked, insert_transaction, load_transactions, trial_balance};
 pub(crate) use notice::hasten;
 pub(crate) use payment::{
     claim_requested, find, insert_requested, leave, list, load, lock, lock_now, replace, update,

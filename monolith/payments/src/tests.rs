@@ -7,6 +7,7 @@ mod commands;
 mod crash;
 mod keys;
 mod notice;
+mod replay;
 mod rules;
 mod snapshot;
 mod stream;

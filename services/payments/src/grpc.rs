@@ -141,6 +141,17 @@ impl PaymentsService for Server {
         }))
     }
 
+    async fn get_trial_balance(
+        &self,
+        request: Request<v1::GetTrialBalanceRequest>,
+    ) -> Result<Response<v1::GetTrialBalanceResponse>, Status> {
+        let (call, tenant) = (Call::of(&request)?, tenant(&request)?);
+        let balances = call.within(self.desk.trial_balance(&tenant)).await?;
+        Ok(Response::new(v1::GetTrialBalanceResponse {
+            balances: balances.iter().map(wire::balance).collect(),
+        }))
+    }
+
     async fn quote_fee(
         &self,
         request: Request<v1::QuoteFeeRequest>,

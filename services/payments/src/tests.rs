@@ -209,6 +209,23 @@ async fn a_payment_born_here_is_charged_and_refunded_once() {
     let amount = Some(v1::Money { minor: 10_000, currency: "EUR".into() });
     let fee = client.quote_fee(v1::QuoteFeeRequest { amount }).await.unwrap().into_inner().fee.unwrap();
     assert_eq!(fee.minor, 150);
+
+    let request = for_acme(v1::GetTrialBalanceRequest {});
+    let balances = client.get_trial_balance(request).await.unwrap().into_inner().balances;
+    let told = |it: v1::AccountBalance| {
+        (it.account, it.currency, it.debits_minor, it.credits_minor, it.balance_minor)
+    };
+    let row = |account: &str, debits: &str, credits: &str, balance: &str| {
+        (account.to_owned(), "EUR".to_owned(), debits.to_owned(), credits.to_owned(), balance.to_owned())
+    };
+    assert_eq!(
+        balances.into_iter().map(told).collect::<Vec<_>>(),
+        [
+            row("clearing", "1000", "400", "600"),
+            row("payable", "400", "985", "-585"),
+            row("fees", "0", "15", "-15")
+        ]
+    );
     world.end().await;
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use prost::Message as _;
 use prost::bytes::{Buf as _, BufMut as _, Bytes};
-use prost_types::FileDescriptorProto;
 use prost_types::field_descriptor_proto::Type;
+use prost_types::{DescriptorProto, FileDescriptorProto};
 use tests::{SERVICE, Shop};
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -38,7 +38,8 @@ pub(super) async fn refused(shop: &Shop<'_>) -> Result<usize> {
             for method in &service.method {
                 let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                 let messages = planted(&file, method.input_type(), 4);
-                ensure!(!messages.is_empty(), "nothing can be planted in {path}");
+                let bare = message(&file, method.input_type()).is_some_and(|it| it.field.is_empty());
+                ensure!(bare || !messages.is_empty(), "nothing can be planted in {path}");
                 for message in messages {
                     let request = with_token(message, &token, "acme")?;
                     told(send(&channel, &path, request).await).with_context(|| path.clone())?;
@@ -87,10 +88,15 @@ async fn ask(channel: &Channel, question: MessageRequest) -> Result<MessageRespo
     answers.message().await?.and_then(|answer| answer.message_response).context("no answer")
 }
 
+/// A message of the file, by its full name.
+fn message<'a>(file: &'a FileDescriptorProto, name: &str) -> Option<&'a DescriptorProto> {
+    let short = name.rsplit('.').next().unwrap_or_default();
+    file.message_type.iter().find(|it| it.name() == short)
+}
+
 /// Messages with the number in one field each: as text, and as a number where the field is one.
 fn planted(file: &FileDescriptorProto, name: &str, depth: u8) -> Vec<Vec<u8>> {
-    let short = name.rsplit('.').next().unwrap_or_default();
-    let Some(message) = file.message_type.iter().find(|it| it.name() == short) else { return Vec::new() };
+    let Some(message) = message(file, name) else { return Vec::new() };
     let text = |card: &str| card.as_bytes().to_vec();
     let mut all = Vec::new();
     for field in &message.field {

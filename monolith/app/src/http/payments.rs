@@ -169,7 +169,7 @@ async fn refund_payment(
     answer(payments.refund(&refund, UNKNOWN_EPOCH).await)
 }
 
-fn tenant(caller: &Caller) -> Result<Tenant, Problem> {
+pub(super) fn tenant(caller: &Caller) -> Result<Tenant, Problem> {
     caller.tenant.parse().map_err(|_| Problem::unauthenticated("the token names no tenant that can be"))
 }
 
@@ -193,7 +193,7 @@ fn answer(done: Result<Payment, Error>) -> Result<Response, Problem> {
     }
 }
 
-fn problem(error: Error) -> Problem {
+pub(super) fn problem(error: Error) -> Problem {
     match error {
         Error::NotFound => Problem::not_found("there is no such payment"),
         Error::Refused(refusal) => Problem::new(

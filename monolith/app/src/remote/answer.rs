@@ -1,6 +1,8 @@
 //! What the payments service answers, in the words of the desk.
 
-use payments::{CaptureMethod, Delivered, Error, Operation, Payment, Refusal, Status, Tenant, Violation};
+use payments::{
+    Account, Balance, CaptureMethod, Delivered, Error, Operation, Payment, Refusal, Status, Tenant, Violation,
+};
 use proto::{MoneyError, payments as wire};
 use time::OffsetDateTime;
 use tonic::Code;
@@ -49,6 +51,17 @@ pub(super) fn read_payment(tenant: &Tenant, payment: Option<wire::Payment>) -> R
         version: wire.version,
         requested_at: at.map_err(|error| unreadable("the time", error))?,
         outcome_pending: wire.outcome_pending,
+    })
+}
+
+pub(super) fn read_balance(wire: wire::AccountBalance) -> Result<Balance, Error> {
+    let account = Account::ALL.iter().find(|account| account.word() == wire.account);
+    let number = |text: &str| text.parse().map_err(|error| unreadable("a balance", error));
+    Ok(Balance {
+        account: *account.ok_or_else(|| missing("the account"))?,
+        currency: wire.currency.parse().map_err(|error| unreadable("the currency", error))?,
+        debits_minor: number(&wire.debits_minor)?,
+        credits_minor: number(&wire.credits_minor)?,
     })
 }
 

@@ -121,7 +121,7 @@ async fn what_is_described_exists_and_needs_a_token() -> anyhow::Result<()> {
     let world = World::open(Arc::new(Service::default())).await?;
     let api = world.send(Request::get("/openapi.json").body(Body::empty())?).await?.body;
     let paths = api["paths"].as_object().cloned().unwrap_or_default();
-    assert_eq!(paths.len(), 9);
+    assert_eq!(paths.len(), 10);
     for (path, operations) in &paths {
         for (method, operation) in operations.as_object().into_iter().flatten() {
             let uri = path.replace("{id}", "00000000-0000-0000-0000-000000000000");

@@ -2,5 +2,6 @@
 
 mod fixture;
 mod input;
+mod ledger;
 mod moving;
 mod statements;

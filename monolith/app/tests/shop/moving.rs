@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use payments::{
-    Actor, Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, Refund, Status, Tenant, Void,
+    Actor, Balance, Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, Refund, Status, Tenant,
+    Void,
 };
 use proto::{Money, PaymentId};
 use serde_json::{Value, json};
@@ -119,6 +120,10 @@ impl Desk for Service {
 
     async fn list(&self, _: &Tenant, _: Page) -> Result<Vec<Payment>, Error> {
         Err(Error::Unavailable("lists come from the replica".into()))
+    }
+
+    async fn trial_balance(&self, _: &Tenant) -> Result<Vec<Balance>, Error> {
+        Err(Error::Unavailable("the balance comes from the replica".into()))
     }
 
     async fn quote_fee(&self, _: Money) -> Result<Money, Error> {

@@ -109,7 +109,7 @@ fn has_array(api: &Value, schema: &Value) -> bool {
     schema["items"].is_object() || properties.into_iter().any(|(_, schema)| has_array(api, schema))
 }
 
-/// Rows of every list for a tenant: products, orders of as many lines, their payments.
+/// Rows of every list for a tenant: products, orders of as many lines, their payments, balances.
 async fn fill(world: &World, tenant: &str, rows: i64) -> anyhow::Result<()> {
     let products = "insert into catalog.product (id, tenant, sku, name, price_minor, currency)
         select gen_random_uuid(), $1, 'sku-' || n, 'Thing ' || n, 100, 'EUR' from generate_series(1, $2) n";
@@ -132,6 +132,15 @@ async fn fill(world: &World, tenant: &str, rows: i64) -> anyhow::Result<()> {
         select payment_id, tenant, id, 100, 'EUR', 'automatic', 'pm_card_visa', 'requested', 1, now()
         from orders.orders where tenant = $1";
     sqlx::query(payments).bind(tenant).execute(&world.admin).await?;
+    // Each account and currency is a row of the trial balance.
+    let currencies = proto::Currency::all().take(usize::try_from(rows / 2)?);
+    let currencies: Vec<String> = currencies.map(|currency| currency.to_string()).collect();
+    let booked = "with booked as materialized (select gen_random_uuid() as id, currency from unnest($2::text[]) currency)
+        insert into payments.ledger_entry (transaction_id, account, payment_id, tenant, amount_minor, currency)
+        select booked.id, line.account, (select p.id from payments.payment p where p.tenant = $1 limit 1), $1, line.minor,
+            booked.currency
+        from booked, (values ('clearing', 5), ('payable', -5)) line (account, minor)";
+    sqlx::query(booked).bind(tenant).bind(currencies).execute(&world.admin).await?;
     Ok(())
 }
 
@@ -139,6 +148,7 @@ async fn fill(world: &World, tenant: &str, rows: i64) -> anyhow::Result<()> {
 async fn filled(world: &World, path: &str, tenant: &str) -> anyhow::Result<String> {
     Ok(match path {
         "/v1/products" | "/v1/orders" | "/v1/payments" => format!("{path}?limit=200"),
+        "/v1/ledger/trial-balance" => path.to_owned(),
         "/v1/orders/{id}" => {
             let orders = world.get(tenant, "/v1/orders?limit=1").await?.body;
             path.replace("{id}", orders["orders"][0]["id"].as_str().unwrap_or_default())

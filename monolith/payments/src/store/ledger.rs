@@ -1,10 +1,37 @@
 //! Table `payments.ledger_entry`.
 
+use outbox::BoxError;
 use proto::{Money, PaymentId};
 use sqlx::postgres::PgTransaction;
+use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
-use crate::{Account, Error, Payment, Posting, Transaction};
+use crate::{Account, Balance, Error, Payment, Posting, Tenant, Transaction};
+
+/// Sums are numeric in the database; as text they don't have to fit in 64 bits.
+#[derive(FromRow)]
+struct Sums {
+    account: String,
+    currency: String,
+    debits: String,
+    credits: String,
+}
+
+impl TryFrom<Sums> for Balance {
+    type Error = Error;
+
+    fn try_from(sums: Sums) -> Result<Self, Error> {
+        let read = || -> Result<Balance, BoxError> {
+            Ok(Balance {
+                account: Account::from_word(&sums.account)?,
+                currency: sums.currency.parse()?,
+                debits_minor: sums.debits.parse()?,
+                credits_minor: sums.credits.parse()?,
+            })
+        };
+        read().map_err(|error| Error::corrupt("the ledger", error))
+    }
+}
 
 /// Books a transaction. One that is booked already changes nothing.
 pub(crate) async fn insert_transaction(
@@ -61,4 +88,17 @@ pub(crate) async fn load_transactions(
         }
     }
     Ok(transactions)
+}
+
+/// A tenant's trial balance. At most one row for each account and currency.
+pub(crate) async fn trial_balance(pool: &PgPool, tenant: &Tenant) -> Result<Vec<Balance>, Error> {
+    let sql = "
+        select account, currency,
+               coalesce(sum(amount_minor) filter (where amount_minor > 0), 0)::text as debits,
+               coalesce(-sum(amount_minor) filter (where amount_minor < 0), 0)::text as credits
+        from payments.ledger_entry where tenant = $1 group by currency, account";
+    let sums: Vec<Sums> = sqlx::query_as(sql).bind(tenant.as_str()).fetch_all(pool).await?;
+    let mut balances = sums.into_iter().map(Balance::try_from).collect::<Result<Vec<_>, _>>()?;
+    balances.sort_by_key(|balance| (balance.currency, balance.account));
+    Ok(balances)
 }

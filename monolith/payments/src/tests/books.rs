@@ -1,6 +1,9 @@
 //! What the database refuses to keep as a booking.
 
+use proto::Money;
+
 use super::*;
+use crate::{Account, Posting, balances};
 
 #[tokio::test]
 async fn the_ledger_can_only_grow_and_only_in_balance() {
@@ -74,5 +77,51 @@ async fn a_booking_is_whole_balanced_and_of_one_currency_at_commit() {
             ("receivable".into(), -5)
         ]
     );
+    world.end().await;
+}
+
+/// Everything that is booked for acme, as postings.
+async fn postings(world: &World) -> Vec<Posting> {
+    let sql = "select account, amount_minor, currency from payments.ledger_entry where tenant = 'acme'";
+    let rows: Vec<(String, i64, String)> = sqlx::query_as(sql).fetch_all(&world.admin).await.unwrap();
+    let posting = |(account, minor, currency): (String, i64, String)| Posting {
+        account: Account::from_word(&account).unwrap(),
+        amount: Money::new(minor, currency.parse().unwrap()),
+    };
+    rows.into_iter().map(posting).collect()
+}
+
+#[tokio::test]
+async fn the_trial_balance_is_a_fold_over_the_rows_even_beyond_64_bits() {
+    let world = World::new("trial").await;
+    let desk = world.desk();
+    assert_eq!(desk.trial_balance(&tenant()).await.unwrap(), []);
+    let id = world.captured().await;
+    desk.refund(&refund(id, Some(300), "r1"), Epoch(0)).await.unwrap();
+    for (currency, minor) in [("JPY", 7), ("USD", i64::MAX), ("USD", i64::MAX), ("USD", -5)] {
+        let transaction = Uuid::now_v7();
+        let lines =
+            [(transaction, "clearing", minor, currency), (transaction, "receivable", -minor, currency)];
+        book(&world, id, &lines).await.unwrap();
+    }
+    let found = desk.trial_balance(&tenant()).await.unwrap();
+    assert_eq!(found, balances(&postings(&world).await));
+    let rows: Vec<_> =
+        found.iter().map(|it| (it.currency.to_string(), it.account.word(), it.minor())).collect();
+    let most = i128::from(i64::MAX) * 2 - 5;
+    let row = |currency: &str, account, minor: i128| (currency.to_owned(), account, minor);
+    assert_eq!(
+        rows,
+        [
+            row("EUR", "clearing", 700),
+            row("EUR", "payable", -685),
+            row("EUR", "fees", -15),
+            row("JPY", "receivable", -7),
+            row("JPY", "clearing", 7),
+            row("USD", "receivable", -most),
+            row("USD", "clearing", most),
+        ]
+    );
+    assert_eq!(desk.trial_balance(&"other".parse().unwrap()).await.unwrap(), []);
     world.end().await;
 }

@@ -1,6 +1,6 @@
 //! A payment as `payments.v1` has it.
 
-use payments::{CaptureMethod, Payment, Status};
+use payments::{Balance, CaptureMethod, Payment, Status};
 use proto::payments as v1;
 
 pub(super) fn payment(payment: &Payment) -> v1::Payment {
@@ -20,6 +20,16 @@ pub(super) fn payment(payment: &Payment) -> v1::Payment {
         capture_method: capture_method(payment.capture_method).into(),
         payment_method: payment.payment_method.clone(),
         provider_ref: payment.provider_ref.clone().unwrap_or_default(),
+    }
+}
+
+pub(super) fn balance(balance: &Balance) -> v1::AccountBalance {
+    v1::AccountBalance {
+        account: balance.account.word().to_owned(),
+        currency: balance.currency.to_string(),
+        debits_minor: balance.debits_minor.to_string(),
+        credits_minor: balance.credits_minor.to_string(),
+        balance_minor: balance.minor().to_string(),
     }
 }
 
