@@ -163,7 +163,7 @@ pub(crate) async fn born(client: &Client, key: &str, capture: &str, status: &str
 
 fn refund(payment: &str, amount_minor: Option<i64>, key: &str) -> RefundPaymentRequest {
     let (payment_id, idempotency_key) = (payment.to_owned(), key.to_owned());
-    RefundPaymentRequest { payment_id, amount_minor, idempotency_key, reason: None }
+    RefundPaymentRequest { payment_id, amount_minor, idempotency_key, reason: None, currency: None }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -202,6 +202,7 @@ async fn each_error_has_its_code() {
             amount_minor: None,
             idempotency_key: "c".into(),
             reason: None,
+            currency: None,
         };
         let answer =
             payments.capture_payment(from_monolith(&shop, elsewhere)?).await.expect_err("not its own");

@@ -85,6 +85,8 @@ impl Desk for Remote {
             amount_minor: capture.amount_minor,
             idempotency_key: capture.key.to_string(),
             reason: capture.reason.clone(),
+            // The edge has compared it.
+            currency: None,
         };
         let request = command(request, &capture.tenant, &capture.by, epoch)?;
         let response = self.client.clone().capture_payment(request).await;
@@ -108,6 +110,7 @@ impl Desk for Remote {
             amount_minor: refund.amount_minor,
             idempotency_key: refund.key.to_string(),
             reason: refund.reason.clone(),
+            currency: None,
         };
         let request = command(request, &refund.tenant, &refund.by, epoch)?;
         let response = self.client.clone().refund_payment(request).await;

@@ -13,7 +13,8 @@ use chassis::card::grpc::Guard;
 use chassis::service_token::Gate;
 use chassis::telemetry::Requests;
 use chassis::token::Verifier;
-use payments::{Capture, Desk, Error, Page, Payment, Refund, Void};
+use payments::{Capture, Desk, Error, Page, Payment, Refund, Tenant, Void};
+use proto::PaymentId;
 use proto::payments as v1;
 use proto::payments::payments_service_server::{PaymentsService, PaymentsServiceServer};
 use strangler::{Evidence, control};
@@ -57,6 +58,22 @@ impl Server {
     /// Over a desk.
     pub fn new(desk: Arc<dyn Desk>) -> Self {
         Self { desk }
+    }
+
+    /// Refuses a currency that is not the payment's. A payment never changes its own, so it may be read before the command.
+    async fn in_currency(
+        &self,
+        call: &Call,
+        tenant: &Tenant,
+        payment: PaymentId,
+        given: Option<&str>,
+    ) -> Result<(), Status> {
+        let Some(given) = given else { return Ok(()) };
+        let mut fields = Fields::default();
+        let given = fields.currency(given);
+        let given = fields.all(given)?;
+        let currency = call.within(self.desk.find(tenant, payment)).await?.amount.currency;
+        if given == currency { Ok(()) } else { Err(status::wrong_currency(given, currency)) }
     }
 }
 
@@ -181,6 +198,7 @@ impl PaymentsService for Server {
             by: actor(&request)?,
             reason: message.reason.clone(),
         };
+        self.in_currency(&call, &capture.tenant, payment, message.currency.as_deref()).await?;
         let payment = call.within(accepted(self.desk.capture(&capture, call.epoch))).await?;
         Ok(Response::new(v1::CapturePaymentResponse { payment: Some(wire::payment(&payment)) }))
     }
@@ -216,6 +234,7 @@ impl PaymentsService for Server {
             by: actor(&request)?,
             reason: message.reason.clone(),
         };
+        self.in_currency(&call, &refund.tenant, payment, message.currency.as_deref()).await?;
         let payment = call.within(accepted(self.desk.refund(&refund, call.epoch))).await?;
         Ok(Response::new(v1::RefundPaymentResponse { payment: Some(wire::payment(&payment)) }))
     }

@@ -35,6 +35,7 @@ type Client = PaymentsServiceClient<InterceptedService<Channel, Bearer>>;
 /// A service that listens, with its engine.
 struct World {
     database: stack::Database,
+    admin: sqlx::PgPool,
     home: Home,
     authority: Arc<AtTarget>,
     provider: Arc<Memory>,
@@ -66,7 +67,6 @@ impl World {
         let open = |url: &Url| database::pool(url, &database::PoolOptions::new("story", 8)).unwrap();
         let admin = open(&database.url().parse().unwrap());
         migrate::database(&admin, &databases).await.unwrap();
-        admin.close().await;
 
         let authority = Arc::new(AtTarget(strangler::Authority::new(MIGRATION)));
         let provider = Arc::new(Memory::new());
@@ -93,7 +93,7 @@ impl World {
         tasks.spawn(grpc::serve(listener, services.unwrap(), requests, shutdown.clone()));
         tasks.spawn(Engine::new(home.clone(), Limits::default()).run(shutdown.clone()));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        World { database, home, authority, provider, channel, shutdown, tasks }
+        World { database, admin, home, authority, provider, channel, shutdown, tasks }
     }
 
     fn client(&self) -> Client {
@@ -132,6 +132,7 @@ impl World {
         self.shutdown.cancel();
         self.tasks.close();
         tokio::time::timeout(SOON, self.tasks.wait()).await.unwrap();
+        self.admin.close().await;
         self.database.drop_now().await.unwrap();
     }
 }
@@ -175,6 +176,7 @@ fn refund(id: PaymentId, amount_minor: i64, key: &str) -> Request<v1::RefundPaym
         amount_minor: Some(amount_minor),
         idempotency_key: key.into(),
         reason: None,
+        currency: None,
     })
 }
 
@@ -268,6 +270,7 @@ async fn each_refusal_has_its_code_and_reason() {
         idempotency_key: "two words".into(),
         amount_minor: None,
         reason: None,
+        currency: None,
     };
     let status = client.capture_payment(for_acme(bad)).await.unwrap_err();
     let details = status.get_error_details();
@@ -348,6 +351,63 @@ async fn who_asks_and_why_is_kept() {
         sqlx::query_as(sql).bind(id.uuid()).fetch_all(&world.home.pool).await.unwrap();
     let line = |actor: &str, why: Option<&str>| (actor.into(), why.map(Into::into), "target".into());
     assert_eq!(told, [line("ada", Some("broken")), line("monolith", None)]);
+    world.end().await;
+}
+
+/// Rows of every table of the database.
+async fn rows(world: &World) -> i64 {
+    let tables = "select format('%I.%I', schemaname, tablename) from pg_tables
+        where schemaname in ('payments', 'outbox', 'strangler') and tablename not like '%lease%'";
+    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&world.admin).await.unwrap();
+    let counts: Vec<String> = tables.iter().map(|table| format!("(select count(*) from {table})")).collect();
+    let sql = sqlx::AssertSqlSafe(format!("select {}", counts.join(" + ")));
+    sqlx::query_scalar(sql).fetch_one(&world.admin).await.unwrap()
+}
+
+#[tokio::test]
+async fn each_bad_amount_has_its_code_and_changes_no_row() {
+    let world = World::new("amounts").await;
+    let id = world.captured().await;
+    let before = rows(&world).await;
+    let client = world.client();
+    let with = |amount_minor, currency: Option<&str>| {
+        let mut request = refund(id, amount_minor, "r1");
+        request.get_mut().currency = currency.map(Into::into);
+        request
+    };
+    let mut foreign = with(1, None);
+    set_tenant(&mut foreign, "globex").unwrap();
+    for (request, code, reason, field) in [
+        (with(0, None), Code::InvalidArgument, "", "amount_minor"),
+        (with(-1, None), Code::InvalidArgument, "", "amount_minor"),
+        (with(i64::MIN, None), Code::InvalidArgument, "", "amount_minor"),
+        (with(i64::MAX, None), Code::FailedPrecondition, "AMOUNT_TOO_LARGE", ""),
+        (with(1_001, Some("EUR")), Code::FailedPrecondition, "AMOUNT_TOO_LARGE", ""),
+        (with(1, Some("USD")), Code::InvalidArgument, "CURRENCY_MISMATCH", "currency"),
+        (with(1, Some("XXX")), Code::InvalidArgument, "", "currency"),
+        (with(1, Some("eur")), Code::InvalidArgument, "", "currency"),
+        (refund(PaymentId::new(), 1, "r1"), Code::FailedPrecondition, "NOT_OWNER", ""),
+        (foreign, Code::NotFound, "NOT_FOUND", ""),
+    ] {
+        let what = format!("{:?}", request.get_ref());
+        let status = client.clone().refund_payment(request).await.unwrap_err();
+        let details = status.get_error_details();
+        let told = details.error_info().map(|it| it.reason.as_str()).unwrap_or_default();
+        let fields = details.bad_request().map(|it| it.field_violations.as_slice()).unwrap_or_default();
+        let named = fields.first().map(|it| it.field.as_str()).unwrap_or_default();
+        assert_eq!((status.code(), told, named), (code, reason, field), "{what}");
+    }
+    for (minor, currency) in [(0, "EUR"), (-1, "EUR"), (1, "ZZZ"), (1, "")] {
+        let amount = Some(v1::Money { minor, currency: currency.into() });
+        let status = client.clone().quote_fee(v1::QuoteFeeRequest { amount }).await.unwrap_err();
+        let details = status.get_error_details();
+        let named = details.bad_request().unwrap().field_violations[0].field.clone();
+        assert_eq!((status.code(), named.as_str()), (Code::InvalidArgument, "amount"), "{minor} {currency}");
+    }
+    assert_eq!(rows(&world).await, before);
+    assert_eq!(world.get(id).await.refunded_minor, 0);
+    client.clone().refund_payment(with(1, Some("EUR"))).await.unwrap();
+    assert!(rows(&world).await > before, "the rows that a refund makes are counted");
     world.end().await;
 }
 

@@ -138,7 +138,11 @@ async fn insist(
                 }
                 // In flight, accepted with an unknown outcome, too many, or broken: to be asked again under the same key.
                 let again = matches!(answer.status, 202 | 408 | 409 | 425 | 429 | 500..=599);
-                if !again || answer.text("type").ends_with("/payment-refused") {
+                if !again
+                    || ["/payment-refused", "/amount-too-large"]
+                        .iter()
+                        .any(|kind| answer.text("type").ends_with(kind))
+                {
                     book.failed(format!("{name}: {} {}", answer.status, answer.body));
                     return None;
                 }

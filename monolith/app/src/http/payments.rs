@@ -11,8 +11,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use chassis::problem::FieldError;
 use chassis::{Caller, Idempotent, Page, Path, Problem, Role, fault};
-use payments::{Actor, Capture, Desk, Epoch, Error, IdempotencyKey, Payment, Refund, Tenant, Void};
-use proto::PaymentId;
+use payments::{Actor, Capture, Desk, Epoch, Error, IdempotencyKey, Payment, Refund, Refusal, Tenant, Void};
+use proto::{Currency, PaymentId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -105,14 +105,16 @@ async fn capture_payment(
     request: Idempotent<Amount>,
 ) -> Result<Response, Problem> {
     caller.require(WRITERS)?;
+    let currency = request.body.currency()?;
     let capture = Capture {
         tenant: tenant(&caller)?,
         payment: PaymentId::from_uuid(id),
-        amount_minor: request.body.amount_minor,
+        amount_minor: request.body.minor()?,
         key: key(&request)?,
         by: actor(&caller)?,
         reason: request.body.reason,
     };
+    in_currency(&payments, &capture.tenant, capture.payment, currency).await?;
     answer(payments.capture(&capture, UNKNOWN_EPOCH).await)
 }
 
@@ -158,15 +160,34 @@ async fn refund_payment(
     request: Idempotent<Amount>,
 ) -> Result<Response, Problem> {
     caller.require(WRITERS)?;
+    let currency = request.body.currency()?;
     let refund = Refund {
         tenant: tenant(&caller)?,
         payment: PaymentId::from_uuid(id),
-        amount_minor: request.body.amount_minor,
+        amount_minor: request.body.minor()?,
         key: key(&request)?,
         by: actor(&caller)?,
         reason: request.body.reason,
     };
+    in_currency(&payments, &refund.tenant, refund.payment, currency).await?;
     answer(payments.refund(&refund, UNKNOWN_EPOCH).await)
+}
+
+/// Refuses a currency that is not the payment's. A payment never changes its own, so it may be read before the command.
+async fn in_currency(
+    payments: &Payments,
+    tenant: &Tenant,
+    payment: PaymentId,
+    given: Option<Currency>,
+) -> Result<(), Problem> {
+    let Some(given) = given else { return Ok(()) };
+    let currency = payments.find(tenant, payment).await.map_err(problem)?.amount.currency;
+    if given == currency {
+        return Ok(());
+    }
+    let detail = format!("the payment is in {currency}, not in {given}");
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    Err(Problem::new(status, "currency-mismatch", "The payment is in another currency", detail))
 }
 
 pub(super) fn tenant(caller: &Caller) -> Result<Tenant, Problem> {
@@ -196,12 +217,17 @@ fn answer(done: Result<Payment, Error>) -> Result<Response, Problem> {
 pub(super) fn problem(error: Error) -> Problem {
     match error {
         Error::NotFound => Problem::not_found("there is no such payment"),
-        Error::Refused(refusal) => Problem::new(
-            StatusCode::CONFLICT,
-            "payment-refused",
-            "The payment does not allow this",
-            refusal.to_string(),
-        ),
+        Error::Refused(refusal) => {
+            let kind = match refusal {
+                Refusal::AmountTooLarge { .. } | Refusal::Money(_) => "amount-too-large",
+                Refusal::IllegalTransition { .. }
+                | Refusal::AmountNotAllowed { .. }
+                | Refusal::Provider { .. }
+                | Refusal::WrongOutcome { .. }
+                | Refusal::EmptyAdjustment => "payment-refused",
+            };
+            Problem::new(StatusCode::CONFLICT, kind, "The payment does not allow this", refusal.to_string())
+        }
         Error::Invalid(violations) => Problem::validation(
             violations.into_iter().map(|it| FieldError::new(format!("/{}", it.field), it.reason)),
         ),

@@ -3,5 +3,6 @@
 mod fixture;
 mod input;
 mod ledger;
+mod money;
 mod moving;
 mod statements;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chassis::deadline::deadline;
 use chassis::service_token;
 use payments::{Actor, Epoch, Error, IdempotencyKey, Page, Tenant, Violation};
-use proto::{Money, PaymentId, payments as v1};
+use proto::{Currency, Money, PaymentId, payments as v1};
 use time::OffsetDateTime;
 use tonic::{Request, Status};
 use uuid::Uuid;
@@ -108,6 +108,10 @@ impl Fields {
 
     pub(super) fn amount(&mut self, amount: Option<v1::Money>) -> Option<Money> {
         self.read("amount", amount.ok_or(proto::MoneyError::Missing).and_then(Money::try_from))
+    }
+
+    pub(super) fn currency(&mut self, code: &str) -> Option<Currency> {
+        self.read("currency", code.parse())
     }
 
     pub(super) fn page(&mut self, request: &v1::ListPaymentsRequest) -> Option<Page> {

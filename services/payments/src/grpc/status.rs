@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use payments::{Error, Refusal, Violation};
+use proto::Currency;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
@@ -79,6 +80,14 @@ fn invalid(violations: &[Violation]) -> Status {
     let named =
         violations.iter().map(|it| format!("{}: {}", it.field, it.reason)).collect::<Vec<_>>().join("; ");
     Status::with_error_details(Code::InvalidArgument, named, ErrorDetails::with_bad_request(fields))
+}
+
+/// The caller takes the amount to be in another currency than the payment's.
+pub(super) fn wrong_currency(given: Currency, currency: Currency) -> Status {
+    let text = format!("the payment is in {currency}, not in {given}");
+    let mut details = ErrorDetails::with_bad_request_violation("currency", text.clone());
+    set_reason(&mut details, "CURRENCY_MISMATCH", vec![("currency", currency.to_string())]);
+    Status::with_error_details(Code::InvalidArgument, text, details)
 }
 
 fn key_reused(error: &Error) -> Status {

@@ -1,9 +1,11 @@
 //! The bodies of payments' routes.
 
 use chassis::Problem;
+use chassis::problem::FieldError;
 use payments::{Payment, Status};
-use proto::Money;
-use serde::{Deserialize, Serialize};
+use proto::{Currency, Money};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::{IntoResponses, ToSchema};
 use uuid::Uuid;
@@ -13,11 +15,45 @@ use uuid::Uuid;
 #[serde(deny_unknown_fields)]
 pub(super) struct Amount {
     /// Minor units of the payment's currency; left out: all there is.
-    #[schema(minimum = 1, example = 1290)]
-    pub(super) amount_minor: Option<i64>,
+    #[schema(value_type = Option<i64>, minimum = 1, example = 1290)]
+    pub(super) amount_minor: Option<Minor>,
+    /// ISO 4217. Left out, or the payment's.
+    #[schema(example = "EUR", pattern = "^[A-Z]{3}$")]
+    pub(super) currency: Option<String>,
     /// Kept in the audit. A repeated request may say something else.
     #[schema(min_length = 1, max_length = 255, example = "two of three came")]
     pub(super) reason: Option<String>,
+}
+
+/// A whole number of minor units, or what else was sent in its place.
+#[derive(Debug)]
+pub(super) struct Minor(Result<i64, &'static str>);
+
+impl Amount {
+    /// The minor units that were asked for.
+    pub(super) fn minor(&self) -> Result<Option<i64>, Problem> {
+        let read = self.amount_minor.as_ref().map(|minor| minor.0).transpose();
+        read.map_err(|wrong| Problem::validation([FieldError::new("/amount_minor", wrong)]))
+    }
+
+    /// The currency that they were asked for in.
+    pub(super) fn currency(&self) -> Result<Option<Currency>, Problem> {
+        let read = self.currency.as_deref().map(str::parse::<Currency>).transpose();
+        read.map_err(|error| Problem::validation([FieldError::new("/currency", error.to_string())]))
+    }
+}
+
+impl<'de> Deserialize<'de> for Minor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const WHOLE: &str = "must be a whole number of minor units in 64 bits, such as 1050 for 10.50 EUR";
+        let read = match Value::deserialize(deserializer)? {
+            Value::Number(number) => number.as_i64().ok_or(WHOLE),
+            Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+                Err(WHOLE)
+            }
+        };
+        Ok(Self(read))
+    }
 }
 
 /// Why.

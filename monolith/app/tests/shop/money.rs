@@ -1,0 +1,90 @@
+//! Amounts and currencies that can't be, each with its code; none changes a row.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+
+use crate::fixture::World;
+use crate::moving::Service;
+
+/// Rows of every table.
+async fn rows(world: &World) -> anyhow::Result<i64> {
+    let tables = "select format('%I.%I', schemaname, tablename) from pg_tables
+        where schemaname not in ('pg_catalog', 'information_schema')";
+    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&world.admin).await?;
+    let counts: Vec<String> = tables.iter().map(|table| format!("(select count(*) from {table})")).collect();
+    let sql = AssertSqlSafe(format!("select {}", counts.join(" + ")));
+    Ok(sqlx::query_scalar(sql).fetch_one(&world.admin).await?)
+}
+
+/// A payment of an order, as far as the owner would have brought it: its id.
+async fn payment(world: &World, key: &str, status: &str) -> anyhow::Result<String> {
+    let order = world.order(key).await?;
+    let id = order["payment_id"].as_str().unwrap_or_default().to_owned();
+    let captured = if status == "captured" { 4_700 } else { 0 };
+    let sql = "insert into payments.payment (id, tenant, order_id, amount_minor, currency, capture_method, payment_method,
+            status, authorized_minor, captured_minor, version, requested_at)
+        select payment_id, tenant, id, total_minor, currency, capture_method, payment_method, $2, total_minor,
+            least($3::bigint, total_minor), 1, now()
+        from orders.orders where payment_id = $1::text::uuid";
+    sqlx::query(sql).bind(&id).bind(status).bind(captured).execute(&world.admin).await?;
+    Ok(id)
+}
+
+#[tokio::test]
+async fn each_bad_amount_has_its_code_and_changes_no_row() -> anyhow::Result<()> {
+    let world = World::open(Arc::new(Service::default())).await?;
+    let (authorized, captured) =
+        (payment(&world, "k-1", "authorized").await?, payment(&world, "k-2", "captured").await?);
+    let nobodys = proto::PaymentId::new().to_string();
+    let (capture, refund) = (format!("{authorized}/capture"), format!("{captured}/refunds"));
+    let bad = |amount: Value| (json!({ "amount_minor": amount }), 422, "validation", Some("/amount_minor"));
+    let of = |currency: &str| json!({ "amount_minor": 1, "currency": currency });
+    let before = rows(&world).await?;
+    for path in [&capture, &refund] {
+        for (body, status, kind, pointer) in [
+            bad(json!(0)),
+            bad(json!(-1)),
+            bad(json!(i64::MIN)),
+            bad(json!(9_223_372_036_854_775_808_u64)),
+            bad(json!(1e20)),
+            bad(json!(10.5)),
+            bad(json!("10.00")),
+            bad(json!("10")),
+            bad(json!(true)),
+            (json!({ "amount_minor": i64::MAX }), 409, "amount-too-large", None),
+            (json!({ "amount_minor": 1_000_000 }), 409, "amount-too-large", None),
+            (of("USD"), 422, "currency-mismatch", None),
+            (of("XXX"), 422, "validation", Some("/currency")),
+            (of("eur"), 422, "validation", Some("/currency")),
+            (of("ZZZ"), 422, "validation", Some("/currency")),
+        ] {
+            let answer = world.post(&format!("/v1/payments/{path}"), "k", &body).await?;
+            let told =
+                (answer.status, answer.body["type"].as_str(), answer.body["errors"][0]["pointer"].as_str());
+            let kind = format!("https://banyan.dev/problems/{kind}");
+            assert_eq!(told, (status, Some(kind.as_str()), pointer), "{path} {body}");
+        }
+    }
+    for (path, body, status, kind) in [
+        (format!("{authorized}/refunds"), json!({}), 409, "payment-refused"),
+        (format!("{captured}/capture"), json!({}), 409, "payment-refused"),
+        (format!("{captured}/void"), json!({}), 409, "payment-refused"),
+        (format!("{nobodys}/capture"), json!({}), 404, "not-found"),
+        (format!("{nobodys}/refunds"), of("EUR"), 404, "not-found"),
+        ("42/refunds".to_owned(), json!({}), 404, "not-found"),
+    ] {
+        let answer = world.post(&format!("/v1/payments/{path}"), "k", &body).await?;
+        let kind = format!("https://banyan.dev/problems/{kind}");
+        assert_eq!(
+            (answer.status, answer.body["type"].as_str()),
+            (status, Some(kind.as_str())),
+            "{path} {body}"
+        );
+    }
+    assert_eq!(rows(&world).await?, before);
+    world.order("k-3").await?;
+    assert!(rows(&world).await? > before, "the rows that an order makes are counted");
+    world.close().await
+}
