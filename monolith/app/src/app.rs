@@ -35,7 +35,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// .. and this wait; then the next call connects anew.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the outbox's gauges are read.
+/// How often gauges are read.
 const OBSERVE_EVERY: Duration = Duration::from_secs(5);
 
 /// What every part may need, made once.
@@ -51,6 +51,7 @@ struct Parts {
     telemetry: Telemetry,
     metrics: Metrics,
     notices: webhooks::Metrics,
+    counted: ::payments::Metrics,
     tracer: Tracer,
     /// Of the relay in this process, if there is one: who commits an event that others wait for, wakes it.
     wake: Wake,
@@ -110,11 +111,12 @@ impl Parts {
         let catalog = Catalog::new(pools.catalog.clone());
         let wake = Wake::default();
         let orders = Orders::new(pools.orders.clone(), catalog, Arc::new(requests), work.clone());
+        let counted = ::payments::Metrics::new(&telemetry.meter());
         let home = Home {
             name: "source",
             pool: pools.payments.clone(),
             authority: Arc::new(AtSource(Owners::new(MIGRATION, pools.payments.clone()))),
-            provider: Arc::new(Stripe::new(config.provider.clone())?),
+            provider: Arc::new(Stripe::new(config.provider.clone(), counted.clone())?),
             wake: wake.clone(),
             crash: config.crash,
         };
@@ -133,6 +135,7 @@ impl Parts {
                 .connect_lazy(),
             bearer: Bearer::new(Issuer::new(ISSUER, &config.token_key), SERVICE, SERVICE_AUDIENCE),
             verifier: Verifier::new(ISSUER, AUDIENCE, &config.token_key),
+            counted,
             metrics: Metrics::new(&telemetry.meter()),
             notices: webhooks::Metrics::new(&telemetry.meter()),
             tracer: telemetry.tracers().map_or_else(Tracer::noop, Tracer::new),
@@ -162,7 +165,7 @@ impl Parts {
 
     /// Payments at whichever home.
     fn payments(&self) -> MovingPayments {
-        let local = Arc::new(Local::new(self.home.clone(), self.work.clone()));
+        let local = Arc::new(Local::new(self.home.clone(), self.work.clone()).metrics(self.counted.clone()));
         let remote = Arc::new(Remote::new(self.channel.clone(), self.bearer.clone()));
         let owners = Owners::new(MIGRATION, self.pools.payments.clone());
         MovingPayments::new(owners, local, remote, self.orders.clone())
@@ -202,7 +205,10 @@ impl Parts {
             .tracer(self.tracer.clone());
         tasks.spawn("payments replica", replica.run(shutdown.clone()));
         let engine = Engine::new(self.home.clone(), Limits::default());
-        tasks.spawn("payments engine", never_fails(engine.run(shutdown)));
+        tasks.spawn("payments engine", never_fails(engine.run(shutdown.clone())));
+        let (pool, counted) = (self.pools.payments.clone(), self.counted.clone());
+        let observe = ::payments::observe(pool, counted, OBSERVE_EVERY, shutdown);
+        tasks.spawn("payments gauges", never_fails(observe));
         Ok(())
     }
 

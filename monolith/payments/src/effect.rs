@@ -3,12 +3,17 @@
 //! Every request of an intent is sent under a key made of the intent alone, so whoever takes the intent up again, after a crash
 //! or for want of an answer, repeats the same request and it is done once. No answer is not an answer: `unknown`.
 
+mod ask;
 mod intend;
+mod refund;
 mod settle;
+mod standing;
 
 use std::time::Duration;
 
-use crate::provider::{Failure, Move, NewIntent, Object, ObjectStatus, Tag};
+use tokio::time::Instant;
+
+use crate::provider::{Failure, Move, Tag};
 use crate::{Error, Home, Operation, Outcome, Point, store};
 
 use settle::settle;
@@ -17,12 +22,16 @@ pub use intend::PROVIDER_TIMEOUTS;
 pub(crate) use intend::{CLAIM, Intended, Intent, Request, intend, intend_requested, replay};
 pub(crate) use settle::Settled;
 
-/// The first pause before an unanswered intent is taken up again.
+/// The first pause before an unanswered intent is taken up again; each is a quarter longer or shorter.
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// The longest pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// The pause once requests may not be repeated any more: only a person, or a late search, can decide.
+const EXPIRED_PAUSE: Duration = Duration::from_secs(300);
 /// Tries without an answer from which on each is an alarm.
 const TRIES_ALARM: i32 = 12;
+/// How long one try may ask. The outcome is committed within the rest of [`CLAIM`].
+const TRY_MAX: Duration = Duration::from_secs(11);
 
 /// How far one try came.
 #[derive(Debug)]
@@ -42,21 +51,30 @@ pub(crate) enum Verdict {
     Refused(String),
 }
 
-/// Where a payment intent stands in view of a command.
-enum Standing {
-    /// It says how the command ended.
-    Definite(Verdict),
-    /// The command has not had its effect.
-    Undone,
-    /// Nothing can be said.
-    Unknown(String),
+/// Why there is no definite answer, and how to go on.
+#[derive(Debug)]
+struct Open {
+    why: String,
+    /// The next try is not before this pause.
+    after: Duration,
+    /// What was asked under this attempt's key is over and did nothing: the next try has a new key.
+    over: bool,
+}
+
+/// One try at an intent.
+struct Try<'a> {
+    home: &'a Home,
+    intent: &'a Intent,
+    /// Requests are given up here.
+    until: Instant,
 }
 
 /// One try at an intent that the caller has claimed.
 pub(crate) async fn run(home: &Home, intent: &Intent) -> Result<Ran, Error> {
-    let ran = match ask(home, intent).await {
+    let this = Try { home, intent, until: Instant::now() + TRY_MAX };
+    let ran = match this.ask().await {
         Ok(Ok(verdict)) => settle(home, intent, &verdict).await.map(Ran::Settled),
-        Ok(Err(why)) => return unknown(home, intent, &why).await,
+        Ok(Err(open)) => return unknown(home, intent, &open).await,
         Err(error) => Err(error),
     };
     if let Err(error) = &ran {
@@ -66,14 +84,18 @@ pub(crate) async fn run(home: &Home, intent: &Intent) -> Result<Ran, Error> {
     ran
 }
 
-async fn unknown(home: &Home, intent: &Intent, why: &str) -> Result<Ran, Error> {
+async fn unknown(home: &Home, intent: &Intent, open: &Open) -> Result<Ran, Error> {
     let (payment, command, tries) = (intent.payment.id, intent.command.id, intent.tries);
-    if tries < TRIES_ALARM {
+    let why = &open.why;
+    if !intent.repeatable {
+        tracing::error!(%payment, %command, tries, why, "a person must decide what became of a command");
+    } else if tries < TRIES_ALARM {
         tracing::info!(%payment, %command, tries, why, "the provider gave no definite answer");
     } else {
         tracing::error!(%payment, %command, tries, why, "the provider still gives no definite answer");
     }
-    store::defer(&home.pool, command, why, backoff(tries)).await?;
+    let pause = if intent.repeatable { backoff(tries) } else { EXPIRED_PAUSE };
+    store::defer(&home.pool, &intent.command, why, pause.max(open.after), i32::from(open.over)).await?;
     home.crash.point(Point::UnknownCommitted);
     Ok(Ran::Unknown)
 }
@@ -83,192 +105,73 @@ fn backoff(tries: i32) -> Duration {
     BACKOFF_MIN.saturating_mul(1 << doublings).min(BACKOFF_MAX)
 }
 
-/// Inner error: why there is no definite answer.
-async fn ask(home: &Home, intent: &Intent) -> Result<Result<Verdict, String>, Error> {
-    if intent.command.operation == Operation::Refund {
-        return Ok(refund(home, intent).await);
+impl Try<'_> {
+    /// An answer of the provider, within the bound of the try.
+    async fn answer<T>(&self, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let late = |_| Err(Failure::Unknown("the try took too long".to_owned()));
+        tokio::time::timeout_at(self.until, call).await.unwrap_or_else(late)
     }
-    let object = match object(home, intent).await? {
-        Ok(object) => object,
-        Err(Failure::Unknown(why)) => return Ok(Err(why)),
-        // No payment intent, so nothing can have moved.
-        Err(Failure::Declined { code } | Failure::Refused { code, .. }) => {
-            let outcome = Outcome::Declined { object: String::new(), code };
-            return Ok(Ok(Verdict::Outcome(outcome)));
-        }
-    };
-    Ok(act(home, intent, &object).await)
-}
 
-/// The intent's payment intent; made, and its id committed, if there is none yet.
-async fn object(home: &Home, intent: &Intent) -> Result<Result<String, Failure>, Error> {
-    if let Some(object) = &intent.object {
-        return Ok(Ok(object.clone()));
+    /// Whether something was asked before, as far as anyone can know.
+    fn is_repeated(&self) -> bool {
+        self.intent.tries > 0 || self.intent.command.attempt > 1
     }
-    if !intent.repeatable {
-        return Ok(Err(expired()));
-    }
-    let new = NewIntent {
-        amount: intent.payment.amount,
-        capture_method: intent.payment.capture_method,
-        payment_method: intent.payment.payment_method.clone(),
-        tag: tag(intent),
-    };
-    let created = match home.provider.create(&format!("{}:create", key(intent)), &new).await {
-        Ok(created) => created,
-        Err(failure) => return Ok(Err(failure)),
-    };
-    home.crash.point(Point::ObjectMade);
-    store::set_object(&home.pool, intent.command.id, &created.id).await?;
-    home.crash.point(Point::ObjectCommitted);
-    Ok(Ok(created.id))
-}
 
-/// Asks how the payment intent stands, unless this is the first try, and does what is not done.
-async fn act(home: &Home, intent: &Intent, object: &str) -> Result<Verdict, String> {
-    if intent.tries > 0 {
-        match look(home, intent, object).await {
-            Standing::Definite(verdict) => return Ok(verdict),
-            Standing::Unknown(why) => return Err(why),
-            Standing::Undone if !intent.repeatable => return Err(expired().to_string()),
-            Standing::Undone => {}
+    /// `payment:operation:command:attempt`: the same for every repetition of an intent, on every machine.
+    fn key(&self) -> String {
+        let command = &self.intent.command;
+        format!("{}:{}:{}:{}", self.intent.payment.id, command.operation, command.id, command.attempt)
+    }
+
+    fn movement(&self, object: &str) -> Move {
+        let amount = proto::Money::new(self.intent.command.amount_minor, self.intent.payment.amount.currency);
+        Move { object: object.to_owned(), amount, tag: self.tag() }
+    }
+
+    fn tag(&self) -> Tag {
+        Tag {
+            tenant: self.intent.payment.tenant.clone(),
+            payment: self.intent.payment.id,
+            operation: self.intent.command.operation,
+            command: self.intent.command.id,
         }
     }
-    match request(home, intent, object).await {
-        Ok(answer) => match standing(intent, &answer) {
-            Standing::Definite(verdict) => Ok(verdict),
-            Standing::Undone => Err(format!("the payment intent is {:?} after the request", answer.status)),
-            Standing::Unknown(why) => Err(why),
-        },
-        Err(Failure::Declined { code }) => Ok(no(intent, object, code)),
-        // It may refuse because an earlier request had its effect, so look before believing it.
-        Err(Failure::Refused { code, message }) => match look(home, intent, object).await {
-            Standing::Definite(verdict) => Ok(verdict),
-            Standing::Undone => {
-                tracing::warn!(payment = %intent.payment.id, code, message, "the provider refused a command");
-                Ok(no(intent, object, code))
+
+    /// What a no means for the command.
+    fn no(&self, object: &str, code: String) -> Verdict {
+        match self.intent.command.operation {
+            Operation::Charge | Operation::Authorize => {
+                Verdict::Outcome(Outcome::Declined { object: object.to_owned(), code })
             }
-            Standing::Unknown(why) => Err(why),
-        },
-        Err(Failure::Unknown(why)) => Err(why),
-    }
-}
-
-async fn request(home: &Home, intent: &Intent, object: &str) -> Result<Object, Failure> {
-    let (provider, key) = (&home.provider, key(intent));
-    home.crash.point(Point::BeforeMove);
-    let answer = match intent.command.operation {
-        Operation::Charge | Operation::Authorize => provider.confirm(&key, object).await,
-        Operation::Capture => provider.capture(&key, &movement(intent, object)).await,
-        Operation::Void => provider.cancel(&key, object).await,
-        Operation::Refund => Err(Failure::Unknown("a refund is not a step of a payment intent".to_owned())),
-    };
-    home.crash.point(Point::Answered);
-    answer
-}
-
-async fn look(home: &Home, intent: &Intent, object: &str) -> Standing {
-    match home.provider.retrieve(object).await {
-        Ok(object) => standing(intent, &object),
-        Err(failure) => Standing::Unknown(failure.to_string()),
-    }
-}
-
-fn standing(intent: &Intent, object: &Object) -> Standing {
-    let id = object.id.clone();
-    let amount = intent.command.amount_minor;
-    let definite = |outcome| Standing::Definite(Verdict::Outcome(outcome));
-    let refused = |code: &str| Standing::Definite(Verdict::Refused(code.to_owned()));
-    let odd = || {
-        Standing::Unknown(format!(
-            "the payment intent is {:?}, {} received",
-            object.status, object.received_minor
-        ))
-    };
-    match (intent.command.operation, object.status) {
-        (_, ObjectStatus::Processing | ObjectStatus::RequiresAction) => odd(),
-        (Operation::Charge | Operation::Capture, ObjectStatus::Succeeded)
-            if object.received_minor == amount =>
-        {
-            definite(Outcome::Succeeded { object: id })
+            Operation::Capture | Operation::Void | Operation::Refund => Verdict::Refused(code),
         }
-        (Operation::Authorize, ObjectStatus::RequiresCapture) => {
-            definite(Outcome::RequiresCapture { object: id })
-        }
-        (Operation::Charge | Operation::Authorize, ObjectStatus::RequiresConfirmation)
-        | (Operation::Capture | Operation::Void, ObjectStatus::RequiresCapture) => Standing::Undone,
-        (Operation::Charge | Operation::Authorize, ObjectStatus::RequiresPaymentMethod) => {
-            definite(Outcome::Declined { object: id, code: object.decline_code.clone() })
-        }
-        (Operation::Charge | Operation::Authorize, ObjectStatus::Canceled) => {
-            definite(Outcome::Declined { object: id, code: "canceled".to_owned() })
-        }
-        (Operation::Void, ObjectStatus::Canceled) => definite(Outcome::Canceled { object: id }),
-        (Operation::Void, ObjectStatus::Succeeded) => refused("already_captured"),
-        (Operation::Capture, ObjectStatus::Canceled) => refused("already_canceled"),
-        // Nothing that this command can have led to: someone else used the provider's object.
-        (
-            Operation::Charge
-            | Operation::Authorize
-            | Operation::Capture
-            | Operation::Void
-            | Operation::Refund,
-            ObjectStatus::Succeeded
-            | ObjectStatus::RequiresCapture
-            | ObjectStatus::RequiresConfirmation
-            | ObjectStatus::RequiresPaymentMethod
-            | ObjectStatus::Canceled,
-        ) => odd(),
     }
 }
 
-/// A refund has no steps: the same request under the same key until there is an answer.
-async fn refund(home: &Home, intent: &Intent) -> Result<Verdict, String> {
-    let Some(object) = intent.object.clone() else {
-        return Err("the payment has no payment intent".to_owned());
-    };
-    if !intent.repeatable {
-        return Err(expired().to_string());
+impl Open {
+    fn because(why: impl Into<String>) -> Self {
+        Self { why: why.into(), after: Duration::ZERO, over: false }
     }
-    home.crash.point(Point::BeforeMove);
-    let answer = home.provider.refund(&key(intent), &movement(intent, &object)).await;
-    home.crash.point(Point::Answered);
-    match answer {
-        Ok(refund) => Ok(Verdict::Outcome(Outcome::Refunded { object: refund.id })),
-        Err(Failure::Declined { code } | Failure::Refused { code, .. }) => Ok(Verdict::Refused(code)),
-        Err(Failure::Unknown(why)) => Err(why),
+
+    /// The request under this attempt's key has ended without an effect: it was read.
+    fn over(why: impl Into<String>) -> Self {
+        Self { over: true, ..Self::because(why) }
+    }
+
+    /// Past the key lifetime a repetition could be done twice; what reading does not decide, a person must.
+    fn expired() -> Self {
+        Self::because("the provider's key has expired: look the command up there by its metadata")
     }
 }
 
-fn no(intent: &Intent, object: &str, code: String) -> Verdict {
-    match intent.command.operation {
-        Operation::Charge | Operation::Authorize => {
-            Verdict::Outcome(Outcome::Declined { object: object.to_owned(), code })
+impl From<Failure> for Open {
+    fn from(failure: Failure) -> Self {
+        let why = failure.to_string();
+        match failure {
+            Failure::NotNow { after, .. } => Self { after, ..Self::because(why) },
+            Failure::Declined { .. } | Failure::Refused { .. } | Failure::Unknown(_) | Failure::Kept(_) => {
+                Self::because(why)
+            }
         }
-        Operation::Capture | Operation::Void | Operation::Refund => Verdict::Refused(code),
-    }
-}
-
-/// Past the key lifetime a repetition could be done twice; what reading does not decide, a person must.
-fn expired() -> Failure {
-    Failure::Unknown("the provider's key has expired: look the command up there by its metadata".to_owned())
-}
-
-/// `payment:operation:command:attempt`: the same for every repetition of an intent, on every machine.
-fn key(intent: &Intent) -> String {
-    let command = &intent.command;
-    format!("{}:{}:{}:{}", intent.payment.id, command.operation, command.id, command.attempt)
-}
-
-fn movement(intent: &Intent, object: &str) -> Move {
-    Move { object: object.to_owned(), amount_minor: intent.command.amount_minor, tag: tag(intent) }
-}
-
-fn tag(intent: &Intent) -> Tag {
-    Tag {
-        tenant: intent.payment.tenant.clone(),
-        payment: intent.payment.id,
-        operation: intent.command.operation,
-        command: intent.command.id,
     }
 }

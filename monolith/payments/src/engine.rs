@@ -44,6 +44,14 @@ pub struct Engine {
     effects: TaskTracker,
 }
 
+/// Where an engine is in its round of the tenants.
+#[derive(Debug, Default)]
+struct Round {
+    turn: usize,
+    due_after: String,
+    requested_after: String,
+}
+
 /// The pause after a look at the tables that failed.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
 /// The pause before another home's payment is looked at again. Whoever hands one over resets its `look_at`.
@@ -58,13 +66,13 @@ impl Engine {
 
     /// Works until the shutdown, then waits for what runs. A database that is away is waited for.
     pub async fn run(self, shutdown: CancellationToken) {
-        let (mut pause, mut turn) = (self.limits.poll_min, 0);
+        let (mut pause, mut round) = (self.limits.poll_min, Round::default());
         self.effects.spawn(forget::run(self.home.clone(), shutdown.clone()));
         // While every permit is in use there is nothing to look for.
         while let Some(permit) = self.permit(&shutdown).await {
-            turn += 1;
-            pause = match self.look(permit, turn).await {
-                Ok(0) => pause.saturating_mul(2).min(self.limits.poll_max),
+            pause = match self.look(permit, &mut round).await {
+                // Tenants that it has not come to are looked at without a rest.
+                Ok(0) if round.is_through() => pause.saturating_mul(2).min(self.limits.poll_max),
                 Ok(_) => self.limits.poll_min,
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -95,26 +103,31 @@ impl Engine {
 
     /// One look at the tables: starts as much work as there are free permits and returns how much. Intents without an answer
     /// get half of the permits, the odd one every other turn, so that a slow provider does not keep new payments waiting.
-    async fn look(&self, first: OwnedSemaphorePermit, turn: usize) -> Result<usize, Error> {
+    async fn look(&self, first: OwnedSemaphorePermit, round: &mut Round) -> Result<usize, Error> {
+        round.turn += 1;
         let mut permits = vec![first];
         while let Ok(permit) = self.permits.clone().try_acquire_owned() {
             permits.push(permit);
         }
-        let intents = store::claim_due(&self.home.pool, count((permits.len() + turn % 2) / 2)).await?;
-        if !intents.is_empty() {
+        let most = count((permits.len() + round.turn % 2) / 2);
+        let due = store::claim_due(&self.home.pool, &round.due_after, most).await?;
+        round.due_after = due.after;
+        if !due.work.is_empty() {
             self.home.crash.point(Point::DueClaimed);
         }
-        let mut started = intents.len();
-        for (intent, permit) in intents.into_iter().zip(permits.drain(..started.min(permits.len()))) {
+        let mut started = due.touched;
+        for (intent, permit) in due.work.into_iter().zip(permits.drain(..started.min(permits.len()))) {
             self.resume(intent, permit);
         }
         if !permits.is_empty() {
-            let requested = store::claim_requested(&self.home.pool, count(permits.len())).await?;
-            if !requested.is_empty() {
+            let most = count(permits.len());
+            let requested = store::claim_requested(&self.home.pool, &round.requested_after, most).await?;
+            round.requested_after = requested.after;
+            if !requested.work.is_empty() {
                 self.home.crash.point(Point::RequestedClaimed);
             }
-            started += requested.len();
-            for (id, permit) in requested.into_iter().zip(permits) {
+            started += requested.touched;
+            for (id, permit) in requested.work.into_iter().zip(permits) {
                 self.begin(id, permit);
             }
         }
@@ -149,11 +162,18 @@ impl Engine {
     #[cfg(test)]
     pub(crate) async fn once(&self) -> Result<usize, Error> {
         let Some(permit) = self.permit(&CancellationToken::new()).await else { return Ok(0) };
-        let started = self.look(permit, 1).await?;
+        let started = self.look(permit, &mut Round::default()).await?;
         self.effects.close();
         self.effects.wait().await;
         self.effects.reopen();
         Ok(started)
+    }
+}
+
+impl Round {
+    /// Both begin with the first tenant again.
+    fn is_through(&self) -> bool {
+        self.due_after.is_empty() && self.requested_after.is_empty()
     }
 }
 

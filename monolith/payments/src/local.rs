@@ -11,8 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::effect::{self, Intended, Intent, Ran, Request, Settled, intend, replay};
 use crate::{
-    Balance, Capture, Delivered, Desk, Epoch, Error, Home, Idempotency, IdempotencyKey, Notice, Operation,
-    Page, Payment, Refund, Tenant, Violation, Void, fee, notice, store,
+    Balance, Capture, Delivered, Desk, Epoch, Error, Home, Idempotency, IdempotencyKey, Metrics, Notice,
+    Operation, Page, Payment, Refund, Tenant, Violation, Void, fee, notice, store,
 };
 
 /// How long a caller waits for an outcome by default.
@@ -29,19 +29,27 @@ pub struct Local {
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
     answer_within: Duration,
+    metrics: Metrics,
 }
 
 impl Local {
     /// The desk of a home. The process waits for `tasks` before it ends.
     pub fn new(home: Home, tasks: TaskTracker) -> Self {
         let permits = Arc::new(Semaphore::new(COMMANDS_MAX));
-        Self { home, tasks, permits, answer_within: ANSWER_WITHIN }
+        Self { home, tasks, permits, answer_within: ANSWER_WITHIN, metrics: Metrics::noop() }
     }
 
     /// Answers [`Error::OutcomePending`] after another time than 10 s.
     #[must_use]
     pub fn answer_within(mut self, answer_within: Duration) -> Self {
         self.answer_within = answer_within;
+        self
+    }
+
+    /// Counts commands in flight.
+    #[must_use]
+    pub fn metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
         self
     }
 
@@ -52,9 +60,10 @@ impl Local {
         };
         let committed = Arc::new(OnceLock::new());
         let (home, known) = (self.home.clone(), committed.clone());
+        let in_flight = self.metrics.command();
         let work = async move {
             let answer = perform(home, request, known).await;
-            drop(permit);
+            drop((permit, in_flight));
             answer
         };
         let waiting = chassis::shield(&self.tasks, work);

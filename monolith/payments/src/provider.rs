@@ -1,5 +1,6 @@
 //! Who moves the money.
 
+mod circuit;
 mod memory;
 mod settlement;
 mod stripe;
@@ -10,9 +11,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use proto::{Money, PaymentId};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::{CaptureMethod, Operation, Tenant};
 
+pub(crate) use circuit::Lamp;
 pub use memory::{Call, Fault, Memory, Movement};
 pub use settlement::{LineKind, SettlementLine, SettlementPage};
 pub use stripe::{Stripe, StripeConfig};
@@ -40,8 +43,15 @@ pub trait Provider: Send + Sync + 'static {
     /// Reads a payment intent.
     async fn retrieve(&self, object: &str) -> Result<Object, Failure>;
 
+    /// The payment intents that were made for a command, by their metadata. The provider's search may lag behind by minutes, so
+    /// one that is missing decides nothing.
+    async fn search(&self, command: Uuid) -> Result<Vec<Object>, Failure>;
+
     /// Returns taken money.
     async fn refund(&self, key: &str, refund: &Move) -> Result<RefundObject, Failure>;
+
+    /// All refunds of a payment intent, whoever asked for them, newest first.
+    async fn refunds(&self, object: &str) -> Result<Vec<RefundObject>, Failure>;
 
     /// Reads a page of the settlement list: the lines of a time, whole seconds, newest first; `after` is the last page's
     /// [`SettlementPage::next`].
@@ -62,7 +72,7 @@ pub struct Tag {
     /// By which operation.
     pub operation: Operation,
     /// By which command.
-    pub command: uuid::Uuid,
+    pub command: Uuid,
 }
 
 /// A payment intent to be made.
@@ -84,7 +94,7 @@ pub struct Move {
     /// By which payment intent.
     pub object: String,
     /// How much.
-    pub amount_minor: i64,
+    pub amount: Money,
     /// Who asks.
     pub tag: Tag,
 }
@@ -121,11 +131,32 @@ pub enum ObjectStatus {
     Canceled,
 }
 
-/// A refund that the provider accepted: the money is on its way, or arrived.
+/// A refund as the provider sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefundObject {
     /// Its id.
     pub id: String,
+    /// By which command of ours; `None` for one that somebody else made.
+    pub command: Option<Uuid>,
+    /// How much.
+    pub amount_minor: i64,
+    /// How far it is.
+    pub status: RefundStatus,
+}
+
+/// How far a refund is, in Stripe's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefundStatus {
+    /// Accepted; the money is on its way. It may still fail days later.
+    Pending,
+    /// Someone must do something first.
+    RequiresAction,
+    /// The money arrived.
+    Succeeded,
+    /// The money came back to the merchant.
+    Failed,
+    /// Called off before any money moved.
+    Canceled,
 }
 
 /// A request that did not succeed.
@@ -149,4 +180,29 @@ pub enum Failure {
     /// No definite answer: none at all, one of a fault, or one that something is still going on. It may have had its effect.
     #[error("no definite answer: {0}")]
     Unknown(String),
+    /// A fault that the provider keeps as the answer under this key, so the same request is answered with it for ever. The
+    /// request is over; it may have had its effect.
+    #[error("a fault is kept under the key: {0}")]
+    Kept(String),
+    /// This very request was not done: it was not sent, or turned away as one too many. An earlier one may have had its effect.
+    #[error("not now: {why}")]
+    NotNow {
+        /// In words.
+        why: String,
+        /// Ask again after this pause at the earliest.
+        after: Duration,
+    },
+}
+
+impl Failure {
+    /// Its stable word, for numbers.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Failure::Declined { .. } => "declined",
+            Failure::Refused { .. } => "refused",
+            Failure::Unknown(_) => "unknown",
+            Failure::Kept(_) => "kept",
+            Failure::NotNow { .. } => "turned_away",
+        }
+    }
 }

@@ -1,24 +1,30 @@
 //! All SQL of the module, by table.
 
 mod audit;
+mod claim;
 mod idempotency;
 mod intent;
 mod ledger;
 mod notice;
+mod open;
 mod payment;
 mod recent;
 
 use sqlx::PgPool;
 
 pub(crate) use audit::insert_audit;
+#[cfg(test)]
+pub(crate) use claim::{BY_INDEX, SEE_DUE, SEE_REQUESTED};
+pub(crate) use claim::{claim_due, claim_requested};
 pub(crate) use idempotency::{Kept, Record, claim_key, find_key, forget_answers, keep_answer, load_answers};
 pub(crate) use intent::{
-    Ended, claim_due, defer, finish, has_open, insert_intent, is_done, lock_open, release, set_object,
+    Ended, defer, finish, has_open, insert_intent, is_done, lock_open, release, set_object,
 };
 pub(crate) use ledger::{booked, insert_transaction, load_transactions, trial_balance};
 pub(crate) use notice::hasten;
+pub(crate) use open::{OpenWork, open_work};
 pub(crate) use payment::{
-    claim_requested, find, insert_requested, leave, list, load, lock, lock_now, replace, update,
+    find, insert_requested, leave, list, load, load_all, lock, lock_now, replace, update,
 };
 pub(crate) use recent::recent;
 

@@ -23,7 +23,7 @@ use crate::grpc::{self, AUDIENCE, ISSUER, Server};
 use crate::migrate::ORIGIN;
 use crate::{AtTarget, Config, MIGRATION, Roles, readiness};
 
-/// How often the outbox's gauges are read.
+/// How often gauges are read.
 const OBSERVE_EVERY: Duration = Duration::from_secs(5);
 /// Housekeeping uses one connection at a time.
 const HOUSEKEEPER_MAX: u32 = 1;
@@ -48,7 +48,8 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
     // Money transactions that outlive their request.
     let work = TaskTracker::new();
     let authority = Arc::new(AtTarget(strangler::Authority::new(MIGRATION)));
-    let home = home(config, &module, authority.clone(), &wake)?;
+    let counted = payments::Metrics::new(&telemetry.meter());
+    let home = home(config, (&module, &wake, &counted), authority.clone())?;
     let metrics = Metrics::new(&telemetry.meter());
     let tracer = telemetry.tracers().map_or_else(Tracer::noop, Tracer::new);
     let readiness = Readiness::new();
@@ -62,7 +63,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         let listener = listener.with_context(|| format!("PAYMENTS_GRPC_LISTEN={}", config.grpc_listen))?;
         listening = listening.at("grpc", listener.local_addr()?);
         let verifier = Verifier::new(ISSUER, AUDIENCE, &config.token_key);
-        let desk = Server::new(Arc::new(Local::new(home.clone(), work.clone())));
+        let desk = Server::new(Arc::new(Local::new(home.clone(), work.clone()).metrics(counted.clone())));
         let services = Services { desk, cursors: relay.clone(), verifier, requests: telemetry.grpc() };
         services.serve(listener, readiness.clone(), &mut tasks).await?;
     }
@@ -84,7 +85,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         let source = kafka::source(&config.kafka, ORIGIN)?;
         let replica = Replica::new(module.clone(), source, ORIGIN, replicate);
         tasks.spawn("replica", replica.metrics(metrics).tracer(tracer).run(shutdown.token()));
-        tasks.spawn("engine", never_fails(Engine::new(home, Limits::default()).run(shutdown.token())));
+        act(home, counted, &mut tasks);
     }
     let listener = TcpListener::bind(config.admin_listen).await;
     let listener = listener.with_context(|| format!("PAYMENTS_ADMIN_LISTEN={}", config.admin_listen))?;
@@ -104,10 +105,21 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
     Ok(shutdown.run(ended).await??)
 }
 
-fn home(config: &Config, pool: &PgPool, authority: Arc<AtTarget>, wake: &Wake) -> anyhow::Result<Home> {
-    let provider = Arc::new(Stripe::new(config.provider.clone())?);
+fn home(
+    config: &Config,
+    (pool, wake, metrics): (&PgPool, &Wake, &payments::Metrics),
+    authority: Arc<AtTarget>,
+) -> anyhow::Result<Home> {
+    let provider = Arc::new(Stripe::new(config.provider.clone(), metrics.clone())?);
     let (pool, wake) = (pool.clone(), wake.clone());
     Ok(Home { name: "target", pool, authority, provider, wake, crash: config.crash })
+}
+
+/// The engine, and the gauges of what it has before it.
+fn act(home: Home, metrics: payments::Metrics, tasks: &mut Tasks) {
+    let observe = payments::observe(home.pool.clone(), metrics, OBSERVE_EVERY, tasks.shutdown());
+    tasks.spawn("payments gauges", never_fails(observe));
+    tasks.spawn("engine", never_fails(Engine::new(home, Limits::default()).run(tasks.shutdown())));
 }
 
 /// The relay; `pools`: as itself, and as the owner of the logs.

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Failure;
+use super::stripe::from_stripe;
 
 /// The most lines of a page, which is Stripe's bound too.
 pub(super) const PAGE_MAX: usize = 100;
@@ -113,7 +114,6 @@ impl TryFrom<BalanceTransaction> for SettlementLine {
 
     fn try_from(line: BalanceTransaction) -> Result<Self, Failure> {
         let unreadable = |what: &str| Failure::Unknown(format!("settlement line {}: {what}", line.id));
-        let currency = line.currency.to_uppercase().parse().map_err(|_| unreadable("its currency"))?;
         let created =
             OffsetDateTime::from_unix_timestamp(line.created).map_err(|_| unreadable("its time"))?;
         let (object, payment_intent, metadata) = match line.source {
@@ -125,7 +125,7 @@ impl TryFrom<BalanceTransaction> for SettlementLine {
         };
         Ok(Self {
             kind: LineKind::of(&line.kind),
-            amount: Money::new(line.amount, currency),
+            amount: from_stripe(line.amount, &line.currency)?,
             created,
             object,
             payment_intent,

@@ -1,17 +1,26 @@
 //! A provider that speaks Stripe's API: payment intents and refunds over HTTP, form encoded.
 
+mod amount;
+mod answer;
+
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chassis::{Reader, Secret, Url};
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, RequestBuilder, header};
 use serde::Deserialize;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
+use self::amount::to_stripe;
+use self::answer::{Answer, List, PaymentIntent, Refund};
+use super::circuit::Circuit;
 use super::settlement::{self, SettlementPage};
-use super::{Failure, Move, NewIntent, Object, ObjectStatus, Provider, RefundObject, Tag};
-use crate::{CaptureMethod, Error, PROVIDER_TIMEOUTS};
+use super::{Failure, Move, NewIntent, Object, Provider, RefundObject, Tag};
+use crate::{CaptureMethod, Error, Metrics, PROVIDER_TIMEOUTS};
+
+pub(super) use self::amount::from_stripe;
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -21,11 +30,15 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(20);
 const IDLE_MAX: usize = 32;
 /// The version of the API that this client was written for; from the next one on, intents ask for redirects by default.
 const API_VERSION: &str = "2022-11-15";
+/// Entries of a page of a list: Stripe's bound.
+const LIST_MAX: usize = 100;
+/// Pages that are read of a payment's refunds. One that has more is beyond what this client can judge.
+const PAGES_MAX: usize = 10;
 
 /// Where the provider is.
 #[derive(Debug, Clone)]
 pub struct StripeConfig {
-    /// Its base URL, such as `https://api.stripe.com`.
+    /// Its base URL, such as `https://api.stripe.com`; a path in it stands before the API's own.
     pub url: Url,
     /// The secret key (`sk_..`).
     pub secret_key: Secret,
@@ -43,11 +56,13 @@ impl StripeConfig {
     }
 }
 
-/// The client. Uses the process' rustls provider, which `main` installs.
+/// The client, behind a circuit breaker. Uses the process' rustls provider, which `main` installs.
 pub struct Stripe {
     client: reqwest::Client,
     base: String,
     secret_key: Secret,
+    circuit: Circuit,
+    metrics: Metrics,
 }
 
 impl Stripe {
@@ -55,7 +70,7 @@ impl Stripe {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the HTTP client can't be set up.
-    pub fn new(config: StripeConfig) -> Result<Self, Error> {
+    pub fn new(config: StripeConfig, metrics: Metrics) -> Result<Self, Error> {
         let client = reqwest::Client::builder()
             .timeout(config.timeout)
             .pool_max_idle_per_host(IDLE_MAX)
@@ -63,72 +78,153 @@ impl Stripe {
             .build()
             .map_err(|error| Error::Unavailable(format!("the provider's client can't be set up: {error}")))?;
         let base = config.url.expose().trim_end_matches('/').to_owned();
-        Ok(Self { client, base, secret_key: config.secret_key })
+        let circuit = Circuit::new(metrics.lamp());
+        Ok(Self { client, base, secret_key: config.secret_key, circuit, metrics })
     }
 
     async fn post<T: for<'a> Deserialize<'a>>(
         &self,
+        operation: &'static str,
         key: &str,
         path: &str,
         form: &[(&str, String)],
     ) -> Result<T, Failure> {
         let request = self.request(Method::POST, path).header("idempotency-key", key).form(form);
-        send(request).await
+        self.send(operation, request, ANSWER_BYTES_MAX).await
     }
 
-    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    async fn get<T: for<'a> Deserialize<'a>>(
+        &self,
+        operation: &'static str,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, Failure> {
+        self.send(operation, self.request(Method::GET, path).query(query), ANSWER_BYTES_MAX).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base));
         request.bearer_auth(self.secret_key.expose()).header("stripe-version", API_VERSION)
     }
+
+    /// Sends a request, unless the circuit holds it back, and counts it.
+    async fn send<T: for<'a> Deserialize<'a>>(
+        &self,
+        operation: &'static str,
+        request: RequestBuilder,
+        bytes_max: usize,
+    ) -> Result<T, Failure> {
+        let _admitted = self.circuit.admit().inspect_err(|_| self.metrics.held_back(operation))?;
+        let began = Instant::now();
+        let answer = exchange(request, bytes_max).await;
+        self.circuit.answered(answer.as_ref().is_ok_and(Answer::is_sound));
+        let read = answer.and_then(|answer| answer.read());
+        if let Err(Failure::NotNow { after, .. }) = &read {
+            self.circuit.hold(*after);
+        }
+        self.metrics.called(operation, read.as_ref().map_or_else(Failure::word, |_| "ok"), began.elapsed());
+        read
+    }
+}
+
+/// What a server answered, whole. No answer within the request's time is an error.
+async fn exchange(request: RequestBuilder, bytes_max: usize) -> Result<Answer, Failure> {
+    let lost = |error: reqwest::Error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        Failure::Unknown(format!("{}{cause}", error.without_url()))
+    };
+    let mut response = request.send().await.map_err(lost)?;
+    let said = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let replayed = said("idempotent-replayed") == Some("true");
+    let retry_after = said(header::RETRY_AFTER.as_str()).and_then(|seconds| seconds.trim().parse().ok());
+    let mut answer = Answer {
+        status: response.status(),
+        replayed,
+        retry_after: retry_after.map(Duration::from_secs),
+        body: Vec::new(),
+    };
+    while let Some(chunk) = response.chunk().await.map_err(lost)? {
+        if answer.body.len() + chunk.len() > bytes_max {
+            return Err(Failure::Unknown(format!("an answer of more than {bytes_max} bytes")));
+        }
+        answer.body.extend_from_slice(&chunk);
+    }
+    Ok(answer)
 }
 
 #[async_trait]
 impl Provider for Stripe {
     async fn create(&self, key: &str, intent: &NewIntent) -> Result<Object, Failure> {
+        let capture_method = match intent.capture_method {
+            CaptureMethod::Automatic => "automatic",
+            CaptureMethod::Manual => "manual",
+        };
         let mut form = vec![
-            ("amount", intent.amount.minor.to_string()),
+            ("amount", to_stripe(intent.amount)?.to_string()),
             ("currency", intent.amount.currency.to_string().to_lowercase()),
-            (
-                "capture_method",
-                match intent.capture_method {
-                    CaptureMethod::Automatic => "automatic".to_owned(),
-                    CaptureMethod::Manual => "manual".to_owned(),
-                },
-            ),
+            ("capture_method", capture_method.to_owned()),
             ("payment_method", intent.payment_method.clone()),
             ("confirm", "false".to_owned()),
         ];
         form.extend(metadata(&intent.tag));
-        self.post::<PaymentIntent>(key, "/v1/payment_intents", &form).await?.try_into()
+        self.post::<PaymentIntent>("create", key, "/v1/payment_intents", &form).await?.try_into()
     }
 
     async fn confirm(&self, key: &str, object: &str) -> Result<Object, Failure> {
         let path = format!("/v1/payment_intents/{object}/confirm");
-        self.post::<PaymentIntent>(key, &path, &[]).await?.try_into()
+        self.post::<PaymentIntent>("confirm", key, &path, &[]).await?.try_into()
     }
 
     async fn capture(&self, key: &str, capture: &Move) -> Result<Object, Failure> {
         let path = format!("/v1/payment_intents/{}/capture", capture.object);
-        let mut form = vec![("amount_to_capture", capture.amount_minor.to_string())];
+        let mut form = vec![("amount_to_capture", to_stripe(capture.amount)?.to_string())];
         form.extend(metadata(&capture.tag));
-        self.post::<PaymentIntent>(key, &path, &form).await?.try_into()
+        self.post::<PaymentIntent>("capture", key, &path, &form).await?.try_into()
     }
 
     async fn cancel(&self, key: &str, object: &str) -> Result<Object, Failure> {
         let path = format!("/v1/payment_intents/{object}/cancel");
-        self.post::<PaymentIntent>(key, &path, &[]).await?.try_into()
+        self.post::<PaymentIntent>("cancel", key, &path, &[]).await?.try_into()
     }
 
     async fn retrieve(&self, object: &str) -> Result<Object, Failure> {
-        let request = self.request(Method::GET, &format!("/v1/payment_intents/{object}"));
-        send::<PaymentIntent>(request).await?.try_into()
+        let path = format!("/v1/payment_intents/{object}");
+        self.get::<PaymentIntent>("retrieve", &path, &[]).await?.try_into()
+    }
+
+    async fn search(&self, command: Uuid) -> Result<Vec<Object>, Failure> {
+        let query =
+            [("query", format!("metadata['command_id']:'{command}'")), ("limit", LIST_MAX.to_string())];
+        let found: List<PaymentIntent> = self.get("search", "/v1/payment_intents/search", &query).await?;
+        if found.has_more {
+            return Err(Failure::Unknown(format!("more than {LIST_MAX} payment intents of one command")));
+        }
+        found.data.into_iter().map(Object::try_from).collect()
     }
 
     async fn refund(&self, key: &str, refund: &Move) -> Result<RefundObject, Failure> {
-        let mut form =
-            vec![("payment_intent", refund.object.clone()), ("amount", refund.amount_minor.to_string())];
+        let mut form = vec![
+            ("payment_intent", refund.object.clone()),
+            ("amount", to_stripe(refund.amount)?.to_string()),
+        ];
         form.extend(metadata(&refund.tag));
-        self.post::<StripeRefund>(key, "/v1/refunds", &form).await?.try_into()
+        self.post::<Refund>("refund", key, "/v1/refunds", &form).await?.try_into()
+    }
+
+    async fn refunds(&self, object: &str) -> Result<Vec<RefundObject>, Failure> {
+        let mut refunds: Vec<RefundObject> = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let mut query = vec![("payment_intent", object.to_owned()), ("limit", LIST_MAX.to_string())];
+            query.extend(refunds.last().map(|last| ("starting_after", last.id.clone())));
+            let page: List<Refund> = self.get("refunds", "/v1/refunds", &query).await?;
+            for refund in page.data {
+                refunds.push(refund.try_into()?);
+            }
+            if !page.has_more {
+                return Ok(refunds);
+            }
+        }
+        Err(Failure::Unknown(format!("a payment intent with more than {} refunds", LIST_MAX * PAGES_MAX)))
     }
 
     async fn settlements(
@@ -138,7 +234,7 @@ impl Provider for Stripe {
     ) -> Result<SettlementPage, Failure> {
         let request = self.request(Method::GET, "/v1/balance_transactions");
         let request = request.query(&settlement::query(&within, after)).timeout(PAGE_TIMEOUT);
-        send_up_to::<settlement::List>(request, settlement::PAGE_BYTES_MAX).await?.try_into()
+        self.send::<settlement::List>("settlements", request, settlement::PAGE_BYTES_MAX).await?.try_into()
     }
 }
 
@@ -149,164 +245,4 @@ fn metadata(tag: &Tag) -> [(&'static str, String); 4] {
         ("metadata[operation]", tag.operation.to_string()),
         ("metadata[command_id]", tag.command.to_string()),
     ]
-}
-
-async fn send<T: for<'a> Deserialize<'a>>(request: reqwest::RequestBuilder) -> Result<T, Failure> {
-    send_up_to(request, ANSWER_BYTES_MAX).await
-}
-
-async fn send_up_to<T: for<'a> Deserialize<'a>>(
-    request: reqwest::RequestBuilder,
-    bytes_max: usize,
-) -> Result<T, Failure> {
-    let lost = |error: reqwest::Error| Failure::Unknown(error.without_url().to_string());
-    let mut response = request.send().await.map_err(lost)?;
-    let status = response.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(lost)? {
-        if body.len() + chunk.len() > bytes_max {
-            return Err(Failure::Unknown(format!("an answer of more than {bytes_max} bytes")));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    if status.is_success() {
-        return serde_json::from_slice(&body).map_err(|error| unreadable(status, &error));
-    }
-    Err(refusal(status, &body))
-}
-
-/// Which answers are definite. Everything else is not, a missing object included: absence decides nothing.
-fn refusal(status: StatusCode, body: &[u8]) -> Failure {
-    let error = match serde_json::from_slice::<ErrorBody>(body) {
-        Ok(body) => body.error,
-        Err(error) => return unreadable(status, &error),
-    };
-    let code =
-        || error.decline_code.clone().or_else(|| error.code.clone()).unwrap_or_else(|| error.kind.clone());
-    match (status.as_u16(), error.kind.as_str()) {
-        (402, "card_error") => Failure::Declined { code: code() },
-        (400 | 402, "invalid_request_error") => {
-            Failure::Refused { code: code(), message: error.message.unwrap_or_default() }
-        }
-        (status, kind) => {
-            Failure::Unknown(format!("status {status}, {kind}: {}", error.message.unwrap_or_default()))
-        }
-    }
-}
-
-fn unreadable(status: StatusCode, error: &serde_json::Error) -> Failure {
-    Failure::Unknown(format!("status {status} with a body that can't be read: {error}"))
-}
-
-#[derive(Deserialize)]
-struct PaymentIntent {
-    id: String,
-    status: String,
-    #[serde(default)]
-    amount_received: i64,
-    #[serde(default)]
-    last_payment_error: Option<ErrorObject>,
-}
-
-#[derive(Deserialize)]
-struct StripeRefund {
-    id: String,
-    status: Option<String>,
-    #[serde(default)]
-    failure_reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ErrorBody {
-    error: ErrorObject,
-}
-
-#[derive(Deserialize)]
-struct ErrorObject {
-    #[serde(rename = "type", default)]
-    kind: String,
-    code: Option<String>,
-    decline_code: Option<String>,
-    message: Option<String>,
-}
-
-impl TryFrom<PaymentIntent> for Object {
-    type Error = Failure;
-
-    fn try_from(intent: PaymentIntent) -> Result<Self, Failure> {
-        let status = match intent.status.as_str() {
-            "requires_confirmation" => ObjectStatus::RequiresConfirmation,
-            "requires_payment_method" => ObjectStatus::RequiresPaymentMethod,
-            "requires_action" => ObjectStatus::RequiresAction,
-            "processing" => ObjectStatus::Processing,
-            "requires_capture" => ObjectStatus::RequiresCapture,
-            "succeeded" => ObjectStatus::Succeeded,
-            "canceled" => ObjectStatus::Canceled,
-            other => return Err(Failure::Unknown(format!("payment intent status {other:?}"))),
-        };
-        let error = intent.last_payment_error;
-        let decline_code = error.and_then(|error| error.decline_code.or(error.code)).unwrap_or_default();
-        Ok(Object { id: intent.id, status, received_minor: intent.amount_received, decline_code })
-    }
-}
-
-impl TryFrom<StripeRefund> for RefundObject {
-    type Error = Failure;
-
-    fn try_from(refund: StripeRefund) -> Result<Self, Failure> {
-        match refund.status.as_deref() {
-            Some("succeeded" | "pending") | None => Ok(RefundObject { id: refund.id }),
-            Some("failed" | "canceled") => {
-                let code = refund.failure_reason.unwrap_or_else(|| "refund_failed".to_owned());
-                Err(Failure::Refused { code, message: "the refund failed".to_owned() })
-            }
-            Some(other) => Err(Failure::Unknown(format!("refund status {other:?}"))),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(status: u16, body: &str) -> Failure {
-        refusal(StatusCode::from_u16(status).unwrap(), body.as_bytes())
-    }
-
-    #[test]
-    fn only_a_decline_and_a_bad_request_are_definite() {
-        let body =
-            r#"{"error":{"type":"card_error","code":"card_declined","decline_code":"insufficient_funds"}}"#;
-        assert_eq!(read(402, body), Failure::Declined { code: "insufficient_funds".into() });
-        let body =
-            r#"{"error":{"type":"invalid_request_error","code":"amount_too_small","message":"too small"}}"#;
-        assert_eq!(
-            read(400, body),
-            Failure::Refused { code: "amount_too_small".into(), message: "too small".into() }
-        );
-        for (status, kind) in [
-            (401, "invalid_request_error"),
-            (404, "invalid_request_error"),
-            (400, "idempotency_error"),
-            (409, "idempotency_error"),
-            (429, "rate_limit"),
-            (500, "api_error"),
-        ] {
-            let body = format!(r#"{{"error":{{"type":"{kind}"}}}}"#);
-            assert!(matches!(read(status, &body), Failure::Unknown(_)), "{status} {kind}");
-        }
-        assert!(matches!(read(502, "<html>"), Failure::Unknown(_)));
-    }
-
-    #[test]
-    fn an_object_says_how_far_it_is() {
-        let body = r#"{"id":"pi_1","status":"requires_payment_method","last_payment_error":{"type":"card_error","code":"card_declined"}}"#;
-        let object: Object = serde_json::from_str::<PaymentIntent>(body).unwrap().try_into().unwrap();
-        assert_eq!(
-            (object.status, object.decline_code.as_str()),
-            (ObjectStatus::RequiresPaymentMethod, "card_declined")
-        );
-        let odd = serde_json::from_str::<PaymentIntent>(r#"{"id":"pi_1","status":"levitating"}"#).unwrap();
-        assert!(matches!(Object::try_from(odd), Err(Failure::Unknown(_))));
-    }
 }

@@ -1,5 +1,6 @@
 //! Table `payments.intent`.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use prost::Message as _;
@@ -9,11 +10,10 @@ use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
 use crate::effect::{CLAIM, Intent};
-use crate::provider::REPEAT_WITHIN;
 use crate::{Actor, Command, Error, Idempotency, Operation, Outcome, Payment, events, store};
 
 #[derive(FromRow)]
-struct Row {
+pub(super) struct Row {
     command_id: Uuid,
     payment_id: Uuid,
     operation: String,
@@ -46,6 +46,12 @@ impl Row {
             actor: Actor::stored(self.actor.clone()),
             reason: self.reason.clone(),
         })
+    }
+
+    fn intent(self, payment: Payment) -> Result<Intent, Error> {
+        let command = self.command()?;
+        let Row { provider_object: object, tries, repeatable, .. } = self;
+        Ok(Intent { command, payment, object, tries, repeatable })
     }
 }
 
@@ -142,13 +148,17 @@ pub(crate) async fn insert_intent(
     Ok(done.rows_affected() == 1)
 }
 
-/// Open intents that nobody works on and whose time has come, for [`CLAIM`].
-pub(crate) async fn claim_due(pool: &PgPool, batch_max: i64) -> Result<Vec<Intent>, Error> {
-    let rows = claim_rows(pool, batch_max).await?;
+/// Intents as claimed, each with its payment.
+pub(super) async fn read_all(pool: &PgPool, rows: Vec<Row>) -> Result<Vec<Intent>, Error> {
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.payment_id).collect();
+    let mut payments: HashMap<Uuid, Payment> =
+        store::load_all(pool, &ids).await?.into_iter().map(|payment| (payment.id.uuid(), payment)).collect();
     let mut intents = Vec::with_capacity(rows.len());
     for row in rows {
+        // The row refers to its payment, and payments are never deleted.
+        let payment = payments.remove(&row.payment_id).ok_or(Error::NotFound);
         // They are claimed: one that can't be read must not take the others with it.
-        match read(pool, row).await {
+        match payment.and_then(|payment| row.intent(payment)) {
             Ok(intent) => intents.push(intent),
             Err(error) => {
                 tracing::error!(
@@ -161,57 +171,52 @@ pub(crate) async fn claim_due(pool: &PgPool, batch_max: i64) -> Result<Vec<Inten
     Ok(intents)
 }
 
-async fn read(pool: &PgPool, row: Row) -> Result<Intent, Error> {
-    let command = row.command()?;
-    // The row refers to its payment, and payments are never deleted.
-    let payment = store::load(pool, PaymentId::from_uuid(row.payment_id)).await?.ok_or(Error::NotFound)?;
-    let Row { provider_object: object, tries, repeatable, .. } = row;
-    Ok(Intent { command, payment, object, tries, repeatable })
-}
-
-async fn claim_rows(pool: &PgPool, batch_max: i64) -> Result<Vec<Row>, Error> {
+/// Keeps the provider's object before anything moves through it. False when another one is kept, or the attempt is over: then
+/// nothing may move through this one.
+pub(crate) async fn set_object(
+    pool: &PgPool,
+    command: Uuid,
+    attempt: i32,
+    object: &str,
+) -> Result<bool, Error> {
     let sql = "
-        with due as materialized (
-            select i.command_id from payments.intent i
-            where i.state <> 'done' and i.next_at <= now() and i.claimed_until <= now()
-            order by i.next_at limit $1 for update skip locked
-        )
-        update payments.intent i
-        set tries = i.tries + 1, claimed_until = now() + $2::double precision * interval '1 second'
-        from due where i.command_id = due.command_id
-        returning i.command_id, i.payment_id, i.operation, i.amount_minor, i.idempotency_key, i.fingerprint, i.attempt,
-            i.provider_object, i.tries, i.actor, i.reason, i.created_at > now() - $3::double precision * interval '1 second' as repeatable";
-    let rows = sqlx::query_as(sql)
-        .bind(batch_max)
-        .bind(CLAIM.as_secs_f64())
-        .bind(REPEAT_WITHIN.as_secs_f64())
-        .fetch_all(pool)
-        .await?;
-    Ok(rows)
+        update payments.intent set provider_object = $3
+        where command_id = $1 and attempt = $2 and state <> 'done' and coalesce(provider_object, $3) = $3";
+    let done = sqlx::query(sql).bind(command).bind(attempt).bind(object).execute(pool).await?;
+    Ok(done.rows_affected() == 1)
 }
 
-/// Keeps the provider's object before anything moves through it.
-pub(crate) async fn set_object(pool: &PgPool, command: Uuid, object: &str) -> Result<(), Error> {
-    let sql = "update payments.intent set provider_object = $2 where command_id = $1";
-    sqlx::query(sql).bind(command).bind(object).execute(pool).await?;
-    Ok(())
-}
-
-/// No definite answer: gives the intent back, to be asked again after `delay`, a quarter more or less.
-pub(crate) async fn defer(pool: &PgPool, command: Uuid, why: &str, delay: Duration) -> Result<(), Error> {
+/// No definite answer to `attempt`: gives the intent back, to be asked again after `delay`, a quarter more or less, under a new
+/// key when `over` is 1. Someone who has gone on with a later attempt is left alone.
+pub(crate) async fn defer(
+    pool: &PgPool,
+    command: &Command,
+    why: &str,
+    delay: Duration,
+    over: i32,
+) -> Result<(), Error> {
     let sql = "
         update payments.intent
-        set state = 'unknown', result = $2, claimed_until = now(),
-            next_at = now() + $3::double precision * (0.75 + random() * 0.5) * interval '1 second'
-        where command_id = $1 and state <> 'done'";
-    sqlx::query(sql).bind(command).bind(why).bind(delay.as_secs_f64()).execute(pool).await?;
+        set state = 'unknown', result = $3, claimed_until = now(), attempt = attempt + $5,
+            next_at = now() + $4::double precision * (0.75 + random() * 0.5) * interval '1 second'
+        where command_id = $1 and attempt = $2 and state <> 'done'";
+    sqlx::query(sql)
+        .bind(command.id)
+        .bind(command.attempt)
+        .bind(why)
+        .bind(delay.as_secs_f64())
+        .bind(over)
+        .execute(pool)
+        .await?;
     Ok(())
 }
 
 /// Gives back an intent whose answer could not be committed; its state stays.
 pub(crate) async fn release(pool: &PgPool, command: Uuid, delay: Duration) -> Result<(), Error> {
     let sql = "
-        update payments.intent set claimed_until = now(), next_at = now() + $2::double precision * interval '1 second'
+        update payments.intent
+        set claimed_until = now(),
+            next_at = now() + $2::double precision * (0.75 + random() * 0.5) * interval '1 second'
         where command_id = $1 and state <> 'done'";
     sqlx::query(sql).bind(command).bind(delay.as_secs_f64()).execute(pool).await?;
     Ok(())

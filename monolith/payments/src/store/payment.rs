@@ -74,6 +74,19 @@ pub(crate) async fn load(executor: impl PgExecutor<'_>, id: PaymentId) -> Result
     row.map(Payment::try_from).transpose()
 }
 
+/// Payments, whosever they are; for the engine. One that can't be read is told and left out.
+pub(crate) async fn load_all(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Payment>, Error> {
+    let sql = "select p.*, false as outcome_pending from payments.payment p where p.id = any($1)";
+    let rows: Vec<Row> = sqlx::query_as(sql).bind(ids).fetch_all(pool).await?;
+    let read = |row: Row| {
+        let unread = |error: &Error| {
+            tracing::error!(error = error as &dyn std::error::Error, "a payment can't be read");
+        };
+        Payment::try_from(row).inspect_err(unread).ok()
+    };
+    Ok(rows.into_iter().filter_map(read).collect())
+}
+
 /// A tenant's payments, newest first: ids are UUIDs of version 7.
 pub(crate) async fn list(pool: &PgPool, tenant: &Tenant, page: Page) -> Result<Vec<Payment>, Error> {
     let sql = "
@@ -188,29 +201,10 @@ pub(crate) async fn replace(tx: &mut PgTransaction<'_>, payment: &Payment) -> Re
     Ok(())
 }
 
-/// Requested payments without an open intent whose time has come. Each is looked at again 250 ms later, doubling to 5 s, for
-/// as long as it stays requested; the other home's are left alone for longer ([`leave`]).
-pub(crate) async fn claim_requested(pool: &PgPool, batch_max: i64) -> Result<Vec<PaymentId>, Error> {
-    let sql = "
-        with due as materialized (
-            select p.id from payments.payment p
-            where p.status = 'requested' and p.look_at <= now()
-              and not exists (select from payments.intent i where i.payment_id = p.id and i.state <> 'done')
-            order by p.look_at limit $1 for update of p skip locked
-        )
-        update payments.payment p
-        set looks = p.looks + 1,
-            look_at = now() + least(interval '250 milliseconds' * power(2, least(p.looks, 10)), interval '5 seconds')
-        from due where p.id = due.id
-        returning p.id";
-    let ids: Vec<Uuid> = sqlx::query_scalar(sql).bind(batch_max).fetch_all(pool).await?;
-    Ok(ids.into_iter().map(PaymentId::from_uuid).collect())
-}
-
-/// Leaves a requested payment alone for a while.
+/// Leaves a requested payment, which is the other home's, alone for a while.
 pub(crate) async fn leave(pool: &PgPool, id: PaymentId, pause: Duration) -> Result<(), Error> {
     let sql = "
-        update payments.payment set look_at = now() + $2::double precision * interval '1 second'
+        update payments.payment set look_at = now() + $2::double precision * interval '1 second', elsewhere = true
         where id = $1 and status = 'requested'";
     sqlx::query(sql).bind(id.uuid()).bind(pause.as_secs_f64()).execute(pool).await?;
     Ok(())

@@ -5,7 +5,7 @@ use crate::effect::{self, Intended, Ran, Request, Settled, intend};
 use crate::provider::{Call, Fault, Movement};
 use crate::{Desk as _, Idempotency, Operation};
 
-async fn charged_once(world: &World, id: PaymentId) {
+pub(super) async fn charged_once(world: &World, id: PaymentId) {
     let charge = Movement { payment: id, operation: Operation::Charge, amount_minor: 1_000 };
     let of_this = world.provider.journal().into_iter().filter(|movement| movement.payment == id);
     assert_eq!(of_this.collect::<Vec<_>>(), [charge]);

@@ -1,0 +1,214 @@
+//! Every unknown outcome ends, and ends once.
+
+use super::crash::charged_once;
+use super::*;
+use crate::provider::{Call, Fault, ObjectStatus};
+use crate::{Desk as _, Operation, store};
+
+/// The attempt of a payment's last intent.
+async fn attempt(world: &World, id: PaymentId) -> i32 {
+    let sql = "select attempt from payments.intent where payment_id = $1 order by created_at desc limit 1";
+    sqlx::query_scalar(sql).bind(id.uuid()).fetch_one(&world.admin).await.unwrap()
+}
+
+/// Lets a payment's open intent be older than the provider's keys.
+async fn age(world: &World, id: PaymentId) {
+    let sql = "update payments.intent set created_at = now() - interval '25 hours' where payment_id = $1 and state <> 'done'";
+    sqlx::query(sql).bind(id.uuid()).execute(&world.admin).await.unwrap();
+    world.provider.forget_keys();
+}
+
+/// A few looks at the tables, one after the other.
+async fn look(world: &World) {
+    for _ in 0..3 {
+        world.hurry().await;
+        world.engine().once().await.unwrap();
+    }
+}
+
+fn returned(world: &World, id: PaymentId) -> Vec<i64> {
+    let of_it = world.provider.journal().into_iter();
+    let of_it = of_it.filter(|it| it.payment == id && it.operation == Operation::Refund);
+    of_it.map(|it| it.amount_minor).collect()
+}
+
+#[tokio::test]
+async fn a_charge_that_comes_late_while_it_is_looked_for_is_one_charge() {
+    let world = World::new("late").await;
+    for lags in [false, true] {
+        for call in [Call::Create, Call::Confirm] {
+            world.provider.lag_search(lags);
+            let id = world.request("pm_card_visa", false).await;
+            world.provider.fail_next(call, Fault::Late);
+            look(&world).await;
+            assert!(world.payment(id).await.outcome_pending, "{call:?}");
+            assert_eq!(world.provider.arrive(), 1, "nobody sent it again under another key");
+            world.work().await;
+            charged_once(&world, id).await;
+            assert_eq!(attempt(&world, id).await, 1);
+        }
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_payment_intent_whose_id_was_lost_is_found_and_none_is_made_beside_it() {
+    let world = World::new("found").await;
+    let id = world.request("pm_card_visa", false).await;
+    world.provider.fail_next(Call::Create, Fault::DoneUnanswered);
+    world.engine().once().await.unwrap();
+    // Even a provider that has forgotten the key makes no second one.
+    world.provider.forget_keys();
+    world.work().await;
+    charged_once(&world, id).await;
+    assert_eq!(world.provider.intents(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_fault_kept_under_the_key_ends_by_a_new_key_once_it_is_read_that_nothing_happened() {
+    let world = World::new("kept").await;
+    for (call, fault, attempts) in [
+        (Call::Create, Fault::FaultKept, 2),
+        (Call::Confirm, Fault::FaultKept, 2),
+        // The search finds the one that was made.
+        (Call::Create, Fault::DoneFaultKept, 1),
+        // The payment intent says that it was charged.
+        (Call::Confirm, Fault::DoneFaultKept, 1),
+    ] {
+        let id = world.request("pm_card_visa", false).await;
+        world.provider.fail_next(call, fault);
+        world.work().await;
+        charged_once(&world, id).await;
+        assert_eq!(attempt(&world, id).await, attempts, "{call:?} {fault:?}");
+    }
+    // Made, but nobody finds it: another one is made, and only that one is ever confirmed.
+    world.provider.lag_search(true);
+    let (id, before) = (world.request("pm_card_visa", false).await, world.provider.intents());
+    world.provider.fail_next(Call::Create, Fault::DoneFaultKept);
+    world.work().await;
+    charged_once(&world, id).await;
+    assert_eq!(world.provider.intents() - before, 2);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn only_one_payment_intent_of_a_command_is_ever_kept() {
+    let world = World::new("keep").await;
+    let id = world.request("pm_card_visa", false).await;
+    world.provider.fail_next(Call::Create, Fault::Lost);
+    world.engine().once().await.unwrap();
+    let sql = "select command_id from payments.intent where payment_id = $1";
+    let command: Uuid = sqlx::query_scalar(sql).bind(id.uuid()).fetch_one(&world.admin).await.unwrap();
+    let keep =
+        async |attempt, object| store::set_object(&world.home.pool, command, attempt, object).await.unwrap();
+    assert!(!keep(2, "pi_other").await, "of an attempt that has not begun");
+    assert!(keep(1, "pi_one").await);
+    assert!(keep(1, "pi_one").await, "again");
+    assert!(!keep(1, "pi_other").await, "someone who slept meanwhile");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_refund_is_looked_up_before_it_is_asked_for_again() {
+    let world = World::new("listed").await;
+    for fault in [Fault::DoneUnanswered, Fault::DoneFaultKept, Fault::FaultKept, Fault::Late, Fault::Lost] {
+        let id = world.captured().await;
+        world.provider.fail_next(Call::Refund, fault);
+        let desk = world.desk().answer_within(Duration::from_millis(200));
+        let answer = desk.refund(&refund(id, Some(400), "r"), Epoch(0)).await;
+        assert!(matches!(answer, Err(Error::OutcomePending(_))), "{fault:?} {answer:?}");
+        look(&world).await;
+        if fault == Fault::DoneUnanswered {
+            // It would be made twice now, if it were asked for.
+            world.provider.forget_keys();
+        }
+        let late = world.provider.arrive();
+        assert_eq!(late, usize::from(fault == Fault::Late));
+        world.work().await;
+        assert_eq!(world.payment(id).await.refunded_minor, 400, "{fault:?}");
+        assert_eq!(returned(&world, id), [400], "{fault:?}");
+        let attempts = if fault == Fault::FaultKept { 2 } else { 1 };
+        assert_eq!(attempt(&world, id).await, attempts, "{fault:?}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn past_the_keys_lifetime_it_is_only_read() {
+    let world = World::new("expired").await;
+    // Charged, and the payment intent's id is known: reading decides.
+    let read = world.request("pm_card_visa", false).await;
+    world.provider.fail_next(Call::Confirm, Fault::DoneUnanswered);
+    world.engine().once().await.unwrap();
+    age(&world, read).await;
+    world.work().await;
+    charged_once(&world, read).await;
+
+    // Nothing can be read: it waits for a person, and nothing is sent again.
+    let lost = world.request("pm_card_visa", false).await;
+    world.provider.fail_next(Call::Create, Fault::DoneUnanswered);
+    world.provider.lag_search(true);
+    world.engine().once().await.unwrap();
+    age(&world, lost).await;
+    let intents = world.provider.intents();
+    look(&world).await;
+    assert!(world.payment(lost).await.outcome_pending);
+    assert_eq!(world.provider.intents(), intents);
+    let work = store::open_work(&world.home.pool).await.unwrap();
+    assert_eq!((work.open[0].state.as_str(), work.open[0].count), ("expired", 1));
+    assert!(work.oldest_unknown_s.unwrap() > 24.0 * 3600.0);
+
+    // The search comes after all: it is read, but not confirmed.
+    world.provider.lag_search(false);
+    look(&world).await;
+    assert!(world.payment(lost).await.outcome_pending, "a person must decide");
+    world.provider.turn(lost, ObjectStatus::Canceled);
+    world.work().await;
+    assert_eq!(world.payment(lost).await.status, Status::Declined);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_payment_intent_has_a_defined_way_from_each_of_its_statuses() {
+    let world = World::new("statuses").await;
+    let acts = world.request("pm_requires_action", false).await;
+    world.work().await;
+    assert_eq!(world.payment(acts).await.status, Status::Declined, "nobody is there to act");
+
+    let canceled = world.request("pm_card_visa", false).await;
+    world.provider.fail_next(Call::Confirm, Fault::Lost);
+    world.engine().once().await.unwrap();
+    world.provider.turn(canceled, ObjectStatus::Processing);
+    look(&world).await;
+    assert!(world.payment(canceled).await.outcome_pending, "processing: only wait");
+    world.provider.turn(canceled, ObjectStatus::Canceled);
+    world.work().await;
+    assert_eq!(world.payment(canceled).await.status, Status::Declined, "somebody called it off");
+
+    // A refusal is believed once nothing can move any more.
+    let refused = world.request("pm_card_visa", false).await;
+    world.provider.fail_next(Call::Confirm, Fault::Refused);
+    world.work().await;
+    let payment = world.payment(refused).await;
+    assert_eq!(payment.status, Status::Declined);
+    let object = crate::Provider::retrieve(&*world.provider, &payment.provider_ref.unwrap()).await.unwrap();
+    assert_eq!(object.status, ObjectStatus::Canceled);
+    assert_eq!(world.provider.journal(), []);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn one_that_is_turned_away_waits_as_long_as_it_is_told() {
+    let world = World::new("turned").await;
+    let id = world.request("pm_card_visa", false).await;
+    world.provider.fail_next(Call::Create, Fault::TurnedAway);
+    world.engine().once().await.unwrap();
+    let sql =
+        "select next_at > now() + interval '600 milliseconds' from payments.intent where payment_id = $1";
+    let waits: bool = sqlx::query_scalar(sql).bind(id.uuid()).fetch_one(&world.admin).await.unwrap();
+    assert!(waits, "a second, a quarter more or less");
+    world.work().await;
+    charged_once(&world, id).await;
+    world.end().await;
+}
