@@ -22,6 +22,12 @@ const SOON: Duration = Duration::from_secs(30);
 /// What shows only once it has happened, and does not happen in a healthy shop; a story of its own makes it happen.
 const RARE: [&str; 3] = ["outbox_refused_total", "outbox_quarantines_total", "outbox_outages_total"];
 
+/// The same of payments. Commands without an outcome show while there are some.
+const RARE_OF_PAYMENTS: [&str; 3] =
+    ["payments_provider_held_back_total", "payments_open_intents", "payments_commands"];
+/// The files of alerts, in the order of the documentation.
+const RULES: [&str; 2] = ["deploy/prometheus/outbox.rules.yaml", "deploy/prometheus/payments.rules.yaml"];
+
 async fn scrape(listening: &Listening) -> Result<String> {
     let admin = listening.get("admin").context("it names no admin address")?;
     let answer = reqwest::get(format!("http://{admin}/metrics")).await?;
@@ -53,12 +59,17 @@ fn file(path: &str) -> Result<String> {
     std::fs::read_to_string(root.join(path)).with_context(|| format!("read {path}"))
 }
 
-/// All words of a file that begin with `outbox_`, without the suffixes that Prometheus gives to parts of a histogram.
+/// All words of a file that begin like the names of our own numbers, without the suffixes that Prometheus gives to parts of a
+/// histogram.
 fn named_in(file: &str) -> Result<BTreeSet<String>> {
     let text = self::file(file)?;
     let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
-    let words = words.filter(|word| word.starts_with("outbox_"));
+    let words = words.filter(|word| is_ours(word));
     Ok(words.map(|word| word.trim_end_matches("_bucket").to_owned()).collect())
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with("outbox_") || name.starts_with("payments_")
 }
 
 async fn count(pool: &PgPool, query: &'static str) -> Result<f64> {
@@ -106,14 +117,22 @@ async fn the_numbers_of_running_processes_are_true() {
         // The gauges of a handler show at the first reading after it was registered.
         let shown = until("the documentation to name what is shown, and all of it", SOON, async || {
             let text = scrape(&monolith).await?;
-            let shown = families(&text).into_iter().filter(|name| name.starts_with("outbox_"));
-            let shown: BTreeSet<String> = shown.chain(RARE.map(str::to_owned)).collect();
+            let shown = families(&text).into_iter().filter(|name| is_ours(name));
+            let rare = RARE.into_iter().chain(RARE_OF_PAYMENTS).map(str::to_owned);
+            let shown: BTreeSet<String> = shown.chain(rare).collect();
             ensure!(documented == shown, "documented {documented:?}, shown {shown:?}");
             Ok(Some(shown))
         })
         .await?;
-        let alerts = named_in("deploy/prometheus/outbox.rules.yaml")?;
-        assert!(alerts.len() > 5 && alerts.is_subset(&shown), "{alerts:?} {shown:?}");
+        for rules in RULES {
+            let alerts = named_in(rules)?;
+            assert!(alerts.len() > 5 && alerts.is_subset(&shown), "{alerts:?} {shown:?}");
+        }
+        let text = scrape(&monolith).await?;
+        let charged = "operation=\"confirm\",result=\"ok\"";
+        assert!(sum(&text, "payments_provider_call_duration_seconds_count", charged)? >= 3.0, "{text}");
+        assert_eq!(sum(&text, "payments_provider_circuit", "")?, 0.0);
+        assert_eq!(sum(&text, "payments_oldest_unknown_age_seconds", "")?, 0.0);
         assert!(scrape(&service).await?.contains("target_info{service_name=\"payments-service\"} 1"));
         Ok(())
     })
@@ -144,7 +163,7 @@ async fn an_events_trace_is_its_requests() {
 
 #[test]
 fn each_alert_has_its_line_in_the_documentation() {
-    let rules = file("deploy/prometheus/outbox.rules.yaml").unwrap();
+    let rules = RULES.map(|rules| file(rules).unwrap()).concat();
     let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     let page = file("docs/telemetry.md").unwrap();
     let table = page.split("## Alerts").nth(1).unwrap();
