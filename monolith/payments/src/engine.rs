@@ -12,7 +12,8 @@ use crate::{Error, Home, Point, effect, forget, store};
 /// The bounds of an engine.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Effects at once, and the most that one look at the tables takes. Default 16.
+    /// Effects at once, and the most that one look at the tables takes. Default 32: an effect that waits for the provider holds
+    /// no connection.
     pub concurrency: u32,
     /// The pause after a look that found work. Default 10 ms.
     pub poll_min: Duration,
@@ -26,7 +27,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            concurrency: 16,
+            concurrency: 32,
             poll_min: Duration::from_millis(10),
             poll_max: Duration::from_millis(200),
             drain: Duration::from_secs(10),
