@@ -25,12 +25,17 @@ pub(crate) struct Draft {
 }
 
 pub(crate) async fn place(orders: &Orders, new: NewOrder) -> Result<Placed, Error> {
-    // A replay needs no prices: the product may be gone by now.
-    if let Some(placed) = replay(store::find_by_key(&orders.pool, &new.tenant, &new.key).await?, &new)? {
-        return Ok(placed);
-    }
-    let room = orders.placing.clone().try_acquire_owned().map_err(|_| Error::Full)?;
-    let draft = draft(orders, new).await?;
+    let Ok(room) = orders.placing.clone().try_acquire_owned() else {
+        return earlier(orders, &new).await?.ok_or(Error::Full);
+    };
+    let (lines, total) = match priced(orders, &new).await {
+        // A replay needs no prices: the product may be gone by now.
+        Err(Error::Invalid(violations)) => {
+            return earlier(orders, &new).await?.ok_or(Error::Invalid(violations));
+        }
+        priced => priced?,
+    };
+    let draft = Draft { id: OrderId::new(), new, lines, total };
     let accepting = orders.clone();
     shield(&orders.tasks, async move {
         let placed = accept(&accepting, draft).await;
@@ -40,30 +45,37 @@ pub(crate) async fn place(orders: &Orders, new: NewOrder) -> Result<Placed, Erro
     .await?
 }
 
+/// What was accepted under this key. Asked only where there is no transaction that looks anyway.
+async fn earlier(orders: &Orders, new: &NewOrder) -> Result<Option<Placed>, Error> {
+    replay(store::find_by_key(&orders.pool, &new.tenant, &new.key).await?, new)
+}
+
 /// Prices are read here, on the catalog's own pool: nothing slow happens inside the transaction.
-async fn draft(orders: &Orders, new: NewOrder) -> Result<Draft, Error> {
+async fn priced(orders: &Orders, new: &NewOrder) -> Result<(Vec<Line>, Money), Error> {
     let mut ids: Vec<ProductId> = new.lines.iter().map(|line| line.product).collect();
     ids.truncate(crate::LINES_MAX); // more lines are refused by `price`
     let products = orders.catalog.find(&new.tenant, &ids).await?;
-    let (lines, total) = price(&new, &products).map_err(Error::Invalid)?;
-    Ok(Draft { id: OrderId::new(), new, lines, total })
+    price(new, &products).map_err(Error::Invalid)
 }
 
 async fn accept(orders: &Orders, draft: Draft) -> Result<Placed, Error> {
     let mut tx = orders.pool.begin().await?;
     if !store::claim(&mut tx, &draft.new.tenant, &draft.new.key).await? {
-        return Err(Error::InFlight);
+        tx.rollback().await?;
+        // Whoever has it may be a repeat as well.
+        return earlier(orders, &draft.new).await?.ok_or(Error::InFlight);
     }
-    // Looked up again under the lock: the first request may have ended since.
-    let earlier = store::find_by_key(&mut *tx, &draft.new.tenant, &draft.new.key).await?;
-    if let Some(placed) = replay(earlier, &draft.new)? {
-        return Ok(placed);
+    // Looked up under the lock: whoever had it has ended.
+    let found = store::find_by_key(&mut *tx, &draft.new.tenant, &draft.new.key).await?;
+    if found.is_some() {
+        // The key is free again before the caller hears of it.
+        tx.rollback().await?;
+        return replay(found, &draft.new)?.ok_or(Error::InFlight);
     }
     // Before our own rows: the migration row and the owner row come first in the order of locks.
     let payment =
         orders.payments.request(&mut tx, &draft.payment_request()).await.map_err(Error::Payments)?;
     let placed_at = store::insert(&mut tx, &draft, payment).await?;
-    store::insert_lines(&mut tx, draft.id, &draft.lines).await?;
     let order = draft.accepted(payment, placed_at);
     outbox::publish(&mut tx, &events::OrderPlaced::from(&order)).await?;
     tx.commit().await?;

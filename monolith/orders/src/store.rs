@@ -122,16 +122,25 @@ pub(crate) async fn payments(
     Ok(rows)
 }
 
-/// Stores an order without its lines; returns when, by the database.
+/// Stores an order with its lines; returns when, by the database.
 pub(crate) async fn insert(
     tx: &mut PgTransaction<'_>,
     draft: &Draft,
     payment: PaymentId,
 ) -> Result<OffsetDateTime, sqlx::Error> {
+    let lines = draft.lines.iter();
     sqlx::query_scalar(
-        "insert into orders.orders (id, tenant, idempotency_key, fingerprint, payment_id, status, total_minor, currency,
-                                    capture_method, payment_method)
-         values ($1, $2, $3, $4, $5, 'placed', $6, $7, $8, $9) returning placed_at",
+        "with placed as (
+             insert into orders.orders (id, tenant, idempotency_key, fingerprint, payment_id, status, total_minor, currency,
+                                        capture_method, payment_method)
+             values ($1, $2, $3, $4, $5, 'placed', $6, $7, $8, $9) returning id, placed_at
+         ), lined as (
+             insert into orders.line (order_id, number, product_id, quantity, unit_price_minor)
+             select placed.id, u.number, u.product_id, u.quantity, u.price
+             from placed, unnest($10::uuid[], $11::integer[], $12::bigint[])
+                 with ordinality as u (product_id, quantity, price, number)
+         )
+         select placed_at from placed",
     )
     .bind(draft.id.uuid())
     .bind(&draft.new.tenant)
@@ -142,30 +151,11 @@ pub(crate) async fn insert(
     .bind(draft.total.currency.code())
     .bind(draft.new.capture_method.word())
     .bind(&draft.new.payment_method)
+    .bind(lines.clone().map(|line| line.product.uuid()).collect::<Vec<_>>())
+    .bind(lines.clone().map(|line| line.quantity).collect::<Vec<_>>())
+    .bind(lines.map(|line| line.unit_price.minor).collect::<Vec<_>>())
     .fetch_one(&mut **tx)
     .await
-}
-
-pub(crate) async fn insert_lines(
-    tx: &mut PgTransaction<'_>,
-    order: OrderId,
-    lines: &[Line],
-) -> Result<(), sqlx::Error> {
-    let products: Vec<Uuid> = lines.iter().map(|line| line.product.uuid()).collect();
-    let quantities: Vec<i32> = lines.iter().map(|line| line.quantity).collect();
-    let prices: Vec<i64> = lines.iter().map(|line| line.unit_price.minor).collect();
-    sqlx::query(
-        "insert into orders.line (order_id, number, product_id, quantity, unit_price_minor)
-         select $1, number, product_id, quantity, price
-         from unnest($2::uuid[], $3::integer[], $4::bigint[]) with ordinality as u (product_id, quantity, price, number)",
-    )
-    .bind(order.uuid())
-    .bind(products)
-    .bind(quantities)
-    .bind(prices)
-    .execute(&mut **tx)
-    .await
-    .map(drop)
 }
 
 /// Marks the order of a payment as paid, if it is still open; returns its id and tenant.

@@ -38,6 +38,13 @@ async fn a_repeat_answers_as_before_and_another_request_does_not() -> anyhow::Re
     assert_eq!(again, Placed::Replayed(order.clone()), "as it was accepted, though it is paid by now");
     let other = shop.orders.place(shop.order("k-1", "f-2")).await;
     assert!(matches!(other, Err(Error::KeyReused)), "{other:?}");
+    let gone = vec![NewLine { product: catalog::ProductId::from_uuid(Uuid::now_v7()), quantity: 2 }];
+    let gone = NewOrder { lines: gone, ..shop.order("k-1", "f-1") };
+    assert_eq!(
+        shop.orders.place(gone).await?,
+        Placed::Replayed(order.clone()),
+        "its product is not on sale any more"
+    );
     let theirs = NewOrder { tenant: "globex".into(), ..shop.order("k-1", "f-1") };
     let theirs = shop.orders.place(theirs).await;
     assert!(
