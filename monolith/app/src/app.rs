@@ -11,7 +11,7 @@ use chassis::listening::Listening;
 use chassis::service_token::Bearer;
 use chassis::token::{Issuer, Verifier};
 use chassis::{Shutdown, Tasks, Telemetry, admin, never_fails, server};
-use notifications::{QueueReceipt, QueueRefundReceipt};
+use notifications::QueueReceipts;
 use orders::{FollowPayment, Orders};
 use outbox::retention::Housekeeping;
 use outbox::{Inbox, Metrics, Relay, RelayOptions, RelayStatus, Replica, Tracer, Wake, kafka};
@@ -193,9 +193,7 @@ impl Parts {
         };
         let orders = inbox(&self.pools.orders, "monolith.orders")?.register(FollowPayment);
         tasks.spawn("orders", orders.run(shutdown.clone()));
-        let receipts = inbox(&self.pools.notifications, "monolith.notifications")?
-            .register(QueueReceipt)
-            .register(QueueRefundReceipt);
+        let receipts = inbox(&self.pools.notifications, "monolith.receipts")?.register(QueueReceipts);
         tasks.spawn("notifications", receipts.run(shutdown.clone()));
         let replicate =
             Replicate::new(self.home.authority.clone(), Arc::new(NoBirths)).crash(self.home.crash);

@@ -7,5 +7,5 @@ mod receipt;
 mod schema;
 mod store;
 
-pub use handlers::{QueueReceipt, QueueRefundReceipt};
+pub use handlers::{Moved, QueueReceipts};
 pub use schema::{grant, migrations};

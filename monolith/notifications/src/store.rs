@@ -6,10 +6,12 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::receipt::Receipt;
 
+/// Queues a receipt. One that is there already, queued under an earlier handler's name, stays as it is.
 pub(crate) async fn queue(tx: &mut PgTransaction<'_>, receipt: &Receipt) -> Result<(), sqlx::Error> {
     sqlx::query(
         "insert into notifications.receipt (id, tenant, order_id, payment_id, subject, amount_minor, currency)
-         values ($1, $2, $3, $4, $5, $6, $7)",
+         values ($1, $2, $3, $4, $5, $6, $7)
+         on conflict (id) do nothing",
     )
     .bind(receipt.id)
     .bind(&receipt.tenant)
