@@ -84,6 +84,12 @@ impl<S: Source> Replica<S> {
     }
 }
 
+/// Whether the home that publishes as `module` wrote this event, so that its effect is here already. The first one of a key is
+/// applied by every home.
+pub(crate) fn is_own(event: &Envelope, module: &str) -> bool {
+    event.origin == module && event.version > 1
+}
+
 /// The gate of a replica.
 pub(crate) async fn admit(
     gate: &Gate,
@@ -91,7 +97,7 @@ pub(crate) async fn admit(
     event: &Envelope,
     module: &str,
 ) -> Result<Attempt, Error> {
-    if event.origin == module && event.version > 1 {
+    if is_own(event, module) {
         return own(gate, tx, event).await;
     }
     if event.is_skipped() {

@@ -19,6 +19,7 @@ use crate::{
     Error,
     envelope::Envelope,
     handler::Effect,
+    replica,
     store::{self, AdmittedRun, Run},
 };
 
@@ -52,10 +53,13 @@ struct Stretch<'a> {
 }
 
 impl Gate {
-    /// A replica takes its events one by one: each locks its key's state and head behind the cursor, and a batch of them
-    /// would hold those of many keys.
-    pub(super) fn takes_batches(&self) -> bool {
-        matches!(self.kind, Kind::Handler)
+    /// Whether many such events may share a transaction. A replica takes foreign ones one by one: each locks its key's state
+    /// and head behind the cursor, and a batch of them would hold those of many keys. Its home's own only move the cursor.
+    pub(super) fn takes_in_batches(&self, event: &Envelope) -> bool {
+        match &self.kind {
+            Kind::Handler => true,
+            Kind::Replica { module } => replica::is_own(event, module),
+        }
     }
 
     /// Deals with a batch in one transaction, or rolls all back.
@@ -96,8 +100,14 @@ impl Gate {
         let mut tx = self.begin_within(&mut line, statement_timeout).await?;
         let due = self.admit_batch(&mut tx, events, &mut outcomes).await?;
         let admitted: Vec<&Envelope> = due.iter().map(|n| &*events[*n]).collect();
-        let mut applied = self.apply_batch(&mut tx, &admitted, effect_timeout).await;
-        if applied.is_ok() && !admitted.is_empty() && self.spoilt(&mut tx).await?.is_some() {
+        let mut applied = match &self.kind {
+            Kind::Handler => self.apply_batch(&mut tx, &admitted, effect_timeout).await,
+            // Their effects are here already.
+            Kind::Replica { .. } => Ok(Vec::new()),
+        };
+        // A handler that none of them was for has not had the transaction.
+        let ran = applied.as_ref().is_ok_and(|effects| effects.contains(&Effect::Applied));
+        if ran && self.spoilt(&mut tx).await?.is_some() {
             applied = Err(Hindrance::Fault);
         }
         let effects = match applied {
@@ -112,8 +122,13 @@ impl Gate {
         // Not as a fault of the outbox's rights: a deferred trigger may be what was denied.
         self.database.hear(tx.commit()).await.map_err(Error::Database)?;
         line.done(());
-        for (n, effect) in due.into_iter().zip(effects) {
-            outcomes[n] = Outcome::Dealt(effect.into());
+        match &self.kind {
+            Kind::Handler => {
+                due.into_iter()
+                    .zip(effects)
+                    .for_each(|(n, effect)| outcomes[n] = Outcome::Dealt(effect.into()));
+            }
+            Kind::Replica { .. } => due.into_iter().for_each(|n| outcomes[n] = Outcome::Dealt(Dealt::Own)),
         }
         Ok(Ok(outcomes))
     }
@@ -167,7 +182,11 @@ impl Gate {
             if outcomes[n] != Outcome::OneByOne {
                 continue;
             }
-            let own_last = self.is_own(event).then_some(event.version);
+            let own = match &self.kind {
+                Kind::Handler => self.is_own(event),
+                Kind::Replica { module } => replica::is_own(event, module),
+            };
+            let own_last = own.then_some(event.version);
             let Some((stretch, open)) = by_key.get_mut(event.key.as_str()) else {
                 let run = Run {
                     key: &event.key,

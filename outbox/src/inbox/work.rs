@@ -60,13 +60,11 @@ impl Working {
     async fn in_parts(&mut self, items: Vec<Item>) -> Result<(), Error> {
         let mut todo = vec![items];
         while let Some(part) = todo.pop().filter(|_| !self.patience.is_over()) {
-            let (slow, mut part): (Vec<_>, Vec<_>) =
+            let (slow, part): (Vec<_>, Vec<_>) =
                 part.into_iter().partition(|item| self.slow.contains(&item.event.key));
             self.last.extend(slow);
-            if part.len() < 2 || !self.gate.takes_batches() {
-                for item in part {
-                    self.deal(item).await?;
-                }
+            let mut part = self.one_by_one(part).await?;
+            if part.is_empty() {
                 continue;
             }
             let events: Vec<_> = part.iter().map(|item| item.event.clone()).collect();
@@ -83,6 +81,21 @@ impl Working {
             }
         }
         Ok(())
+    }
+
+    /// Deals with what no batch is for, and returns the rest: nothing, or two at least. All events of a key stay together.
+    async fn one_by_one(&mut self, part: Vec<Item>) -> Result<Vec<Item>, Error> {
+        let alone = |item: &&Item| !self.gate.takes_in_batches(&item.event);
+        let alone: HashSet<String> = part.iter().filter(alone).map(|item| item.event.key.clone()).collect();
+        let (mut alone, mut together): (Vec<_>, Vec<_>) =
+            part.into_iter().partition(|item| alone.contains(&item.event.key));
+        if together.len() < 2 {
+            alone.append(&mut together);
+        }
+        for item in alone {
+            self.deal(item).await?;
+        }
+        Ok(together)
     }
 
     /// Each by itself, for a short time: one that takes too long holds up its key only, which is put last.

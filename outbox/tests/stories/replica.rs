@@ -106,6 +106,42 @@ async fn a_database_that_went_back_in_time_is_noticed() -> Result<(), BoxError> 
     restored.drop_now().await
 }
 
+/// Keys of the next story.
+const KEYS: i64 = 40;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_home_wrote_itself_moves_cursors_many_at_a_time() -> Result<(), BoxError> {
+    let mut world = World::new("own").await?;
+    let home = Home::new(world.stack, "ownhome", "test.home").await?;
+    world.relay(&home)?;
+    let at = |version: i64| {
+        let sql = "select count(*) from outbox.cursor where handler = 'test.follow' and version = $1";
+        let (admin, asked) = (home.admin.clone(), sqlx::query_scalar::<_, i64>(sql).bind(version));
+        async move { Ok(asked.fetch_one(&admin).await?) }
+    };
+    for (until_version, text) in [(1, ["1"].as_slice()), (3, &["2", "3"])] {
+        for key in 0..KEYS {
+            for text in text {
+                home.publish(&noted(&format!("k{key}"), text)).await?;
+            }
+        }
+        until(0, || home.pending()).await?;
+        let stop = tokio_util::sync::CancellationToken::new();
+        let source = kafka::source(&world.kafka, "replica")?;
+        let replica = Replica::new(home.module.clone(), source, "test.home", Follow::default());
+        let running = tokio::spawn(replica.run(stop.clone()));
+        until(KEYS, || at(until_version)).await?;
+        stop.cancel();
+        running.await??;
+    }
+    assert_eq!(home.effects().await?.len(), usize::try_from(KEYS)?, "only the openings were applied");
+    let sql = "select count(distinct xmin::text) from outbox.cursor where handler = 'test.follow'";
+    let transactions: i64 = sqlx::query_scalar(sql).fetch_one(&home.admin).await?;
+    assert!(transactions <= KEYS / 2, "{transactions} transactions for {KEYS} keys");
+    world.stop().await?;
+    home.drop_now().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_behind_a_refused_opening_is_kept() -> Result<(), BoxError> {
     let mut world = World::new("opening").await?;
