@@ -4,7 +4,7 @@ use proto::{Money, PaymentId};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{Actor, Audit, Error, Home, Payment, Refusal, Transaction, events, store};
+use crate::{Actor, Audit, Error, Home, Payment, Point, Refusal, Transaction, events, store};
 
 /// A difference with the provider that is explained and gets booked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,6 @@ pub fn adjust(payment: &Payment, adjustment: &Adjustment) -> Result<AdjustedEven
 /// # Errors
 /// [`Error::Busy`] while a command on the payment has no outcome, which may be the very difference; [`Error::Refused`];
 /// [`Error::NotFound`]; [`Error::Invalid`] for a bad name in `by` or a bad reason; those of [`crate::Authority::lock`].
-#[cfg_attr(not(test), expect(dead_code, reason = "reconciliation is to record them"))]
 pub(crate) async fn record_adjustment(
     home: &Home,
     payment: PaymentId,
@@ -76,7 +75,9 @@ pub(crate) async fn record_adjustment(
         return Err(Error::Behind { here: before.version, head: version - 1 });
     }
     audit(&after, adjustment, &by).write(&mut tx, home).await?;
+    home.crash.point(Point::AdjustmentWritten);
     tx.commit().await?;
+    home.crash.point(Point::AdjustmentCommitted);
     home.wake.now();
     let Adjustment { id, delta_minor, object, reason } = adjustment;
     tracing::warn!(%payment, adjustment = %id, delta_minor, object, reason, %by, "the books were adjusted to the provider's");

@@ -4,6 +4,7 @@
 //! or for want of an answer, repeats the same request and it is done once. No answer is not an answer: `unknown`.
 
 mod ask;
+mod by_hand;
 mod intend;
 mod refund;
 mod settle;
@@ -18,6 +19,7 @@ use crate::{Error, Home, Operation, Outcome, Point, store};
 
 use settle::settle;
 
+pub(crate) use by_hand::{Resolution, resolve};
 pub use intend::PROVIDER_TIMEOUTS;
 pub(crate) use intend::{CLAIM, Intended, Intent, Request, intend, intend_requested, replay};
 pub(crate) use settle::Settled;

@@ -22,6 +22,7 @@ mod notice;
 mod payment;
 pub mod provider;
 mod recent;
+mod reconcile;
 mod replicate;
 mod schema;
 mod snapshot;
@@ -49,6 +50,10 @@ pub use notice::{Delivered, Notice};
 pub use payment::{CaptureMethod, Epoch, IdempotencyKey, Payment, Status, Tenant};
 pub use provider::{Provider, Stripe, StripeConfig};
 pub use recent::recent;
+pub use reconcile::{
+    Difference, DifferenceKind, Order, ReconcileConfig, ReconcileMetrics, Reconciled, Reconciler, Told,
+    accept, differences, operate, table,
+};
 pub use replicate::Replicate;
 pub use schema::{MIGRATOR, grant};
 pub use snapshot::snapshot;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod claim;
+mod differences;
 mod idempotency;
 mod intent;
 mod ledger;
@@ -9,6 +10,7 @@ mod notice;
 mod open;
 mod payment;
 mod recent;
+mod settled;
 
 use sqlx::PgPool;
 
@@ -16,9 +18,13 @@ pub(crate) use audit::insert_audit;
 #[cfg(test)]
 pub(crate) use claim::{BY_INDEX, SEE_DUE, SEE_REQUESTED};
 pub(crate) use claim::{claim_due, claim_requested};
+pub(crate) use differences::{
+    Turn, accept, close, close_states, count_open, differences, is_open, keep_run, last_run, open,
+    open_before,
+};
 pub(crate) use idempotency::{Kept, Record, claim_key, find_key, forget_answers, keep_answer, load_answers};
 pub(crate) use intent::{
-    Ended, defer, finish, has_open, insert_intent, is_done, lock_open, release, set_object,
+    Ended, defer, find_open, finish, has_open, insert_intent, is_done, lock_open, release, set_object,
 };
 pub(crate) use ledger::{booked, insert_transaction, load_transactions, trial_balance};
 pub(crate) use notice::hasten;
@@ -27,11 +33,13 @@ pub(crate) use payment::{
     find, insert_requested, leave, list, load, load_all, lock, lock_now, replace, update,
 };
 pub(crate) use recent::recent;
+pub(crate) use settled::{authorized, books, forget_settled, is_authorized, settle_entries, unseen};
 
 use crate::Error;
 
 pub(crate) async fn grant_home(admin: &PgPool, role: &str) -> Result<(), Error> {
-    let sql = "select payments.grant_home($1::text::name), payments.grant_audit($1::text::name)";
+    let sql = "select payments.grant_home($1::text::name), payments.grant_audit($1::text::name),
+                   payments.grant_reconciliation($1::text::name)";
     sqlx::query(sql).bind(role).execute(admin).await?;
     Ok(())
 }

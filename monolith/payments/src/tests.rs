@@ -3,11 +3,13 @@
 mod adjust;
 mod audit;
 mod books;
+mod by_hand;
 mod commands;
 mod crash;
 mod fair;
 mod keys;
 mod notice;
+mod reconcile;
 mod replay;
 mod resolve;
 mod rules;

@@ -183,7 +183,7 @@ impl Try<'_> {
     }
 
     /// Cancels the payment intent of a charge, so that nothing can move through it any more.
-    async fn call_off(&self, object: &str, code: String) -> Result<Verdict, Open> {
+    pub(super) async fn call_off(&self, object: &str, code: String) -> Result<Verdict, Open> {
         let key = format!("{}:cancel", self.key());
         let canceled = match self.answer(self.home.provider.cancel(&key, object)).await {
             Ok(answer) => answer,

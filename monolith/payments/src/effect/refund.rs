@@ -66,7 +66,7 @@ impl Try<'_> {
 }
 
 /// Whether money went back, or is on its way.
-fn counts(status: RefundStatus) -> bool {
+pub(super) fn counts(status: RefundStatus) -> bool {
     match status {
         RefundStatus::Pending | RefundStatus::RequiresAction | RefundStatus::Succeeded => true,
         RefundStatus::Failed | RefundStatus::Canceled => false,

@@ -1,5 +1,6 @@
 //! A provider in memory, with faults on demand, for tests of whatever stands on [`Provider`].
 
+mod dashboard;
 mod fault;
 mod settled;
 

@@ -10,6 +10,7 @@ use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
 use crate::effect::{CLAIM, Intent};
+use crate::provider::REPEAT_WITHIN;
 use crate::{Actor, Command, Error, Idempotency, Operation, Outcome, Payment, events, store};
 
 #[derive(FromRow)]
@@ -169,6 +170,16 @@ pub(super) async fn read_all(pool: &PgPool, rows: Vec<Row>) -> Result<Vec<Intent
         }
     }
     Ok(intents)
+}
+
+/// A command without a definite answer, whoever works on it; for a person's decision.
+pub(crate) async fn find_open(pool: &PgPool, command: Uuid) -> Result<Option<Intent>, Error> {
+    let sql = "
+        select i.*, i.created_at > now() - $2::double precision * interval '1 second' as repeatable
+        from payments.intent i where i.command_id = $1 and i.state <> 'done'";
+    let row: Option<Row> =
+        sqlx::query_as(sql).bind(command).bind(REPEAT_WITHIN.as_secs_f64()).fetch_optional(pool).await?;
+    Ok(read_all(pool, row.into_iter().collect()).await?.pop())
 }
 
 /// Keeps the provider's object before anything moves through it. False when another one is kept, or the attempt is over: then

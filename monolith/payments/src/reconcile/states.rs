@@ -1,0 +1,60 @@
+//! Authorized payments: money that is reserved has no line, so the provider's objects are read.
+
+use uuid::Uuid;
+
+use super::state::{state_differs, still_authorized};
+use super::{BY, Run, found};
+use crate::{Error, Tenant, store};
+
+/// Payments at once.
+const BATCH_MAX: i64 = 100;
+/// Payments that one run reads; the next one goes on behind them.
+const STATES_MAX: usize = 1_000;
+
+impl Run<'_> {
+    /// Compares authorized payments with the provider's objects, from where the last run ended. Returns where this one did;
+    /// `None` at the end of them.
+    pub(super) async fn states(&self) -> Result<Option<Uuid>, Error> {
+        store::close_states(&self.home.pool, BY).await?;
+        let mut after =
+            store::last_run(&self.home.pool).await?.and_then(|last| last.states_after).unwrap_or_default();
+        let mut looked = 0;
+        while looked < STATES_MAX {
+            let batch = store::authorized(&self.home.pool, after, BATCH_MAX).await?;
+            for (id, tenant, object) in &batch {
+                self.state(*id, tenant.parse()?, object).await?;
+                after = *id;
+            }
+            looked += batch.len();
+            if batch.len() < usize::try_from(BATCH_MAX).unwrap_or(usize::MAX) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(after))
+    }
+
+    async fn state(&self, id: Uuid, tenant: Tenant, object: &str) -> Result<(), Error> {
+        if self.shutdown.is_cancelled() {
+            return Err(Error::Unavailable("the process ends".to_owned()));
+        }
+        let status = match self.home.provider.retrieve(object).await {
+            Ok(found) => found.status,
+            Err(failure) => {
+                tracing::warn!(object, %failure, "an authorized payment's object can't be read; it is read again at the next run");
+                return Ok(());
+            }
+        };
+        match still_authorized(status) {
+            None => Ok(()),
+            Some(true) => {
+                self.close(&[(found::state_subject(object), "the states agree again".to_owned())]).await
+            }
+            // What was read is older than a command that came meanwhile.
+            Some(false) if !store::is_authorized(&self.home.pool, id).await? => Ok(()),
+            Some(false) => {
+                let payment = (proto::PaymentId::from_uuid(id), tenant);
+                self.open(&state_differs(payment, object, status, self.now)).await.map(|_| ())
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Tables `payments.difference` and `payments.reconciliation`.
+
+use proto::PaymentId;
+use sqlx::postgres::PgTransaction;
+use sqlx::{Connection as _, FromRow, PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::reconcile::{Difference, DifferenceKind, Found, LastRun};
+use crate::{Error, Tenant};
+
+#[derive(FromRow)]
+struct Row {
+    id: i64,
+    kind: String,
+    tenant: Option<String>,
+    payment_id: Option<Uuid>,
+    object: String,
+    here_minor: Option<i64>,
+    there_minor: Option<i64>,
+    currency: Option<String>,
+    detail: String,
+    opened_at: OffsetDateTime,
+    closed_by: Option<String>,
+    reason: Option<String>,
+}
+
+impl TryFrom<Row> for Difference {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        let kind = DifferenceKind::from_word(&row.kind);
+        let currency = row.currency.map(|currency| currency.parse()).transpose();
+        Ok(Difference {
+            id: row.id,
+            kind: kind.map_err(|error| Error::corrupt("a difference's row", error))?,
+            payment: match (row.tenant, row.payment_id) {
+                (Some(tenant), Some(id)) => Some((PaymentId::from_uuid(id), tenant.parse::<Tenant>()?)),
+                _ => None,
+            },
+            object: row.object,
+            here_minor: row.here_minor,
+            there_minor: row.there_minor,
+            currency: currency.map_err(|error| Error::corrupt("a difference's row", error))?,
+            detail: row.detail,
+            opened_at: row.opened_at,
+            closed: row.closed_by.zip(row.reason),
+        })
+    }
+}
+
+/// A turn at reconciling: one at a time for a database. It ends with its connection, however its holder ends.
+#[derive(Debug)]
+pub(crate) struct Turn(PgConnection);
+
+impl Turn {
+    /// Takes it; `None` when someone else has it.
+    pub(crate) async fn take(pool: &PgPool) -> Result<Option<Self>, Error> {
+        let mut connection = pool.acquire().await?.detach();
+        let sql = "select pg_try_advisory_lock(hashtextextended('payments.reconciliation', 0))";
+        let taken: bool = sqlx::query_scalar(sql).fetch_one(&mut connection).await?;
+        if taken {
+            return Ok(Some(Self(connection)));
+        }
+        connection.close().await?;
+        Ok(None)
+    }
+
+    /// The database's clock, by which ages are told.
+    pub(crate) async fn now(&mut self) -> Result<OffsetDateTime, Error> {
+        Ok(sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut self.0).await?)
+    }
+
+    /// Gives it back.
+    pub(crate) async fn end(self) -> Result<(), Error> {
+        Ok(self.0.close().await?)
+    }
+}
+
+/// Opens a difference, or brings the open one up to date. One that a person accepted stays closed while it is found as it was.
+pub(crate) async fn open(pool: &PgPool, found: &Found) -> Result<u64, Error> {
+    let sql = "
+        with last as (
+            select d.accepted, d.kind, d.here_minor, d.there_minor, d.currency, d.detail from payments.difference d
+            where d.subject = $1 order by d.id desc limit 1
+        )
+        insert into payments.difference as d (subject, kind, tenant, payment_id, object, here_minor, there_minor, currency,
+                                              detail, at)
+        select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
+        where not exists (
+            select from last
+            where last.accepted and (last.kind, last.here_minor, last.there_minor, last.currency, last.detail)
+                is not distinct from ($2, $6, $7, $8, $9))
+        on conflict (subject) where state = 'open' do update
+        set kind = excluded.kind, tenant = excluded.tenant, payment_id = excluded.payment_id,
+            here_minor = excluded.here_minor, there_minor = excluded.there_minor, currency = excluded.currency,
+            detail = excluded.detail
+        where (d.kind, d.payment_id, d.here_minor, d.there_minor, d.currency, d.detail) is distinct from
+            (excluded.kind, excluded.payment_id, excluded.here_minor, excluded.there_minor, excluded.currency, excluded.detail)";
+    let done = sqlx::query(sql)
+        .bind(&found.subject)
+        .bind(found.kind.word())
+        .bind(found.payment.as_ref().map(|(_, tenant)| tenant.as_str()))
+        .bind(found.payment.as_ref().map(|(id, _)| id.uuid()))
+        .bind(&found.object)
+        .bind(found.here_minor)
+        .bind(found.there_minor)
+        .bind(found.currency.map(|currency| currency.to_string()))
+        .bind(&found.detail)
+        .bind(found.at)
+        .execute(pool)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Whether a difference is open.
+pub(crate) async fn is_open(pool: &PgPool, subject: &str) -> Result<bool, Error> {
+    let sql = "select exists (select from payments.difference where subject = $1 and state = 'open')";
+    Ok(sqlx::query_scalar(sql).bind(subject).fetch_one(pool).await?)
+}
+
+/// Closes those of these subjects that are open, each with its reason, and returns how many were.
+pub(crate) async fn close(pool: &PgPool, by: &str, closing: &[(String, String)]) -> Result<u64, Error> {
+    let sql = "
+        update payments.difference d set state = 'closed', closed_at = clock_timestamp(), closed_by = $1, reason = c.reason
+        from unnest($2::text[], $3::text[]) as c (subject, reason)
+        where d.subject = c.subject and d.state = 'open'";
+    let (subjects, reasons): (Vec<&str>, Vec<&str>) =
+        closing.iter().map(|(subject, reason)| (subject.as_str(), reason.as_str())).unzip();
+    Ok(sqlx::query(sql).bind(by).bind(subjects).bind(reasons).execute(pool).await?.rows_affected())
+}
+
+/// Closes states that are told of payments which are not authorized any more.
+pub(crate) async fn close_states(pool: &PgPool, by: &str) -> Result<u64, Error> {
+    let sql = "
+        update payments.difference d
+        set state = 'closed', closed_at = clock_timestamp(), closed_by = $1, reason = 'the payment is ' || p.status || ' here now'
+        from payments.payment p
+        where d.state = 'open' and d.kind = 'state' and p.id = d.payment_id and p.status <> 'authorized'";
+    Ok(sqlx::query(sql).bind(by).execute(pool).await?.rows_affected())
+}
+
+/// Accepts an open difference for a person; returns whose payment's it was. `None` when none of this number is open.
+pub(crate) async fn accept(
+    tx: &mut PgTransaction<'_>,
+    id: i64,
+    by: &str,
+    reason: &str,
+) -> Result<Option<Difference>, Error> {
+    let sql = "
+        update payments.difference
+        set state = 'closed', accepted = true, closed_at = clock_timestamp(), closed_by = $2, reason = $3
+        where id = $1 and state = 'open'
+        returning *";
+    let row: Option<Row> =
+        sqlx::query_as(sql).bind(id).bind(by).bind(reason).fetch_optional(&mut **tx).await?;
+    row.map(Difference::try_from).transpose()
+}
+
+/// Differences by number: the open ones, and behind them up to `closed_max` of the last closed ones.
+pub(crate) async fn differences(
+    pool: &PgPool,
+    open_max: i64,
+    closed_max: i64,
+) -> Result<Vec<Difference>, Error> {
+    let sql = "
+        (select * from payments.difference where state = 'open' order by id limit $1)
+        union all
+        (select * from payments.difference where state = 'closed' order by id desc limit $2)";
+    let rows: Vec<Row> = sqlx::query_as(sql).bind(open_max).bind(closed_max).fetch_all(pool).await?;
+    rows.into_iter().map(Difference::try_from).collect()
+}
+
+/// How many are open, by kind.
+pub(crate) async fn count_open(pool: &PgPool) -> Result<Vec<(DifferenceKind, i64)>, Error> {
+    let sql = "select kind, count(*) from payments.difference where state = 'open' group by kind";
+    let rows: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(pool).await?;
+    let read = |(kind, count): (String, i64)| {
+        let kind = DifferenceKind::from_word(&kind);
+        Ok((kind.map_err(|error| Error::corrupt("a difference's row", error))?, count))
+    };
+    rows.into_iter().map(read).collect()
+}
+
+/// When the lines of open differences from before a time are, or should be, in the list.
+pub(crate) async fn open_before(
+    pool: &PgPool,
+    before: OffsetDateTime,
+    batch_max: i64,
+) -> Result<Vec<OffsetDateTime>, Error> {
+    let sql = "
+        select at from payments.difference where state = 'open' and kind <> 'state' and at < $1 order by at limit $2";
+    Ok(sqlx::query_scalar(sql).bind(before).bind(batch_max).fetch_all(pool).await?)
+}
+
+/// The last whole run.
+pub(crate) async fn last_run(pool: &PgPool) -> Result<Option<LastRun>, Error> {
+    let sql = "
+        select extract(epoch from clock_timestamp() - ended_at)::double precision, lines, states_after
+        from payments.reconciliation";
+    let row: Option<(f64, i64, Option<Uuid>)> = sqlx::query_as(sql).fetch_optional(pool).await?;
+    Ok(row.map(|(age_s, lines, states_after)| LastRun { age_s, lines, states_after }))
+}
+
+/// Keeps that a run was whole.
+pub(crate) async fn keep_run(pool: &PgPool, lines: i64, states_after: Option<Uuid>) -> Result<(), Error> {
+    let sql = "
+        insert into payments.reconciliation (ended_at, lines, states_after) values (clock_timestamp(), $1, $2)
+        on conflict (only_row) do update
+        set ended_at = excluded.ended_at, lines = excluded.lines, states_after = excluded.states_after";
+    sqlx::query(sql).bind(lines).bind(states_after).execute(pool).await?;
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! A person ends a command that the provider does not tell the outcome of, and can't end it wrongly.
+
+use super::*;
+use crate::effect::{Resolution, resolve};
+use crate::provider::{Call, Fault};
+use crate::{Actor, Desk as _};
+
+impl World {
+    /// The open command of a payment.
+    async fn command(&self, id: PaymentId) -> Uuid {
+        let sql = "select command_id from payments.intent where payment_id = $1 and state <> 'done'";
+        sqlx::query_scalar(sql).bind(id.uuid()).fetch_one(&self.admin).await.unwrap()
+    }
+
+    /// Lets the provider's key lifetime pass.
+    async fn expire(&self, command: Uuid) {
+        let sql = "update payments.intent set created_at = now() - interval '2 days' where command_id = $1";
+        sqlx::query(sql).bind(command).execute(&self.admin).await.unwrap();
+        self.provider.forget_keys();
+    }
+
+    async fn decide(&self, command: Uuid, done: Option<&str>) -> Result<Payment, Error> {
+        let by: Actor = "ann".parse().unwrap();
+        let (done, reason) = (done.map(str::to_owned), "seen in the dashboard".to_owned());
+        resolve(&self.home, &Resolution { command, done, by, reason }).await
+    }
+
+    async fn decisions(&self) -> Vec<String> {
+        let sql = "select action from payments.audit where actor = 'ann' order by id";
+        sqlx::query_scalar(sql).fetch_all(&self.admin).await.unwrap()
+    }
+}
+
+fn contradicts(answer: &Result<Payment, Error>) -> bool {
+    matches!(answer, Err(Error::Invalid(violations)) if violations[0].reason.contains("contradicts"))
+}
+
+#[tokio::test]
+async fn a_charge_that_was_done_can_not_be_declared_undone() {
+    let world = World::new("hand_charge").await;
+    let id = world.request("pm_card_visa", false).await;
+    world.provider.fail_next(Call::Confirm, Fault::DoneUnanswered);
+    world.engine().once().await.unwrap();
+    let command = world.command(id).await;
+    let young = world.decide(command, None).await;
+    assert!(matches!(young, Err(Error::Busy(_))), "the resolver still asks: {young:?}");
+
+    world.expire(command).await;
+    for wrong in [None, Some("pi_9")] {
+        let answer = world.decide(command, wrong).await;
+        assert!(contradicts(&answer), "{wrong:?} {answer:?}");
+    }
+    assert!(world.decisions().await.is_empty(), "what the provider contradicts is no decision");
+    let payment = world.decide(command, Some("pi_1")).await.unwrap();
+    assert_eq!((payment.status, payment.version), (Status::Captured, 2));
+    assert_eq!(world.decisions().await, ["decided: done"]);
+    let again = world.decide(command, Some("pi_1")).await;
+    assert!(matches!(again, Err(Error::NotFound)), "{again:?}");
+    assert_eq!(world.provider.journal().len(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_charge_that_was_not_done_can_not_be_done_later() {
+    let world = World::new("hand_undone").await;
+    let id = world.request("pm_card_visa", false).await;
+    world.provider.fail_next(Call::Confirm, Fault::Lost);
+    world.engine().once().await.unwrap();
+    let command = world.command(id).await;
+    world.expire(command).await;
+    let early = world.decide(command, Some("pi_1")).await;
+    assert!(contradicts(&early), "{early:?}");
+    let payment = world.decide(command, None).await.unwrap();
+    assert_eq!(payment.status, Status::Declined);
+    // Whatever was still on its way meets a canceled payment intent.
+    let late = world.home.provider.confirm("late", "pi_1").await;
+    assert!(late.is_err() && world.provider.journal().is_empty(), "{late:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_refund_is_decided_by_what_the_provider_lists() {
+    let world = World::new("hand_refund").await;
+    for (fault, refunds) in [(Fault::DoneUnanswered, 1), (Fault::Lost, 0)] {
+        let id = world.captured().await;
+        let intent = world.payment(id).await.provider_ref.unwrap();
+        world.provider.fail_next(Call::Refund, fault);
+        let desk = world.desk().answer_within(Duration::from_secs(1));
+        let pending = desk.refund(&refund(id, Some(300), "r1"), Epoch(0)).await;
+        assert!(matches!(pending, Err(Error::OutcomePending(_))), "{pending:?}");
+        let command = world.command(id).await;
+        world.expire(command).await;
+        let listed = world.home.provider.refunds(&intent).await.unwrap();
+        assert_eq!(listed.len(), refunds);
+        let payment = match listed.first() {
+            Some(made) => {
+                assert!(contradicts(&world.decide(command, None).await));
+                world.decide(command, Some(&made.id)).await.unwrap()
+            }
+            None => {
+                assert!(contradicts(&world.decide(command, Some("re_1")).await));
+                world.decide(command, None).await.unwrap()
+            }
+        };
+        let refunded = if refunds == 1 { 300 } else { 0 };
+        assert_eq!((payment.status, payment.refunded_minor), (Status::Captured, refunded));
+    }
+    assert_eq!(world.decisions().await, ["decided: done", "decided: not done"]);
+    world.end().await;
+}
