@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::payments::{Engine, Home, Limits, Local, NoBirths, Point, Replicate, Stripe};
+use ::payments::{
+    Engine, Home, Limits, Local, NoBirths, Point, ReconcileMetrics, Reconciler, Replicate, Stripe,
+};
 use anyhow::Context as _;
 use catalog::Catalog;
 use chassis::health::Readiness;
@@ -81,7 +83,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         }
     }
     if roles.inbox {
-        parts.inbox(&config.kafka, &mut tasks)?;
+        parts.inbox(config, &mut tasks)?;
         parts.dispatcher(config, &mut tasks);
     }
     if roles.controller {
@@ -103,6 +105,21 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
     Ok(shutdown.run(ended).await??)
 }
 
+/// The source: payments inside this process.
+pub(crate) fn home(
+    config: &Config,
+    (pool, wake, metrics): (&PgPool, &Wake, &::payments::Metrics),
+) -> anyhow::Result<Home> {
+    Ok(Home {
+        name: "source",
+        pool: pool.clone(),
+        authority: Arc::new(AtSource(Owners::new(MIGRATION, pool.clone()))),
+        provider: Arc::new(Stripe::new(config.provider.clone(), metrics.clone())?),
+        wake: wake.clone(),
+        crash: config.crash,
+    })
+}
+
 impl Parts {
     fn make(config: &Config, telemetry: Telemetry) -> anyhow::Result<Self> {
         let pools = Pools::open(&config.databases, config.pool_max)?;
@@ -112,14 +129,7 @@ impl Parts {
         let wake = Wake::default();
         let orders = Orders::new(pools.orders.clone(), catalog, Arc::new(requests), work.clone());
         let counted = ::payments::Metrics::new(&telemetry.meter());
-        let home = Home {
-            name: "source",
-            pool: pools.payments.clone(),
-            authority: Arc::new(AtSource(Owners::new(MIGRATION, pools.payments.clone()))),
-            provider: Arc::new(Stripe::new(config.provider.clone(), counted.clone())?),
-            wake: wake.clone(),
-            crash: config.crash,
-        };
+        let home = home(config, (&pools.payments, &wake, &counted))?;
         let service = Endpoint::from_shared(config.service.url.expose().to_owned())?;
         Ok(Self {
             pools,
@@ -185,7 +195,8 @@ impl Parts {
     }
 
     /// One consumer group per module, so that none waits for another.
-    fn inbox(&self, kafka: &kafka::Config, tasks: &mut Tasks) -> anyhow::Result<()> {
+    fn inbox(&self, config: &Config, tasks: &mut Tasks) -> anyhow::Result<()> {
+        let kafka = &config.kafka;
         let shutdown = tasks.shutdown();
         let inbox = |pool: &PgPool, group: &str| -> anyhow::Result<_> {
             let inbox = Inbox::new(pool.clone(), kafka::source(kafka, group)?);
@@ -205,8 +216,11 @@ impl Parts {
         let engine = Engine::new(self.home.clone(), Limits::default());
         tasks.spawn("payments engine", never_fails(engine.run(shutdown.clone())));
         let (pool, counted) = (self.pools.payments.clone(), self.counted.clone());
-        let observe = ::payments::observe(pool, counted, OBSERVE_EVERY, shutdown);
+        let observe = ::payments::observe(pool, counted, OBSERVE_EVERY, shutdown.clone());
         tasks.spawn("payments gauges", never_fails(observe));
+        let reconciler = Reconciler::new(self.home.clone(), config.reconcile.clone());
+        let reconciler = reconciler.metrics(ReconcileMetrics::new(&self.telemetry.meter()));
+        tasks.spawn("payments reconciler", never_fails(reconciler.run(shutdown)));
         Ok(())
     }
 

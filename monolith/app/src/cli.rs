@@ -2,6 +2,8 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::Operate;
+
 /// The shop's monolith: products, orders, payments and notifications in one program.
 ///
 /// Settings come from the environment; `--help` lists them. It never migrates its database on its own: run
@@ -25,6 +27,9 @@ pub enum Command {
     /// Looks at the provider's notices that nobody has taken, and decides on them.
     #[command(subcommand)]
     Webhooks(WebhooksCommand),
+    /// An operator's command.
+    #[command(flatten)]
+    Operate(Operate),
 }
 
 /// What to do with the provider's notices.

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use ::payments::{Crash, StripeConfig};
+use ::payments::{Crash, ReconcileConfig, StripeConfig};
 use chassis::{Reader, Secret, Url, telemetry};
 use outbox::kafka;
 
@@ -37,6 +37,8 @@ pub struct Config {
     pub provider: StripeConfig,
     /// `PROVIDER_WEBHOOK_*`, `MONOLITH_WEBHOOKS_UNPLACED_AFTER`.
     pub webhooks: webhooks::Settings,
+    /// `RECONCILE_*`.
+    pub reconcile: ReconcileConfig,
     /// The payments service.
     pub service: Service,
     /// `LOG_FORMAT`, `RUST_LOG`, `OTEL_*`.
@@ -112,6 +114,7 @@ impl Config {
         let token_key = reader.signing_key("TOKEN_SECRET");
         let provider = StripeConfig::read(reader);
         let webhooks = webhooks::Settings::read(reader);
+        let reconcile = ReconcileConfig::read(reader);
         let service = Service::read(reader);
         let telemetry = telemetry::Settings::read(reader);
         Some(Self {
@@ -126,6 +129,7 @@ impl Config {
             token_key: token_key?,
             provider: provider?,
             webhooks: webhooks?,
+            reconcile,
             service: service?,
             telemetry,
         })

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use app::{Cli, Command, Config, MigrateConfig, WebhooksConfig, migrate, operate_webhooks, run};
+use app::{Cli, Command, Config, MigrateConfig, WebhooksConfig, migrate, operate, operate_webhooks, run};
 use chassis::{config, process};
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-/// Exit codes: 0 after an orderly end, 1 when something failed, 2 for a bad argument or setting.
+/// Exit codes: 0 after an orderly end, 1 when something failed or a difference is open, 2 for a bad argument or setting.
 fn main() -> ExitCode {
     let help = config::help(Config::read);
     let migrate_help = config::help(MigrateConfig::read);
@@ -23,6 +23,10 @@ fn main() -> ExitCode {
         Some(Command::Webhooks(command)) => {
             let config = config::load(WebhooksConfig::read);
             process::run("monolith", &config.telemetry, |_| operate_webhooks(&config.database, &command))
+        }
+        Some(Command::Operate(order)) => {
+            let config = config::load(Config::read);
+            process::run("monolith", &config.telemetry, |telemetry| operate(&config, order.into(), telemetry))
         }
         None => {
             let config = config::load(Config::read);

@@ -13,7 +13,7 @@ use chassis::{Shutdown, Tasks, Telemetry, admin, never_fails, server};
 use outbox::kafka::KafkaSink;
 use outbox::retention::Housekeeping;
 use outbox::{Metrics, Relay, RelayOptions, Replica, Tracer, Wake, kafka};
-use payments::{Engine, Home, Limits, Local, Replicate, Stripe};
+use payments::{Engine, Home, Limits, Local, ReconcileMetrics, Reconciler, Replicate, Stripe};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
@@ -85,7 +85,9 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         let source = kafka::source(&config.kafka, ORIGIN)?;
         let replica = Replica::new(module.clone(), source, ORIGIN, replicate);
         tasks.spawn("replica", replica.metrics(metrics).tracer(tracer).run(shutdown.token()));
+        let reconciler = Reconciler::new(home.clone(), config.reconcile.clone());
         act(home, counted, &mut tasks);
+        reconcile(reconciler, &telemetry, &mut tasks);
     }
     let listener = TcpListener::bind(config.admin_listen).await;
     let listener = listener.with_context(|| format!("PAYMENTS_ADMIN_LISTEN={}", config.admin_listen))?;
@@ -105,7 +107,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
     Ok(shutdown.run(ended).await??)
 }
 
-fn home(
+pub(crate) fn home(
     config: &Config,
     (pool, wake, metrics): (&PgPool, &Wake, &payments::Metrics),
     authority: Arc<AtTarget>,
@@ -113,6 +115,11 @@ fn home(
     let provider = Arc::new(Stripe::new(config.provider.clone(), metrics.clone())?);
     let (pool, wake) = (pool.clone(), wake.clone());
     Ok(Home { name: "target", pool, authority, provider, wake, crash: config.crash })
+}
+
+fn reconcile(reconciler: Reconciler, telemetry: &Telemetry, tasks: &mut Tasks) {
+    let reconciler = reconciler.metrics(ReconcileMetrics::new(&telemetry.meter()));
+    tasks.spawn("reconciler", never_fails(reconciler.run(tasks.shutdown())));
 }
 
 /// The engine, and the gauges of what it has before it.

@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::Operate;
+
 /// The payments service: payments that were extracted from the monolith.
 ///
 /// Settings come from the environment; `--help` lists them. It never migrates its database on its own: run
@@ -22,6 +24,9 @@ pub struct Cli {
 pub enum Command {
     /// Brings the database and the topic up to date, then ends. May be repeated.
     Migrate,
+    /// An operator's command.
+    #[command(flatten)]
+    Operate(Operate),
 }
 
 /// A part of the service.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chassis::{Reader, Secret, Url, telemetry};
 use outbox::kafka;
-use payments::{Crash, StripeConfig};
+use payments::{Crash, ReconcileConfig, StripeConfig};
 
 use crate::migrate::ORIGIN;
 
@@ -36,6 +36,8 @@ pub struct Config {
     pub token_key: Secret,
     /// `PROVIDER_*`.
     pub provider: StripeConfig,
+    /// `RECONCILE_*`.
+    pub reconcile: ReconcileConfig,
     /// `LOG_FORMAT`, `RUST_LOG`, `OTEL_*`.
     pub telemetry: telemetry::Settings,
 }
@@ -83,6 +85,7 @@ impl Config {
         let kafka = kafka(reader);
         let token_key = reader.signing_key("TOKEN_SECRET");
         let provider = StripeConfig::read(reader);
+        let reconcile = ReconcileConfig::read(reader);
         let telemetry = telemetry::Settings::read(reader);
         Some(Self {
             grpc_listen,
@@ -95,6 +98,7 @@ impl Config {
             kafka: kafka?,
             token_key: token_key?,
             provider: provider?,
+            reconcile,
             telemetry,
         })
     }

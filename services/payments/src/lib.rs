@@ -10,6 +10,7 @@ mod config;
 mod evidence;
 mod grpc;
 mod migrate;
+mod operator;
 mod readiness;
 #[cfg(test)]
 mod tests;
@@ -20,3 +21,4 @@ pub use cli::{Cli, Command, Roles};
 pub use config::{Config, Databases, MigrateConfig};
 pub use grpc::{AUDIENCE, ISSUER, Server};
 pub use migrate::migrate;
+pub use operator::{Operate, operate};

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use chassis::{config, process};
 use clap::{CommandFactory as _, FromArgMatches as _};
-use payments_service::{Cli, Command, Config, MigrateConfig, migrate, run};
+use payments_service::{Cli, Command, Config, MigrateConfig, migrate, operate, run};
 
-/// Exit codes: 0 after an orderly end, 1 when something failed, 2 for a bad argument or setting.
+/// Exit codes: 0 after an orderly end, 1 when something failed or a difference is open, 2 for a bad argument or setting.
 fn main() -> ExitCode {
     let help = config::help(Config::read);
     let migrate_help = config::help(MigrateConfig::read);
@@ -17,6 +17,12 @@ fn main() -> ExitCode {
         Some(Command::Migrate) => {
             let config = config::load(MigrateConfig::read);
             process::run("payments-service", &config.telemetry, |_| migrate(&config))
+        }
+        Some(Command::Operate(order)) => {
+            let config = config::load(Config::read);
+            process::run("payments-service", &config.telemetry, |telemetry| {
+                operate(&config, order.into(), telemetry)
+            })
         }
         None => {
             let config = config::load(Config::read);
