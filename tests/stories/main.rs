@@ -11,6 +11,7 @@ mod notes;
 mod ordering;
 mod orders;
 mod problems;
+mod reconciling;
 mod relaying;
 mod repeats;
 mod rights;

@@ -26,6 +26,8 @@ fn allowed(side: Side, role: &str, schema: &str, table: &str) -> &'static [&'sta
         ("payments", "payments", "payment" | "intent") => &["select", "insert", "update"],
         // Answers are kept for 7 days.
         ("payments", "payments", "idempotency") => &["select", "insert", "update", "delete"],
+        ("payments", "payments", "difference" | "reconciliation") => &["select", "insert", "update"],
+        ("payments", "payments", "settled") => &["select", "insert", "delete"],
         // The ledger and the audit only grow.
         ("payments", "payments", "ledger_entry" | "audit") => &["select", "insert"],
         // The housekeeper drops the logs' old days, which takes their owner, and so whoever can do everything to them.
