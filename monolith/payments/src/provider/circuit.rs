@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use failsafe::backoff::{EqualJittered, equal_jittered};
+use failsafe::backoff::{Exponential, exponential};
 use failsafe::failure_policy::{ConsecutiveFailures, consecutive_failures};
 use failsafe::{Instrument, StateMachine};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -17,7 +17,7 @@ use super::Failure;
 
 /// Requests in a row without a sound answer that open it.
 const FAILURES: u32 = 10;
-/// How long it is open at first; doubling, with jitter ..
+/// How long it is open at first; doubling ..
 const OPEN_MIN: Duration = Duration::from_secs(1);
 /// .. and at last. An outcome is to be known within a minute of the provider being back.
 const OPEN_MAX: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ pub(crate) struct Lamp(Arc<AtomicU8>);
 
 /// The breaker.
 pub(crate) struct Circuit {
-    machine: StateMachine<ConsecutiveFailures<EqualJittered>, Lamp>,
+    machine: StateMachine<ConsecutiveFailures<Exponential>, Lamp>,
     lamp: Lamp,
     probe: Semaphore,
     held_until: Mutex<Option<Instant>>,
@@ -54,7 +54,7 @@ impl Circuit {
     }
 
     fn with(lamp: Lamp, open_min: Duration, open_max: Duration) -> Self {
-        let policy = consecutive_failures(FAILURES, equal_jittered(open_min, open_max));
+        let policy = consecutive_failures(FAILURES, exponential(open_min, open_max));
         let machine = StateMachine::new(policy, lamp.clone());
         Self { machine, lamp, probe: Semaphore::new(1), held_until: Mutex::default() }
     }
@@ -161,7 +161,7 @@ mod tests {
         }
     }
 
-    /// A bound that is long enough for any jitter.
+    /// Five times as long as it is open.
     async fn until_half_open(circuit: &Circuit) -> Admitted<'_> {
         for _ in 0..500 {
             if let Ok(probe) = circuit.admit() {
