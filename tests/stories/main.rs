@@ -10,6 +10,8 @@ mod migration;
 mod notes;
 mod ordering;
 mod orders;
+mod outcomes;
+mod points;
 mod problems;
 mod reconciling;
 mod relaying;

@@ -71,7 +71,12 @@ impl World {
         crate::grant(&admin, &role).await.unwrap();
         outbox::grant_module(&admin, &role, name, &[PAYMENTS]).await.unwrap();
         outbox::grant_replica(&admin, &role).await.unwrap();
-        let pool = PgPoolOptions::new().max_connections(24).connect(&url).await.unwrap();
+        // As the homes open theirs: a look that is dropped must not leave its transaction to the next one.
+        let pool = chassis::database::pool(
+            &url.parse().unwrap(),
+            &chassis::database::PoolOptions::new("payments.tests", 24),
+        )
+        .unwrap();
         let (owns, provider) = (Arc::new(All(AtomicBool::new(true))), Arc::new(Memory::new()));
         let home = Home {
             name: "source",
