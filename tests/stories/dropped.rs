@@ -24,7 +24,7 @@ const CAPTURED: usize = 60;
 /// Payments that are captured or voided, whichever comes first.
 const AUTHORIZED: usize = 60;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
 /// Thousands of orders take their time to be paid on a small machine.
 const SETTLED: Duration = Duration::from_secs(300);
 
@@ -48,6 +48,11 @@ impl Targets {
         let manual = order(client, "pm_card_visa", "manual").await?;
         let captured = many(client, "before", "captured", &purchase, CAPTURED).await?;
         let authorized = many(client, "before", "authorized", &manual, AUTHORIZED).await?;
+        for (list, status) in [(&captured, "captured"), (&authorized, "authorized")] {
+            for accepted in list {
+                until_status(client, &accepted.payment, status).await?;
+            }
+        }
         Ok(Self { purchase, captured, authorized })
     }
 
@@ -67,7 +72,7 @@ impl Targets {
     }
 }
 
-/// Places orders and waits until each payment has the status.
+/// Places orders whose payments will have the status.
 async fn many(
     client: &Client,
     when: &str,
@@ -76,11 +81,7 @@ async fn many(
     count: usize,
 ) -> Result<Vec<Accepted>> {
     let keys: Vec<String> = (0..count).map(|n| format!("{when}-{status}-{n}")).collect();
-    let placed = try_join_all(keys.iter().map(|key| place(client, key, body, Ended::Paid))).await?;
-    for accepted in &placed {
-        until_status(client, &accepted.payment, status).await?;
-    }
-    Ok(placed)
+    try_join_all(keys.iter().map(|key| place(client, key, body, Ended::Paid))).await
 }
 
 /// True when the answer was faster than the drop.
@@ -140,7 +141,7 @@ async fn dropped(side: Side) {
             drops.buffer_unordered(AT_ONCE).map(usize::from).fold(0, async |a, b| a + b).await;
         ensure!(answered < REQUESTS * 9 / 10, "{answered} were answered before they could be dropped");
 
-        // No connection was poisoned: each of the pools' is used now.
+        // No connection was poisoned: each of the pools' is used now. These orders wait behind those of clients that left.
         let mut accepted = many(&client, "after", "captured", &targets.purchase, CAPTURED).await?;
         accepted.extend(finish(&client, &targets.authorized).await?);
         shop.settle(SETTLED).await?;
