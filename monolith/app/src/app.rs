@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::payments::{
-    Engine, Home, Limits, Local, NoBirths, Point, ReconcileMetrics, Reconciler, Replicate, Stripe,
+    Engine, Home, Limits, Local, NoBirths, Point, ReconcileMetrics, Reconciler, Replicate, Stripe, Work,
 };
 use anyhow::Context as _;
 use catalog::Catalog;
@@ -116,6 +116,7 @@ pub(crate) fn home(
         authority: Arc::new(AtSource(Owners::new(MIGRATION, pool.clone()))),
         provider: Arc::new(Stripe::new(config.provider.clone(), metrics.clone())?),
         wake: wake.clone(),
+        work: Work::default(),
         crash: config.crash,
     })
 }
@@ -206,8 +207,7 @@ impl Parts {
         tasks.spawn("orders", orders.run(shutdown.clone()));
         let receipts = inbox(&self.pools.notifications, "monolith.receipts")?.register(QueueReceipts);
         tasks.spawn("notifications", receipts.run(shutdown.clone()));
-        let replicate =
-            Replicate::new(self.home.authority.clone(), Arc::new(NoBirths)).crash(self.home.crash);
+        let replicate = Replicate::new(self.home.clone(), Arc::new(NoBirths));
         let source = kafka::source(kafka, "monolith.payments")?;
         let replica = Replica::new(self.pools.payments.clone(), source, "monolith.payments", replicate)
             .metrics(self.metrics.clone())

@@ -55,8 +55,6 @@ struct Round {
 
 /// The pause after a look at the tables that failed.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
-/// The pause before another home's payment is looked at again. Whoever hands one over resets its `look_at`.
-const FOREIGN_PAUSE: Duration = Duration::from_secs(600);
 
 impl Engine {
     /// An engine of a home.
@@ -74,6 +72,8 @@ impl Engine {
             pause = match self.look(permit, &mut round).await {
                 // Tenants that it has not come to are looked at without a rest.
                 Ok(0) if round.is_through() => pause.saturating_mul(2).min(self.limits.poll_max),
+                // More may wait than there were permits for; the next look waits for one of these.
+                Ok(_) if self.permits.available_permits() == 0 => Duration::ZERO,
                 Ok(_) => self.limits.poll_min,
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -84,6 +84,11 @@ impl Engine {
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
+                // What came is committed in a moment.
+                () = self.home.work.came(), if pause > self.limits.poll_min => {
+                    pause = self.limits.poll_min;
+                    tokio::time::sleep(pause).await;
+                }
             }
         }
         self.effects.close();
@@ -111,7 +116,8 @@ impl Engine {
             permits.push(permit);
         }
         let most = count((permits.len() + round.turn % 2) / 2);
-        let due = store::claim_due(&self.home.pool, &round.due_after, most).await?;
+        let mut connection = self.home.pool.acquire().await?;
+        let due = store::claim_due(&mut connection, &round.due_after, most).await?;
         round.due_after = due.after;
         if !due.work.is_empty() {
             self.home.crash.point(Point::DueClaimed);
@@ -122,7 +128,7 @@ impl Engine {
         }
         if !permits.is_empty() {
             let most = count(permits.len());
-            let requested = store::claim_requested(&self.home.pool, &round.requested_after, most).await?;
+            let requested = store::claim_requested(&mut connection, &round.requested_after, most).await?;
             round.requested_after = requested.after;
             if !requested.work.is_empty() {
                 self.home.crash.point(Point::RequestedClaimed);
@@ -180,7 +186,7 @@ impl Round {
 
 /// Leaves a payment to the other home. Thousands of them may wait there, and looking at each would slow this home's own.
 async fn leave(home: &Home, id: PaymentId) {
-    if let Err(error) = store::leave(&home.pool, id, FOREIGN_PAUSE).await {
+    if let Err(error) = store::leave(&home.pool, id).await {
         tracing::warn!(payment = %id, error = &error as &dyn std::error::Error, "a foreign payment is looked at again soon");
     }
 }

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use outbox::Wake;
 use sqlx::PgPool;
+use tokio::sync::Notify;
 
 use crate::{Authority, Crash, Provider};
 
@@ -20,8 +21,24 @@ pub struct Home {
     pub provider: Arc<dyn Provider>,
     /// Wakes a relay of this process when an outcome is committed; `Wake::default()` where none runs.
     pub wake: Wake,
+    /// Wakes the engine of this process when a payment's first event has come; `Work::default()` where none runs.
+    pub work: Work,
     /// Where this process dies, for tests; [`Crash::none`] otherwise.
     pub crash: Crash,
+}
+
+/// Wakes an engine that runs in this process. Only a hint: one that is not woken polls.
+#[derive(Debug, Clone, Default)]
+pub struct Work(Arc<Notify>);
+
+impl Work {
+    pub(crate) fn comes(&self) {
+        self.0.notify_one();
+    }
+
+    pub(crate) async fn came(&self) {
+        self.0.notified().await;
+    }
 }
 
 impl fmt::Debug for Home {

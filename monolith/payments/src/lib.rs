@@ -42,7 +42,7 @@ pub use desk::{Capture, Desk, Page, Refund, Void};
 pub use effect::PROVIDER_TIMEOUTS;
 pub use engine::{Engine, Limits};
 pub use error::{Error, Violation};
-pub use home::Home;
+pub use home::{Home, Work};
 pub use ledger::{Account, Balance, FEE_BASIS_POINTS, Posting, Transaction, balances, fee};
 pub use local::Local;
 pub use metrics::{Metrics, observe};

@@ -8,14 +8,13 @@ use sqlx::postgres::PgTransaction;
 
 use crate::events::{read_answer, read_key, read_keyed, read_ledger, read_requested, read_state};
 use crate::store::Kept;
-use crate::{Authority, Births, Crash, Error, Payment, Point, store};
+use crate::{Births, Error, Home, Payment, Point, store};
 
 /// Applies the payments stream: every payment's first event, whoever owns it, and what the other home did to its own. A foreign
 /// event for a payment that this home owns is refused: two owners wrote, and its key stops.
 pub struct Replicate {
-    authority: Arc<dyn Authority>,
+    home: Home,
     births: Arc<dyn Births>,
-    crash: Crash,
 }
 
 /// What a foreign event says happened.
@@ -27,15 +26,8 @@ struct Foreign {
 
 impl Replicate {
     /// A replica of a home.
-    pub fn new(authority: Arc<dyn Authority>, births: Arc<dyn Births>) -> Self {
-        Self { authority, births, crash: Crash::none() }
-    }
-
-    /// Dies where it is told; for tests.
-    #[must_use]
-    pub fn crash(mut self, crash: Crash) -> Self {
-        self.crash = crash;
-        self
+    pub fn new(home: Home, births: Arc<dyn Births>) -> Self {
+        Self { home, births }
     }
 
     async fn requested(
@@ -46,14 +38,16 @@ impl Replicate {
     ) -> Result<(), BoxError> {
         let (owner, epoch) = (event.owner.clone(), event.epoch);
         let payment = read_requested(event, version)?;
-        store::insert_requested(tx, &payment).await?;
-        Ok(self.births.born(tx, payment.id, &owner, epoch).await?)
+        store::insert_requested(tx, &payment, owner != self.home.name).await?;
+        self.births.born(tx, payment.id, &owner, epoch).await?;
+        self.home.work.comes();
+        Ok(())
     }
 
     /// The owner row is looked at before the payment's is written, as everywhere.
     async fn refuse_own(&self, tx: &mut PgTransaction<'_>, key: &str) -> Result<(), BoxError> {
         let payment = read_key(key)?;
-        if self.authority.owns(tx, payment).await? {
+        if self.home.authority.owns(tx, payment).await? {
             tracing::error!(%payment, "a foreign event would change a payment that this home owns");
             return Err(Error::ForeignWrite.into());
         }
@@ -75,7 +69,7 @@ impl outbox::StateTransfer for Replicate {
         event: Received<PaymentStream>,
     ) -> Result<(), BoxError> {
         self.dispatch(tx, event).await?;
-        self.crash.point(Point::ReplicaApplied);
+        self.home.crash.point(Point::ReplicaApplied);
         Ok(())
     }
 }

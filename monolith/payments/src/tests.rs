@@ -32,7 +32,7 @@ use uuid::Uuid;
 use crate::provider::Memory;
 use crate::{
     Actor, Authority, Capture, Crash, Desk as _, Engine, Epoch, Error, Home, IdempotencyKey, Limits, Local,
-    NoBirths, Payment, Provider as _, Refund, Refusal, Replicate, Status, Tenant, Void, store,
+    NoBirths, Payment, Provider as _, Refund, Refusal, Replicate, Status, Tenant, Void, Work, store,
 };
 
 /// A bound for everything that a story waits for.
@@ -84,6 +84,7 @@ impl World {
             authority: owns.clone(),
             provider: provider.clone(),
             wake: Wake::default(),
+            work: Work::default(),
             crash: Crash::none(),
         };
         World { database, admin, home, owns, provider }
@@ -116,7 +117,7 @@ impl World {
 
     /// Applies an event as the replica would after its gate.
     async fn apply(&self, id: PaymentId, version: i64, event: PaymentStream) -> Result<(), outbox::BoxError> {
-        let replicate = Replicate::new(self.owns.clone(), Arc::new(NoBirths));
+        let replicate = Replicate::new(self.home.clone(), Arc::new(NoBirths));
         let mut tx = self.home.pool.begin().await?;
         outbox::follow(&mut tx, PAYMENTS, &id.to_string(), version, Uuid::now_v7()).await?;
         replicate.apply(&mut tx, Received { event, meta: meta(id, version) }).await?;

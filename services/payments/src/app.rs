@@ -13,7 +13,7 @@ use chassis::{Shutdown, Tasks, Telemetry, admin, never_fails, server};
 use outbox::kafka::KafkaSink;
 use outbox::retention::Housekeeping;
 use outbox::{Metrics, Relay, RelayOptions, Replica, Tracer, Wake, kafka};
-use payments::{Engine, Home, Limits, Local, ReconcileMetrics, Reconciler, Replicate, Stripe};
+use payments::{Engine, Home, Limits, Local, ReconcileMetrics, Reconciler, Replicate, Stripe, Work};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
@@ -81,7 +81,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         tasks.spawn("relay", sending.run(shutdown.token()));
     }
     if roles.inbox {
-        let replicate = Replicate::new(authority.clone(), authority).crash(config.crash);
+        let replicate = Replicate::new(home.clone(), authority);
         let source = kafka::source(&config.kafka, ORIGIN)?;
         let replica = Replica::new(module.clone(), source, ORIGIN, replicate);
         tasks.spawn("replica", replica.metrics(metrics).tracer(tracer).run(shutdown.token()));
@@ -114,7 +114,8 @@ pub(crate) fn home(
 ) -> anyhow::Result<Home> {
     let provider = Arc::new(Stripe::new(config.provider.clone(), metrics.clone())?);
     let (pool, wake) = (pool.clone(), wake.clone());
-    Ok(Home { name: "target", pool, authority, provider, wake, crash: config.crash })
+    let work = Work::default();
+    Ok(Home { name: "target", pool, authority, provider, wake, work, crash: config.crash })
 }
 
 fn reconcile(reconciler: Reconciler, telemetry: &Telemetry, tasks: &mut Tasks) {

@@ -8,7 +8,7 @@ use chassis::token::{Issuer, Verifier};
 use chassis::{Secret, Url, database};
 use outbox::{Meta, Received, StateTransfer as _, Wake};
 use payments::provider::{Call, Fault, Memory};
-use payments::{Crash, Engine, Home, Limits, Local, Replicate};
+use payments::{Crash, Engine, Home, Limits, Local, Replicate, Work};
 use proto::payments as v1;
 use proto::payments::payments_service_client::PaymentsServiceClient;
 use proto::{PAYMENTS, PaymentId, PaymentStream, events};
@@ -77,6 +77,7 @@ impl World {
             authority: authority.clone(),
             provider: provider.clone(),
             wake: Wake::default(),
+            work: Work::default(),
             crash: Crash::none(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -103,7 +104,7 @@ impl World {
     /// Applies a payment's first event, as the replica would after its gate.
     async fn born(&self, owner: &str) -> PaymentId {
         let id = PaymentId::new();
-        let replicate = Replicate::new(self.authority.clone(), self.authority.clone());
+        let replicate = Replicate::new(self.home.clone(), self.authority.clone());
         let mut tx = self.home.pool.begin().await.unwrap();
         outbox::follow(&mut tx, PAYMENTS, &id.to_string(), 1, Uuid::now_v7()).await.unwrap();
         let event = PaymentStream::Requested(requested(id, owner));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::payments::provider::Memory;
-use ::payments::{Crash, Desk, Home, Local};
+use ::payments::{Crash, Desk, Home, Local, Work};
 use app::{
     AUDIENCE, AtSource, Databases, ISSUER, MIGRATION, MigrateConfig, MovingPayments, Pools, RequestPayments,
     Shop,
@@ -173,6 +173,7 @@ fn shop(pools: &Pools, remote: Arc<dyn Desk>, tasks: &TaskTracker) -> anyhow::Re
         authority: Arc::new(AtSource(owners.clone())),
         provider: Arc::new(Memory::default()),
         wake: Wake::default(),
+        work: Work::default(),
         crash: Crash::none(),
     };
     let local = Arc::new(Local::new(home, tasks.clone()));

@@ -21,16 +21,14 @@ pub(crate) async fn settle(home: &Home, intent: &Intent, verdict: &Verdict) -> R
     let mut tx = home.pool.begin().await?;
     home.authority.lock(&mut tx, intent.payment.id).await?;
     let payment = store::lock(&mut tx, intent.payment.id).await?.ok_or(Error::NotFound)?;
-    if !store::lock_open(&mut tx, intent.command.id).await? {
-        return settled_before(&mut tx, intent, payment).await;
-    }
     let settled = match verdict {
         Verdict::Outcome(outcome) => record(&mut tx, home, intent, &payment, outcome).await?,
         Verdict::Refused(code) => {
-            store::finish(&mut tx, home.name, intent.command.id, Ended::Refused(code)).await?;
-            Settled::Refused(Refusal::Provider { code: code.clone() })
+            let ended = store::finish(&mut tx, home.name, intent.command.id, Ended::Refused(code)).await?;
+            ended.then(|| Settled::Refused(Refusal::Provider { code: code.clone() }))
         }
     };
+    let Some(settled) = settled else { return settled_before(&mut tx, intent, payment).await };
     home.crash.point(Point::OutcomeWritten);
     tx.commit().await?;
     home.crash.point(match settled {
@@ -41,28 +39,36 @@ pub(crate) async fn settle(home: &Home, intent: &Intent, verdict: &Verdict) -> R
     Ok(settled)
 }
 
+/// `None` when the intent is done already.
 async fn record(
     tx: &mut PgTransaction<'_>,
     home: &Home,
     intent: &Intent,
     payment: &Payment,
     outcome: &Outcome,
-) -> Result<Settled, Error> {
-    let event = decide(payment, &intent.command, outcome).inspect_err(|refusal| {
-        tracing::error!(payment = %payment.id, command = %intent.command.id, %refusal,
-            "the provider did what the payment does not allow");
-    })?;
+) -> Result<Option<Settled>, Error> {
+    let event = match decide(payment, &intent.command, outcome) {
+        Ok(event) => event,
+        Err(_) if !store::lock_open(tx, intent.command.id).await? => return Ok(None),
+        Err(refusal) => {
+            tracing::error!(payment = %payment.id, command = %intent.command.id, %refusal,
+                "the provider did what the payment does not allow");
+            return Err(refusal.into());
+        }
+    };
+    let after = Payment { version: payment.version + 1, ..event.payment.clone() };
+    if !store::finish(tx, home.name, intent.command.id, Ended::Outcome(outcome, &after)).await? {
+        return Ok(None);
+    }
     if let Some(transaction) = &event.ledger {
         store::insert_transaction(tx, payment, transaction).await?;
     }
     let version = events::publish(tx, &event).await?;
-    let after = Payment { version, ..event.payment };
     // Each change is exactly one event, so the row and the head of its stream move together or not at all.
-    if version != payment.version + 1 || !store::update(tx, &after, payment.version).await? {
+    if version != after.version || !store::update(tx, &after, payment.version).await? {
         return Err(Error::Behind { here: payment.version, head: version - 1 });
     }
-    store::finish(tx, home.name, intent.command.id, Ended::Outcome(outcome, &after)).await?;
-    Ok(Settled::Payment(Box::new(after)))
+    Ok(Some(Settled::Payment(Box::new(after))))
 }
 
 async fn settled_before(

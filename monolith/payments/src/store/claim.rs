@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use proto::PaymentId;
-use sqlx::{FromRow, PgPool};
+use sqlx::{Connection as _, FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::intent::{self, Row};
@@ -81,24 +81,28 @@ pub(crate) const SEE_REQUESTED: &str = "
         coalesce((select v.tenant from visited v where v.n = $2), '') as after";
 
 /// Open intents that nobody works on and whose time has come, for [`CLAIM`].
-pub(crate) async fn claim_due(pool: &PgPool, after: &str, batch_max: i64) -> Result<Claimed<Intent>, Error> {
-    let Seen { ids, after } = see(pool, SEE_DUE, after, batch_max).await?;
+pub(crate) async fn claim_due(
+    connection: &mut PgConnection,
+    after: &str,
+    batch_max: i64,
+) -> Result<Claimed<Intent>, Error> {
+    let Seen { ids, after } = see(connection, SEE_DUE, after, batch_max).await?;
     if ids.is_empty() {
         return Ok(Claimed { work: Vec::new(), touched: 0, after });
     }
-    let rows = claim_rows(pool, &ids, batch_max).await?;
+    let rows = claim_rows(connection, &ids, batch_max).await?;
     let touched = rows.len();
-    Ok(Claimed { work: intent::read_all(pool, rows).await?, touched, after })
+    Ok(Claimed { work: intent::read_all(connection, rows).await?, touched, after })
 }
 
 /// Requested payments without an open intent whose time has come. Each is looked at again 250 ms later, doubling to 5 s, for
 /// as long as it stays requested; the other home's are left alone for longer ([`super::leave`]).
 pub(crate) async fn claim_requested(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     after: &str,
     batch_max: i64,
 ) -> Result<Claimed<PaymentId>, Error> {
-    let Seen { ids, after } = see(pool, SEE_REQUESTED, after, batch_max).await?;
+    let Seen { ids, after } = see(connection, SEE_REQUESTED, after, batch_max).await?;
     if ids.is_empty() {
         return Ok(Claimed { work: Vec::new(), touched: 0, after });
     }
@@ -116,15 +120,24 @@ pub(crate) async fn claim_requested(
             else least(interval '250 milliseconds' * power(2, least(p.looks, 10)), interval '5 seconds') end
         from due where p.id = due.id
         returning p.id, due.is_open";
-    let rows: Vec<(Uuid, bool)> =
-        sqlx::query_as(sql).bind(&ids).bind(batch_max).bind(OPEN_PAUSE.as_secs_f64()).fetch_all(pool).await?;
+    let rows: Vec<(Uuid, bool)> = sqlx::query_as(sql)
+        .bind(&ids)
+        .bind(batch_max)
+        .bind(OPEN_PAUSE.as_secs_f64())
+        .fetch_all(connection)
+        .await?;
     let touched = rows.len();
     let work = rows.into_iter().filter(|(_, is_open)| !is_open).map(|(id, _)| PaymentId::from_uuid(id));
     Ok(Claimed { work: work.collect(), touched, after })
 }
 
-async fn see(pool: &PgPool, sql: &'static str, after: &str, batch_max: i64) -> Result<Seen, Error> {
-    let mut tx = pool.begin_with(BY_INDEX).await?;
+async fn see(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    after: &str,
+    batch_max: i64,
+) -> Result<Seen, Error> {
+    let mut tx = connection.begin_with(BY_INDEX).await?;
     let seen = sqlx::query_as(sql)
         .persistent(false)
         .bind(after)
@@ -136,7 +149,7 @@ async fn see(pool: &PgPool, sql: &'static str, after: &str, batch_max: i64) -> R
     Ok(seen)
 }
 
-async fn claim_rows(pool: &PgPool, ids: &[Uuid], batch_max: i64) -> Result<Vec<Row>, Error> {
+async fn claim_rows(connection: &mut PgConnection, ids: &[Uuid], batch_max: i64) -> Result<Vec<Row>, Error> {
     let sql = "
         with due as materialized (
             select i.command_id
@@ -153,7 +166,7 @@ async fn claim_rows(pool: &PgPool, ids: &[Uuid], batch_max: i64) -> Result<Vec<R
         .bind(batch_max)
         .bind(CLAIM.as_secs_f64())
         .bind(REPEAT_WITHIN.as_secs_f64())
-        .fetch_all(pool)
+        .fetch_all(connection)
         .await?;
     Ok(rows)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost::Message as _;
 use proto::PaymentId;
 use sqlx::postgres::PgTransaction;
-use sqlx::{FromRow, PgPool};
+use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::effect::{CLAIM, Intent};
@@ -150,10 +150,13 @@ pub(crate) async fn insert_intent(
 }
 
 /// Intents as claimed, each with its payment.
-pub(super) async fn read_all(pool: &PgPool, rows: Vec<Row>) -> Result<Vec<Intent>, Error> {
+pub(super) async fn read_all(connection: &mut PgConnection, rows: Vec<Row>) -> Result<Vec<Intent>, Error> {
     let ids: Vec<Uuid> = rows.iter().map(|row| row.payment_id).collect();
-    let mut payments: HashMap<Uuid, Payment> =
-        store::load_all(pool, &ids).await?.into_iter().map(|payment| (payment.id.uuid(), payment)).collect();
+    let mut payments: HashMap<Uuid, Payment> = store::load_all(connection, &ids)
+        .await?
+        .into_iter()
+        .map(|payment| (payment.id.uuid(), payment))
+        .collect();
     let mut intents = Vec::with_capacity(rows.len());
     for row in rows {
         // The row refers to its payment, and payments are never deleted.
@@ -177,9 +180,13 @@ pub(crate) async fn find_open(pool: &PgPool, command: Uuid) -> Result<Option<Int
     let sql = "
         select i.*, i.created_at > now() - $2::double precision * interval '1 second' as repeatable
         from payments.intent i where i.command_id = $1 and i.state <> 'done'";
-    let row: Option<Row> =
-        sqlx::query_as(sql).bind(command).bind(REPEAT_WITHIN.as_secs_f64()).fetch_optional(pool).await?;
-    Ok(read_all(pool, row.into_iter().collect()).await?.pop())
+    let mut connection = pool.acquire().await?;
+    let row: Option<Row> = sqlx::query_as(sql)
+        .bind(command)
+        .bind(REPEAT_WITHIN.as_secs_f64())
+        .fetch_optional(&mut *connection)
+        .await?;
+    Ok(read_all(&mut connection, row.into_iter().collect()).await?.pop())
 }
 
 /// Keeps the provider's object before anything moves through it. False when another one is kept, or the attempt is over: then
@@ -245,16 +252,18 @@ pub(crate) async fn has_open(tx: &mut PgTransaction<'_>, payment: PaymentId) -> 
     Ok(sqlx::query_scalar(sql).bind(payment.uuid()).fetch_one(&mut **tx).await?)
 }
 
-/// Ends an intent with the provider's definite answer, keeps it under the command's key if it has one, and tells of it.
+/// Ends an intent with the provider's definite answer, keeps it under the command's key if it has one, and tells of it. False
+/// when it is done already: someone else got the answer. The payment is locked before.
 pub(crate) async fn finish(
     tx: &mut PgTransaction<'_>,
     home: &str,
     command: Uuid,
     ended: Ended<'_>,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let sql = "
         with intent as (
-            update payments.intent set state = 'done', result = $2, claimed_until = now() where command_id = $1 returning *
+            update payments.intent set state = 'done', result = $2, claimed_until = now()
+            where command_id = $1 and state <> 'done' returning *
         ), answered as (
             update payments.idempotency i set answer = $3, answer_version = $4, refusal = $5
             from intent
@@ -267,7 +276,7 @@ pub(crate) async fn finish(
                                                  'version', $4::bigint))
         from intent";
     let answer = ended.answer();
-    sqlx::query(sql)
+    let done = sqlx::query(sql)
         .bind(command)
         .bind(ended.result())
         .bind(answer.map(|payment| events::state(payment).encode_to_vec()))
@@ -278,7 +287,7 @@ pub(crate) async fn finish(
         .bind(ended.object())
         .execute(&mut **tx)
         .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }
 
 /// Whether an intent has its answer.

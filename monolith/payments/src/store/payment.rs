@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use proto::{Money, OrderId, PaymentId};
 use sqlx::postgres::PgTransaction;
-use sqlx::{FromRow, PgExecutor, PgPool};
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{CaptureMethod, Error, Page, Payment, Status, Tenant};
 
+/// The pause before another home's payment is looked at again. Whoever hands one over resets its `look_at`.
+const FOREIGN_PAUSE: Duration = Duration::from_secs(600);
 /// The SQLSTATE of a lock that someone else has.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -75,9 +77,9 @@ pub(crate) async fn load(executor: impl PgExecutor<'_>, id: PaymentId) -> Result
 }
 
 /// Payments, whosever they are; for the engine. One that can't be read is told and left out.
-pub(crate) async fn load_all(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Payment>, Error> {
+pub(crate) async fn load_all(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Payment>, Error> {
     let sql = "select p.*, false as outcome_pending from payments.payment p where p.id = any($1)";
-    let rows: Vec<Row> = sqlx::query_as(sql).bind(ids).fetch_all(pool).await?;
+    let rows: Vec<Row> = sqlx::query_as(sql).bind(ids).fetch_all(connection).await?;
     let read = |row: Row| {
         let unread = |error: &Error| {
             tracing::error!(error = error as &dyn std::error::Error, "a payment can't be read");
@@ -122,12 +124,18 @@ pub(crate) async fn lock_now(
     }
 }
 
-/// Stores a payment as its first event has it. A payment that is there already stays as it is.
-pub(crate) async fn insert_requested(tx: &mut PgTransaction<'_>, payment: &Payment) -> Result<(), Error> {
+/// Stores a payment as its first event has it; the other home's is left alone for [`FOREIGN_PAUSE`]. A payment that is there
+/// already stays as it is.
+pub(crate) async fn insert_requested(
+    tx: &mut PgTransaction<'_>,
+    payment: &Payment,
+    is_foreign: bool,
+) -> Result<(), Error> {
     let sql = "
         insert into payments.payment (id, tenant, order_id, amount_minor, currency, capture_method, payment_method, status,
-                                      version, requested_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                                      version, requested_at, elsewhere, look_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+                clock_timestamp() + case when $11 then $12::double precision else 0 end * interval '1 second')
         on conflict (id) do nothing";
     sqlx::query(sql)
         .bind(payment.id.uuid())
@@ -140,6 +148,8 @@ pub(crate) async fn insert_requested(tx: &mut PgTransaction<'_>, payment: &Payme
         .bind(payment.status.word())
         .bind(payment.version)
         .bind(payment.requested_at)
+        .bind(is_foreign)
+        .bind(FOREIGN_PAUSE.as_secs_f64())
         .execute(&mut **tx)
         .await?;
     Ok(())
@@ -202,10 +212,10 @@ pub(crate) async fn replace(tx: &mut PgTransaction<'_>, payment: &Payment) -> Re
 }
 
 /// Leaves a requested payment, which is the other home's, alone for a while.
-pub(crate) async fn leave(pool: &PgPool, id: PaymentId, pause: Duration) -> Result<(), Error> {
+pub(crate) async fn leave(pool: &PgPool, id: PaymentId) -> Result<(), Error> {
     let sql = "
         update payments.payment set look_at = now() + $2::double precision * interval '1 second', elsewhere = true
         where id = $1 and status = 'requested'";
-    sqlx::query(sql).bind(id.uuid()).bind(pause.as_secs_f64()).execute(pool).await?;
+    sqlx::query(sql).bind(id.uuid()).bind(FOREIGN_PAUSE.as_secs_f64()).execute(pool).await?;
     Ok(())
 }

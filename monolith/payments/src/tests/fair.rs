@@ -24,41 +24,47 @@ async fn fill(world: &World, tenant: &str, count: i32, unknown: bool) {
 #[tokio::test]
 async fn a_single_payment_beside_ten_thousand_of_another_tenant_is_charged_by_the_next_look() {
     let world = World::new("fair").await;
+    let mut connection = world.home.pool.acquire().await.unwrap();
     fill(&world, "big", 10_000, false).await;
     let id = world.request("pm_card_visa", false).await;
-    let claimed = store::claim_requested(&world.home.pool, "", 4).await.unwrap();
+    let claimed = store::claim_requested(&mut connection, "", 4).await.unwrap();
     assert!(claimed.work.contains(&id), "{claimed:?}");
     assert_eq!(claimed.work.len(), 4, "the rest of the batch is the other's");
-    let again = store::claim_requested(&world.home.pool, "", 4).await.unwrap();
+    let again = store::claim_requested(&mut connection, "", 4).await.unwrap();
     assert!(again.work.iter().all(|it| !claimed.work.contains(it)), "claimed is claimed");
+    drop(connection);
     world.end().await;
 }
 
 #[tokio::test]
 async fn a_single_unknown_beside_ten_thousand_of_another_tenant_is_asked_for_by_the_next_look() {
     let world = World::new("fair_due").await;
+    let mut connection = world.home.pool.acquire().await.unwrap();
     fill(&world, "big", 10_000, true).await;
     fill(&world, "acme", 1, true).await;
-    let claimed = store::claim_due(&world.home.pool, "", 4).await.unwrap();
+    let claimed = store::claim_due(&mut connection, "", 4).await.unwrap();
     assert_eq!(claimed.work.len(), 4);
     assert_eq!(claimed.work.iter().filter(|it| it.payment.tenant == tenant()).count(), 1);
     assert!(claimed.work.iter().all(|it| it.tries == 1));
     // Payments whose intents are open are not begun again, and do not stand before others for long.
-    let touched = store::claim_requested(&world.home.pool, "", 16).await.unwrap();
+    let touched = store::claim_requested(&mut connection, "", 16).await.unwrap();
     assert_eq!((touched.work.len(), touched.touched), (0, 16));
+    drop(connection);
     world.end().await;
 }
 
 #[tokio::test]
 async fn tenants_beyond_one_look_are_visited_by_the_next() {
     let world = World::new("round").await;
+    let mut connection = world.home.pool.acquire().await.unwrap();
     for n in 0..70 {
         fill(&world, &format!("tenant-{n:02}"), 1, false).await;
     }
-    let first = store::claim_requested(&world.home.pool, "", 100).await.unwrap();
+    let first = store::claim_requested(&mut connection, "", 100).await.unwrap();
     assert_eq!((first.work.len(), first.after.as_str()), (64, "tenant-63"));
-    let second = store::claim_requested(&world.home.pool, &first.after, 100).await.unwrap();
+    let second = store::claim_requested(&mut connection, &first.after, 100).await.unwrap();
     assert_eq!((second.work.len(), second.after.as_str()), (6, ""));
+    drop(connection);
     world.end().await;
 }
 
