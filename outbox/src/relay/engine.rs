@@ -364,6 +364,13 @@ impl<S: Sink> Engine<S> {
                 "not all reports came in time, or could be noted; those records are sent again"
             );
         }
+        // A renewal that is under way would come after the leases were given back, and hold them for a relay that is gone.
+        while self.busy.lease && Instant::now() < until {
+            tokio::select! {
+                Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.finish(done),
+                () = tokio::time::sleep_until(until) => {}
+            }
+        }
         // What is still asked holds connections that nobody serves any more.
         self.jobs.clear();
         let farewell = async {
