@@ -130,7 +130,8 @@ impl Told<'_> {
         let pool = self.home();
         let claims = "update payments.intent set claimed_until = now() where state <> 'done' and claimed_until > now()";
         sqlx::query(claims).execute(pool).await?;
-        let leases = "update outbox.lease set relay = null, expires_at = '-infinity' where expires_at > now()";
+        let leases =
+            "update outbox.lease set relay = null, expires_at = '-infinity' where expires_at > now()";
         sqlx::query(leases).execute(pool).await?;
         sqlx::query("delete from outbox.relay").execute(pool).await?;
         Ok(())

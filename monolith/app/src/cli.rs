@@ -2,8 +2,6 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::Operate;
-
 /// The shop's monolith: products, orders, payments and notifications in one program.
 ///
 /// Settings come from the environment; `--help` lists them. It never migrates its database on its own: run
@@ -29,7 +27,7 @@ pub enum Command {
     Webhooks(WebhooksCommand),
     /// An operator's command.
     #[command(flatten)]
-    Operate(Operate),
+    Operate(::payments::Order),
 }
 
 /// What to do with the provider's notices.

@@ -25,7 +25,7 @@ pub use http::{Shop, openapi, router};
 pub use migrate::migrate;
 pub use notices::DeliverNotices;
 pub use operate::operate_webhooks;
-pub use operator::{Operate, operate};
+pub use operator::operate;
 pub use payments::{AtSource, MIGRATION, MovingPayments, PaymentsDomain, RequestPayments};
 pub use pools::Pools;
 pub use remote::Remote;

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         }
         Some(Command::Operate(order)) => {
             let config = config::load(Config::read);
-            process::run("monolith", &config.telemetry, |telemetry| operate(&config, order.into(), telemetry))
+            process::run("monolith", &config.telemetry, |telemetry| operate(&config, order, telemetry))
         }
         None => {
             let config = config::load(Config::read);

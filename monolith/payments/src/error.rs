@@ -29,7 +29,7 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// Fields of the request break rules.
-    #[error("the request is invalid")]
+    #[error("refused: {}", reasons(.0))]
     Invalid(Vec<Violation>),
     /// The first request with this idempotency key has no outcome yet.
     #[error("the first request with this idempotency key is still in flight")]
@@ -105,4 +105,9 @@ impl Error {
     pub(crate) fn corrupt(what: &'static str, source: impl Into<BoxError>) -> Self {
         Error::Corrupt { what, source: source.into() }
     }
+}
+
+fn reasons(violations: &[Violation]) -> String {
+    let reasons: Vec<&str> = violations.iter().map(|violation| violation.reason.as_str()).collect();
+    reasons.join("; ")
 }

@@ -2,8 +2,6 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::Operate;
-
 /// The payments service: payments that were extracted from the monolith.
 ///
 /// Settings come from the environment; `--help` lists them. It never migrates its database on its own: run
@@ -26,7 +24,7 @@ pub enum Command {
     Migrate,
     /// An operator's command.
     #[command(flatten)]
-    Operate(Operate),
+    Operate(payments::Order),
 }
 
 /// A part of the service.

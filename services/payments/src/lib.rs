@@ -21,4 +21,4 @@ pub use cli::{Cli, Command, Roles};
 pub use config::{Config, Databases, MigrateConfig};
 pub use grpc::{AUDIENCE, ISSUER, Server};
 pub use migrate::migrate;
-pub use operator::{Operate, operate};
+pub use operator::operate;

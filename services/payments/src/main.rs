@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Some(Command::Operate(order)) => {
             let config = config::load(Config::read);
             process::run("payments-service", &config.telemetry, |telemetry| {
-                operate(&config, order.into(), telemetry)
+                operate(&config, order, telemetry)
             })
         }
         None => {

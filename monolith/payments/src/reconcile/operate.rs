@@ -1,4 +1,4 @@
-//! What an operator asks of a home, as both programs' commands.
+//! What an operator asks of a home: commands of both programs.
 
 use std::time::Duration;
 
@@ -14,32 +14,46 @@ const TURN_WAIT: Duration = Duration::from_secs(60);
 /// How often it is asked whether that has ended.
 const TURN_LOOK: Duration = Duration::from_millis(200);
 
-/// What is asked.
-#[derive(Debug, Clone)]
+/// What operators do beside a running process.
+#[derive(Debug, Clone, clap::Subcommand)]
 pub enum Order {
-    /// To compare everything now, and to show what is open.
+    /// Compares the books with the provider's list now, and shows what differs: exit code 0 when nothing is open.
     Reconcile {
-        /// The last closed ones too.
+        /// Show the last closed differences too.
+        #[arg(long)]
         all: bool,
     },
-    /// To close a difference by a person's word.
-    Accept {
-        /// Its number.
+    /// Closes an open difference by a person's word; nothing is booked.
+    AcceptDifference {
+        /// Its number, as `reconcile` shows it.
         id: i64,
         /// Whose word.
+        #[arg(long)]
         by: Actor,
         /// Why.
+        #[arg(long)]
         reason: String,
     },
-    /// To end a command whose outcome the provider does not tell any more.
+    /// Ends a command whose outcome the provider does not tell any more; what it contradicts is refused.
     Resolve {
-        /// The command.
+        /// The command's id.
         command: Uuid,
-        /// The provider's object that shows that it was done; `None`: it was not.
+        /// It was done: the payment intent or refund that shows it.
+        #[arg(
+            long,
+            value_name = "OBJECT",
+            conflicts_with = "not_done",
+            required_unless_present = "not_done"
+        )]
         done: Option<String>,
+        /// It was not done.
+        #[arg(long)]
+        not_done: bool,
         /// Who decides.
+        #[arg(long)]
         by: Actor,
         /// Why.
+        #[arg(long)]
         reason: String,
     },
 }
@@ -69,11 +83,11 @@ pub async fn operate(home: &Home, config: &ReconcileConfig, order: Order) -> Res
                 open,
             })
         }
-        Order::Accept { id, by, reason } => {
+        Order::AcceptDifference { id, by, reason } => {
             let accepted = accept(home, id, &by, &reason).await?;
             Ok(Told { text: format!("difference {id} is closed\n{}", table(&[accepted])), open: 0 })
         }
-        Order::Resolve { command, done, by, reason } => {
+        Order::Resolve { command, done, by, reason, .. } => {
             let payment = resolve(home, &Resolution { command, done, by, reason }).await?;
             let text = format!("command {command} has ended: payment {} is {}\n", payment.id, payment.status);
             Ok(Told { text, open: 0 })
@@ -93,5 +107,48 @@ async fn compared(reconciler: &Reconciler) -> Result<i64, Error> {
                 return Err(Error::Unavailable("another reconciliation does not end".to_owned()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(subcommand)]
+        order: Order,
+    }
+
+    fn order(args: &str) -> Result<Order, ErrorKind> {
+        let args = ["program"].into_iter().chain(args.split(' '));
+        Program::try_parse_from(args).map(|program| program.order).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn a_decision_names_who_and_why_and_one_of_two_ways() {
+        let command = "019a0000-0000-7000-8000-000000000001";
+        let done = order(&format!("resolve {command} --done pi_1 --by ann --reason seen"));
+        assert!(matches!(done, Ok(Order::Resolve { done: Some(object), .. }) if object == "pi_1"));
+        let not_done = order(&format!("resolve {command} --not-done --by ann --reason seen"));
+        assert!(matches!(not_done, Ok(Order::Resolve { done: None, .. })));
+        for wrong in [
+            format!("resolve {command} --by ann --reason seen"),
+            format!("resolve {command} --done pi_1 --not-done --by ann --reason seen"),
+            format!("resolve {command} --not-done --reason seen"),
+            "resolve pi_1 --not-done --by ann --reason seen".to_owned(),
+            "accept-difference 7 --by ann".to_owned(),
+            "accept-difference 7 --by engine --reason seen".to_owned(),
+        ] {
+            assert!(order(&wrong).is_err(), "{wrong}");
+        }
+        assert!(matches!(order("reconcile --all"), Ok(Order::Reconcile { all: true })));
+        assert!(matches!(
+            order("accept-difference 7 --by ann --reason seen"),
+            Ok(Order::AcceptDifference { id: 7, .. })
+        ));
     }
 }
