@@ -15,6 +15,8 @@ pub struct Adjustment {
     pub delta_minor: i64,
     /// The provider's object that explains it.
     pub object: String,
+    /// The provider's payment intent, when `object` is one of its charges or refunds.
+    pub payment_intent: Option<String>,
     /// Why, for whoever reads the books.
     pub reason: String,
 }
@@ -79,7 +81,7 @@ pub(crate) async fn record_adjustment(
     tx.commit().await?;
     home.crash.point(Point::AdjustmentCommitted);
     home.wake.now();
-    let Adjustment { id, delta_minor, object, reason } = adjustment;
+    let Adjustment { id, delta_minor, object, reason, .. } = adjustment;
     tracing::warn!(%payment, adjustment = %id, delta_minor, object, reason, %by, "the books were adjusted to the provider's");
     Ok(after)
 }
@@ -95,6 +97,7 @@ fn audit<'a>(payment: &'a Payment, adjustment: &'a Adjustment, by: &'a Actor) ->
             "adjustment": adjustment.id,
             "delta_minor": adjustment.delta_minor,
             "object": adjustment.object,
+            "payment_intent": adjustment.payment_intent,
             "version": payment.version,
         }),
     }

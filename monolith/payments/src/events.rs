@@ -40,7 +40,7 @@ pub(crate) async fn publish_adjusted(
     tx: &mut PgTransaction<'_>,
     event: &AdjustedEvent,
 ) -> Result<i64, Error> {
-    let Adjustment { id, delta_minor, object, reason } = event.adjustment.clone();
+    let Adjustment { id, delta_minor, object, reason, .. } = event.adjustment.clone();
     let adjustment = wire::Adjustment { adjustment_id: id.to_string(), delta_minor, object, reason };
     let adjusted = wire::PaymentAdjusted {
         state: Some(state(&event.payment)),

@@ -79,8 +79,26 @@ pub(crate) async fn deliver(home: &Home, notice: &Notice, epoch: Epoch) -> Resul
         Some(command) => store::booked(&mut tx, command).await? == Some(payment.id),
         None => false,
     };
+    let judged = judge(told, notice, &payment, open.as_ref(), booked)?;
+    let followed = match told.delta() {
+        Some(sign) if matches!(judged, Delivered::Surprise(_)) => {
+            store::adjusted(&mut tx, payment.id, &notice.object, sign).await?
+        }
+        _ => false,
+    };
     tx.commit().await?;
-    judge(told, notice, &payment, open.as_ref(), booked)
+    Ok(if followed { Delivered::Applied } else { judged })
+}
+
+impl Told {
+    /// The sign of what reconciliation books when nobody here asked for it.
+    fn delta(self) -> Option<i64> {
+        match self {
+            Told::Taken | Told::NotReturned => Some(1),
+            Told::Returned => Some(-1),
+            Told::Reserved | Told::Released | Told::NothingMoved => None,
+        }
+    }
 }
 
 fn told(notice: &Notice) -> Result<Told, Error> {

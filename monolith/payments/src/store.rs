@@ -27,7 +27,7 @@ pub(crate) use intent::{
     Ended, defer, find_open, finish, has_open, insert_intent, is_done, lock_open, release, set_object,
 };
 pub(crate) use ledger::{booked, insert_transaction, load_transactions, trial_balance};
-pub(crate) use notice::hasten;
+pub(crate) use notice::{adjusted, hasten};
 pub(crate) use open::{OpenWork, open_work};
 pub(crate) use payment::{
     find, insert_requested, leave, list, load, load_all, lock, lock_now, replace, update,

@@ -33,6 +33,7 @@ pub(super) async fn explain(
         id: adjustment_id(books.payment, &line.id, nth),
         delta_minor,
         object: line.object.clone(),
+        payment_intent: line.payment_intent.clone(),
         reason: reason(line),
     };
     match record_adjustment(home, books.payment, &adjustment, BY).await {

@@ -1,4 +1,4 @@
-//! What a notice asks of table `payments.intent`.
+//! What a notice asks of the tables.
 
 use proto::PaymentId;
 use sqlx::postgres::PgTransaction;
@@ -20,4 +20,20 @@ pub(crate) async fn hasten(tx: &mut PgTransaction<'_>, payment: PaymentId) -> Re
         Ok(Open { command, operation, object })
     });
     open.transpose()
+}
+
+/// Whether this home has booked, with a difference of this sign, what it found of a provider's object at the provider.
+pub(crate) async fn adjusted(
+    tx: &mut PgTransaction<'_>,
+    payment: PaymentId,
+    object: &str,
+    sign: i64,
+) -> Result<bool, Error> {
+    let sql = "
+        select exists (
+            select from payments.audit a
+            where a.payment_id = $1 and a.action = 'adjusted' and $2 in (a.detail ->> 'object', a.detail ->> 'payment_intent')
+              and sign((a.detail ->> 'delta_minor')::bigint) = $3
+        )";
+    Ok(sqlx::query_scalar(sql).bind(payment.uuid()).bind(object).bind(sign).fetch_one(&mut **tx).await?)
 }

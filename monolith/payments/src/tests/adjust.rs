@@ -10,6 +10,7 @@ fn difference(delta_minor: i64) -> Adjustment {
         id: Uuid::now_v7(),
         delta_minor,
         object: "ch_7".into(),
+        payment_intent: None,
         reason: "a charge that nobody asked for".into(),
     }
 }

@@ -1,9 +1,11 @@
 //! Notices of the provider, against the books.
 
+use proto::Money;
 use time::OffsetDateTime;
 
 use super::*;
 use crate::provider::{Call, Fault};
+use crate::reconcile::{ReconcileConfig, Reconciler};
 use crate::{Delivered, Notice};
 
 fn notice(payment: PaymentId, kind: &str, object: &str) -> Notice {
@@ -75,5 +77,34 @@ async fn only_the_owner_takes_a_notice_of_a_payment_that_it_knows() {
     world.owns.0.store(false, Ordering::SeqCst);
     let refused = desk.deliver(&told, Epoch(0)).await;
     assert!(matches!(refused, Err(Error::NotOwner)), "{refused:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_reconciliation_has_booked_surprises_nobody() {
+    let world = World::new("noticed_booked").await;
+    let id = world.captured().await;
+    let refund = world.provider.refund_unasked("pi_1", Money::new(300, "EUR".parse().unwrap()));
+    world.provider.charge_unasked(&tenant(), id, Money::new(500, "EUR".parse().unwrap()));
+    let returned = notice(id, "refund.created", &refund);
+    let taken = notice(id, "payment_intent.succeeded", "pi_2");
+    let desk = world.desk();
+    for told in [&returned, &taken] {
+        let judged = desk.deliver(told, Epoch(0)).await.unwrap();
+        assert!(matches!(judged, Delivered::Surprise(_)), "{judged:?}");
+    }
+    let reconciler = Reconciler::new(world.home.clone(), ReconcileConfig::default());
+    reconciler.once().await.unwrap();
+    for told in [&returned, &taken] {
+        assert_eq!(desk.deliver(told, Epoch(0)).await.unwrap(), Delivered::Applied);
+    }
+    let another = notice(id, "refund.created", "re_other");
+    assert!(matches!(desk.deliver(&another, Epoch(0)).await.unwrap(), Delivered::Surprise(_)));
+    let undone = notice(id, "refund.failed", &refund);
+    assert_eq!(
+        desk.deliver(&undone, Epoch(0)).await.unwrap(),
+        Delivered::Applied,
+        "no command of ours had it"
+    );
     world.end().await;
 }

@@ -116,7 +116,13 @@ async fn perform(world: &World, id: PaymentId, act: &Act, name: &str) -> Result<
             Act::Refund(amount) => desk.refund(&refund(id, *amount, name), Epoch(0)).await,
             Act::Adjust(delta_minor) => {
                 let (object, reason) = ("ch_7".to_owned(), "found".to_owned());
-                let adjustment = Adjustment { id: Uuid::now_v7(), delta_minor: *delta_minor, object, reason };
+                let adjustment = Adjustment {
+                    id: Uuid::now_v7(),
+                    delta_minor: *delta_minor,
+                    object,
+                    payment_intent: None,
+                    reason,
+                };
                 record_adjustment(&world.home, id, &adjustment, "anna").await
             }
             Act::Again | Act::Reuse => Err(Error::NotFound),
@@ -198,7 +204,9 @@ fn replay(stream: Vec<(i64, PaymentStream)>) -> Tables {
             PaymentStream::Adjusted(wire::PaymentAdjusted { state, adjustment, ledger }) => {
                 let wire::Adjustment { adjustment_id, delta_minor, object, reason } = adjustment.unwrap();
                 let id = adjustment_id.parse().unwrap();
-                let event = adjust(&payment, &Adjustment { id, delta_minor, object, reason }).unwrap();
+                let event =
+                    adjust(&payment, &Adjustment { id, delta_minor, object, payment_intent: None, reason })
+                        .unwrap();
                 payment = Payment { version: payment.version + 1, ..event.payment };
                 books.push(event.ledger);
                 (state, ledger)

@@ -111,7 +111,7 @@ proptest! {
                 }
                 Step::Adjust(delta_minor) => {
                     let (object, reason) = ("ch_7".into(), "found".into());
-                    let adjustment = Adjustment { id: Uuid::now_v7(), delta_minor, object, reason };
+                    let adjustment = Adjustment { id: Uuid::now_v7(), delta_minor, object, payment_intent: None, reason };
                     let Ok(event) = adjust(&payment, &adjustment) else { continue };
                     prop_assert_eq!(&event.payment, &payment);
                     books.push(event.ledger);

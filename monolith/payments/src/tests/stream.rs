@@ -54,8 +54,13 @@ async fn a_replica_equals_its_owner_at_each_version_and_gives_the_same_answers_o
 async fn a_replica_books_what_its_owner_adjusted() {
     let owner = World::new("adjusts").await;
     let id = owner.captured().await;
-    let more =
-        Adjustment { id: Uuid::now_v7(), delta_minor: 70, object: "ch_7".into(), reason: "found".into() };
+    let more = Adjustment {
+        id: Uuid::now_v7(),
+        delta_minor: 70,
+        object: "ch_7".into(),
+        payment_intent: None,
+        reason: "found".into(),
+    };
     record_adjustment(&owner.home, id, &more, "anna").await.unwrap();
     let replica = follower(id, "adjusted").await;
     for (version, event) in published(&owner, id).await {
