@@ -75,7 +75,7 @@ struct Try<'a> {
 pub(crate) async fn run(home: &Home, intent: &Intent) -> Result<Ran, Error> {
     let this = Try { home, intent, until: Instant::now() + TRY_MAX };
     let ran = match this.ask().await {
-        Ok(Ok(verdict)) => settle(home, intent, &verdict).await.map(Ran::Settled),
+        Ok(Ok(verdict)) => settle(home, intent, &verdict, None).await.map(Ran::Settled),
         Ok(Err(open)) => return unknown(home, intent, &open).await,
         Err(error) => Err(error),
     };

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::refund::counts;
 use super::standing::{Standing, standing};
-use super::{Intent, Settled, TRY_MAX, Try, Verdict, settle};
+use super::{Settled, TRY_MAX, Try, Verdict, settle};
+use crate::audit::bad_reason;
 use crate::provider::{Failure, Object};
 use crate::{Actor, Audit, Error, Home, Operation, Outcome, Payment, Violation, store};
 
@@ -24,7 +25,7 @@ pub(crate) struct Resolution {
     pub(crate) reason: String,
 }
 
-/// Ends a command by a person's decision, which the audit tells before.
+/// Ends a command by a person's decision, which the audit tells with the outcome.
 ///
 /// # Errors
 /// [`Error::NotFound`] for a command that is not open; [`Error::Busy`] while the resolver may still repeat it;
@@ -35,6 +36,9 @@ pub(crate) async fn resolve(home: &Home, resolution: &Resolution) -> Result<Paym
         return Err(Error::Busy(
             "the command is young enough for the resolver, which asks the provider by itself",
         ));
+    }
+    if let Some(violation) = bad_reason(Some(&resolution.reason)) {
+        return Err(Error::Invalid(vec![violation]));
     }
     let this = Try { home, intent: &intent, until: Instant::now() + TRY_MAX };
     let verdict = match (&resolution.done, intent.command.operation) {
@@ -47,19 +51,7 @@ pub(crate) async fn resolve(home: &Home, resolution: &Resolution) -> Result<Paym
             this.not_done().await?
         }
     };
-    tell(home, &intent, resolution).await?;
-    match settle(home, &intent, &verdict).await? {
-        Settled::Payment(payment) => Ok(*payment),
-        Settled::Refused(_) => {
-            store::find(&home.pool, &intent.payment.tenant, intent.payment.id).await?.ok_or(Error::NotFound)
-        }
-    }
-}
-
-async fn tell(home: &Home, intent: &Intent, resolution: &Resolution) -> Result<(), Error> {
-    let mut tx = home.pool.begin().await?;
-    home.authority.lock(&mut tx, intent.payment.id).await?;
-    let audit = Audit {
+    let decision = Audit {
         payment: Some((&intent.payment.tenant, intent.payment.id)),
         command: Some(intent.command.id),
         actor: &resolution.by,
@@ -67,8 +59,12 @@ async fn tell(home: &Home, intent: &Intent, resolution: &Resolution) -> Result<(
         reason: Some(&resolution.reason),
         detail: json!({ "object": resolution.done }),
     };
-    audit.write(&mut tx, home).await?;
-    Ok(tx.commit().await?)
+    match settle(home, &intent, &verdict, Some(&decision)).await? {
+        Settled::Payment(payment) => Ok(*payment),
+        Settled::Refused(_) => {
+            store::find(&home.pool, &intent.payment.tenant, intent.payment.id).await?.ok_or(Error::NotFound)
+        }
+    }
 }
 
 impl Try<'_> {

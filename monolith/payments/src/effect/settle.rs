@@ -4,7 +4,7 @@ use sqlx::postgres::PgTransaction;
 
 use super::{Intent, Verdict};
 use crate::store::Ended;
-use crate::{Error, Home, Outcome, Payment, Point, Refusal, decide, events, store};
+use crate::{Audit, Error, Home, Outcome, Payment, Point, Refusal, decide, events, store};
 
 /// How a command ended.
 #[derive(Debug)]
@@ -16,8 +16,14 @@ pub(crate) enum Settled {
 }
 
 /// Commits a definite answer: state, ledger, event, the key's answer and the end of the intent. Whoever comes second finds the
-/// intent done and gets the first one's result. Lock order: owner row, payment row, intent, head.
-pub(crate) async fn settle(home: &Home, intent: &Intent, verdict: &Verdict) -> Result<Settled, Error> {
+/// intent done and gets the first one's result. `decision`: a person's, told in the audit if it is what ends the intent. Lock order:
+/// owner row, payment row, intent, head.
+pub(crate) async fn settle(
+    home: &Home,
+    intent: &Intent,
+    verdict: &Verdict,
+    decision: Option<&Audit<'_>>,
+) -> Result<Settled, Error> {
     let mut tx = home.pool.begin().await?;
     home.authority.lock(&mut tx, intent.payment.id).await?;
     let payment = store::lock(&mut tx, intent.payment.id).await?.ok_or(Error::NotFound)?;
@@ -29,6 +35,9 @@ pub(crate) async fn settle(home: &Home, intent: &Intent, verdict: &Verdict) -> R
         }
     };
     let Some(settled) = settled else { return settled_before(&mut tx, intent, payment).await };
+    if let Some(decision) = decision {
+        decision.write(&mut tx, home).await?;
+    }
     home.crash.point(Point::OutcomeWritten);
     tx.commit().await?;
     home.crash.point(match settled {
