@@ -59,8 +59,18 @@ struct Open {
     why: String,
     /// The next try is not before this pause.
     after: Duration,
-    /// What was asked under this attempt's key is over and did nothing: the next try has a new key.
-    over: bool,
+    attempt: Attempt,
+}
+
+/// What becomes of the attempt whose try had no definite answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// It is asked again under its key.
+    GoesOn,
+    /// The same; the provider keeps a fault under the key, and may show yet that the request had its effect.
+    KeepsFault,
+    /// What was asked under its key is over and did nothing: the next try has a new key.
+    Over,
 }
 
 /// One try at an intent.
@@ -97,7 +107,7 @@ async fn unknown(home: &Home, intent: &Intent, open: &Open) -> Result<Ran, Error
         tracing::error!(%payment, %command, tries, why, "the provider still gives no definite answer");
     }
     let pause = if intent.repeatable { backoff(tries) } else { EXPIRED_PAUSE };
-    store::defer(&home.pool, &intent.command, why, pause.max(open.after), i32::from(open.over)).await?;
+    store::defer(&home.pool, &intent.command, why, pause.max(open.after), open.attempt).await?;
     home.crash.point(Point::UnknownCommitted);
     Ok(Ran::Unknown)
 }
@@ -152,12 +162,17 @@ impl Try<'_> {
 
 impl Open {
     fn because(why: impl Into<String>) -> Self {
-        Self { why: why.into(), after: Duration::ZERO, over: false }
+        Self { why: why.into(), after: Duration::ZERO, attempt: Attempt::GoesOn }
+    }
+
+    /// The key keeps a fault, and it can't be read yet that nothing came of the request.
+    fn kept(why: impl Into<String>) -> Self {
+        Self { attempt: Attempt::KeepsFault, ..Self::because(why) }
     }
 
     /// The request under this attempt's key has ended without an effect: it was read.
     fn over(why: impl Into<String>) -> Self {
-        Self { over: true, ..Self::because(why) }
+        Self { attempt: Attempt::Over, ..Self::because(why) }
     }
 
     /// Past the key lifetime a repetition could be done twice; what reading does not decide, a person must.

@@ -117,13 +117,18 @@ impl Engine {
         }
         let most = count((permits.len() + round.turn % 2) / 2);
         let mut connection = self.home.pool.acquire().await?;
-        let due = store::claim_due(&mut connection, &round.due_after, most).await?;
-        round.due_after = due.after;
-        if !due.work.is_empty() {
+        let mut started = 0;
+        let mut resumed = Vec::new();
+        // A look that may take nothing would pass tenants over.
+        if most > 0 {
+            let due = store::claim_due(&mut connection, &round.due_after, most).await?;
+            round.due_after = due.after;
+            (started, resumed) = (due.touched, due.work);
+        }
+        if !resumed.is_empty() {
             self.home.crash.point(Point::DueClaimed);
         }
-        let mut started = due.touched;
-        for (intent, permit) in due.work.into_iter().zip(permits.drain(..started.min(permits.len()))) {
+        for (intent, permit) in resumed.into_iter().zip(permits.drain(..started.min(permits.len()))) {
             self.resume(intent, permit);
         }
         if !permits.is_empty() {

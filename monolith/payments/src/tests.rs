@@ -160,7 +160,8 @@ impl World {
 
     /// Lets all claims expire and all pauses end.
     async fn hurry(&self) {
-        let sql = "update payments.intent set claimed_until = now(), next_at = now() where state <> 'done'";
+        let sql = "update payments.intent set claimed_until = now(), next_at = now(), kept_at = kept_at - interval '1 minute'
+                   where state <> 'done'";
         sqlx::query(sql).execute(&self.admin).await.unwrap();
         let sql = "update payments.payment set look_at = now() where status = 'requested'";
         sqlx::query(sql).execute(&self.admin).await.unwrap();

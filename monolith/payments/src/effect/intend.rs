@@ -52,6 +52,8 @@ pub(crate) struct Intent {
     pub(crate) tries: i32,
     /// Within the provider's key lifetime: the same request under the same key is done once.
     pub(crate) repeatable: bool,
+    /// How long the provider has kept a fault under the attempt's key.
+    pub(crate) kept_for: Option<Duration>,
 }
 
 /// What a caller's command came to.
@@ -120,7 +122,7 @@ async fn try_intend(home: &Home, request: &Request) -> Result<Option<Intended>, 
     }
     command.amount_minor = check(&payment, request.operation, request.amount_minor)?;
     let object = payment.provider_ref.clone();
-    let intent = Intent { command, payment, object, tries: 0, repeatable: true };
+    let intent = Intent { command, payment, object, tries: 0, repeatable: true, kept_for: None };
     if !store::insert_intent(&mut tx, home.name, &intent).await? {
         return Err(Error::Busy("another command on it has no outcome yet"));
     }
@@ -151,7 +153,7 @@ pub(crate) async fn intend_requested(home: &Home, id: PaymentId) -> Result<Optio
         actor: Actor::engine(),
         reason: None,
     };
-    let intent = Intent { command, payment, object: None, tries: 0, repeatable: true };
+    let intent = Intent { command, payment, object: None, tries: 0, repeatable: true, kept_for: None };
     if !store::insert_intent(&mut tx, home.name, &intent).await? {
         return Ok(None);
     }

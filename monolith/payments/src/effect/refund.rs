@@ -1,12 +1,14 @@
 //! Refunds. Each is an object of its own, so a payment intent does not keep one from being made twice: the key does, and the
 //! list of the payment intent's refunds.
 
+use std::time::Duration;
+
 use super::{Open, Try, Verdict};
 use crate::provider::{Failure, RefundObject, RefundStatus};
 use crate::{Outcome, Point};
 
-/// Tries after which a refund that the list still misses, and whose key keeps a fault, counts as not made: some twenty seconds.
-const TRIES_SURE: i32 = 8;
+/// How long a key must have kept a fault until a refund that the list still misses counts as not made.
+const SURE_AFTER: Duration = Duration::from_secs(20);
 
 impl Try<'_> {
     /// Looks the refund up before it is repeated.
@@ -37,7 +39,7 @@ impl Try<'_> {
             Err(Failure::Kept(why)) => match self.find_refund(object).await? {
                 (Some(found), _) => judged(found),
                 (None, returned) if self.is_sure(returned) => Err(Open::over(why)),
-                (None, _) => Err(Open::because(why)),
+                (None, _) => Err(Open::kept(why)),
             },
             Err(failure @ (Failure::Unknown(_) | Failure::NotNow { .. })) => Err(failure.into()),
         }
@@ -61,7 +63,8 @@ impl Try<'_> {
 
     /// The request is over, and the list has what the books have and nothing more.
     fn is_sure(&self, returned: i64) -> bool {
-        self.intent.tries >= TRIES_SURE && returned == self.intent.payment.refunded_minor
+        self.intent.kept_for.is_some_and(|kept| kept >= SURE_AFTER)
+            && returned == self.intent.payment.refunded_minor
     }
 }
 

@@ -36,7 +36,8 @@ pub(super) fn standing(intent: &Intent, object: &Object) -> Standing {
         {
             definite(Outcome::Succeeded { object: id })
         }
-        (Operation::Authorize, ObjectStatus::RequiresCapture) => {
+        // Captured since by someone else is authorized all the same.
+        (Operation::Authorize, ObjectStatus::RequiresCapture | ObjectStatus::Succeeded) => {
             definite(Outcome::RequiresCapture { object: id })
         }
         (Operation::Charge | Operation::Authorize, ObjectStatus::RequiresConfirmation)
@@ -52,18 +53,19 @@ pub(super) fn standing(intent: &Intent, object: &Object) -> Standing {
             definite(Outcome::Declined { object: id, code: "canceled".to_owned() })
         }
         (Operation::Void, ObjectStatus::Canceled) => definite(Outcome::Canceled { object: id }),
-        (Operation::Void, ObjectStatus::Succeeded) => refused("already_captured"),
+        // It is captured once. By another amount it was someone else.
+        (Operation::Void | Operation::Capture, ObjectStatus::Succeeded) => refused("already_captured"),
         // A reservation ends by itself after some days.
         (Operation::Capture, ObjectStatus::Canceled) => refused("already_canceled"),
         // Nothing that this command can have led to: someone else used the provider's object.
-        (
+        (Operation::Charge | Operation::Refund, ObjectStatus::Succeeded)
+        | (
             Operation::Charge
             | Operation::Authorize
             | Operation::Capture
             | Operation::Void
             | Operation::Refund,
-            ObjectStatus::Succeeded
-            | ObjectStatus::RequiresCapture
+            ObjectStatus::RequiresCapture
             | ObjectStatus::RequiresConfirmation
             | ObjectStatus::RequiresPaymentMethod
             | ObjectStatus::RequiresAction

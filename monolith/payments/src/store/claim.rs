@@ -160,7 +160,8 @@ async fn claim_rows(connection: &mut PgConnection, ids: &[Uuid], batch_max: i64)
         update payments.intent i
         set tries = i.tries + 1, claimed_until = now() + $3::double precision * interval '1 second'
         from due where i.command_id = due.command_id
-        returning i.*, i.created_at > now() - $4::double precision * interval '1 second' as repeatable";
+        returning i.*, i.created_at > now() - $4::double precision * interval '1 second' as repeatable,
+            extract(epoch from now() - i.kept_at)::double precision as kept_for_s";
     let rows = sqlx::query_as(sql)
         .bind(ids)
         .bind(batch_max)

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{Command, Error, Idempotency, Operation, Payment, Tenant, events};
 
-/// How long an answer is kept, from the claim of its key on.
+/// How long an answer is kept, from then on (within an hour).
 pub(crate) const KEEP: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// What is kept of a key.
@@ -30,7 +30,7 @@ pub(crate) struct Kept {
     pub(crate) command: Uuid,
     /// `Err`: the provider's code when it said no.
     pub(crate) answer: Result<Payment, String>,
-    /// When the key was claimed; it is kept from then on.
+    /// When it was given, or its key claimed within the hour before; it is kept from then on.
     pub(crate) at: OffsetDateTime,
 }
 

@@ -9,7 +9,7 @@ use sqlx::postgres::PgTransaction;
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::effect::{CLAIM, Intent};
+use crate::effect::{Attempt, CLAIM, Intent};
 use crate::provider::REPEAT_WITHIN;
 use crate::{Actor, Command, Error, Idempotency, Operation, Outcome, Payment, events, store};
 
@@ -25,6 +25,7 @@ pub(super) struct Row {
     provider_object: Option<String>,
     tries: i32,
     repeatable: bool,
+    kept_for_s: Option<f64>,
     actor: String,
     reason: Option<String>,
 }
@@ -51,8 +52,9 @@ impl Row {
 
     fn intent(self, payment: Payment) -> Result<Intent, Error> {
         let command = self.command()?;
-        let Row { provider_object: object, tries, repeatable, .. } = self;
-        Ok(Intent { command, payment, object, tries, repeatable })
+        let Row { provider_object: object, tries, repeatable, kept_for_s, .. } = self;
+        let kept_for = kept_for_s.map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
+        Ok(Intent { command, payment, object, tries, repeatable, kept_for })
     }
 }
 
@@ -175,15 +177,17 @@ pub(super) async fn read_all(connection: &mut PgConnection, rows: Vec<Row>) -> R
     Ok(intents)
 }
 
-/// A command without a definite answer, whoever works on it; for a person's decision.
+/// A command without a definite answer, whoever works on it; for a person's decision. `repeatable` for [`CLAIM`] longer than for
+/// the resolver, of which a try may be under way.
 pub(crate) async fn find_open(pool: &PgPool, command: Uuid) -> Result<Option<Intent>, Error> {
     let sql = "
-        select i.*, i.created_at > now() - $2::double precision * interval '1 second' as repeatable
+        select i.*, i.created_at > now() - $2::double precision * interval '1 second' as repeatable,
+            extract(epoch from now() - i.kept_at)::double precision as kept_for_s
         from payments.intent i where i.command_id = $1 and i.state <> 'done'";
     let mut connection = pool.acquire().await?;
     let row: Option<Row> = sqlx::query_as(sql)
         .bind(command)
-        .bind(REPEAT_WITHIN.as_secs_f64())
+        .bind((REPEAT_WITHIN + CLAIM).as_secs_f64())
         .fetch_optional(&mut *connection)
         .await?;
     Ok(read_all(&mut connection, row.into_iter().collect()).await?.pop())
@@ -204,18 +208,19 @@ pub(crate) async fn set_object(
     Ok(done.rows_affected() == 1)
 }
 
-/// No definite answer to `attempt`: gives the intent back, to be asked again after `delay`, a quarter more or less, under a new
-/// key when `over` is 1. Someone who has gone on with a later attempt is left alone.
+/// No definite answer to the command's attempt: gives the intent back, to be asked again after `delay`, a quarter more or less,
+/// under a new key when the attempt is over. Someone who has gone on with a later attempt is left alone.
 pub(crate) async fn defer(
     pool: &PgPool,
     command: &Command,
     why: &str,
     delay: Duration,
-    over: i32,
+    next: Attempt,
 ) -> Result<(), Error> {
     let sql = "
         update payments.intent
-        set state = 'unknown', result = $3, claimed_until = now(), attempt = attempt + $5,
+        set state = 'unknown', result = $3, claimed_until = now(), attempt = attempt + $5::integer,
+            kept_at = case when $5 = 1 then null when $6 then coalesce(kept_at, now()) else kept_at end,
             next_at = now() + $4::double precision * (0.75 + random() * 0.5) * interval '1 second'
         where command_id = $1 and attempt = $2 and state <> 'done'";
     sqlx::query(sql)
@@ -223,7 +228,8 @@ pub(crate) async fn defer(
         .bind(command.attempt)
         .bind(why)
         .bind(delay.as_secs_f64())
-        .bind(over)
+        .bind(i32::from(next == Attempt::Over))
+        .bind(next == Attempt::KeepsFault)
         .execute(pool)
         .await?;
     Ok(())
@@ -265,7 +271,9 @@ pub(crate) async fn finish(
             update payments.intent set state = 'done', result = $2, claimed_until = now()
             where command_id = $1 and state <> 'done' returning *
         ), answered as (
-            update payments.idempotency i set answer = $3, answer_version = $4, refusal = $5
+            update payments.idempotency i set answer = $3, answer_version = $4, refusal = $5,
+                -- Kept from the answer on. Within the hour the claim will do: the time is indexed.
+                created_at = case when i.created_at < now() - interval '1 hour' then now() else i.created_at end
             from intent
             where i.tenant = intent.tenant and i.payment_id = intent.payment_id and i.operation = intent.operation
               and i.key = intent.idempotency_key and i.command_id = intent.command_id

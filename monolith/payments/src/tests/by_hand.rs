@@ -108,3 +108,43 @@ async fn a_refund_is_decided_by_what_the_provider_lists() {
     assert_eq!(world.decisions().await, ["decided: done", "decided: not done"]);
     world.end().await;
 }
+
+#[tokio::test]
+async fn an_answer_that_took_more_than_a_week_is_kept_from_then_on() {
+    let world = World::new("hand_late").await;
+    let id = world.captured().await;
+    world.provider.fail_next(Call::Refund, Fault::DoneUnanswered);
+    let desk = world.desk().answer_within(Duration::from_millis(200));
+    let asked = refund(id, Some(300), "k");
+    let pending = desk.refund(&asked, Epoch(0)).await;
+    assert!(matches!(pending, Err(Error::OutcomePending(_))), "{pending:?}");
+    let command = world.command(id).await;
+    world.expire(command).await;
+    let claimed =
+        "update payments.idempotency set created_at = now() - interval '8 days' where command_id = $1";
+    sqlx::query(claimed).bind(command).execute(&world.admin).await.unwrap();
+    let done = world.decide(command, Some("re_1")).await.unwrap();
+    store::forget_answers(&world.home.pool, 10).await.unwrap();
+    assert_eq!(desk.refund(&asked, Epoch(0)).await.unwrap(), done);
+    assert_eq!(world.provider.journal().len(), 2, "a charge and one refund");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_decision_waits_for_a_try_that_may_be_under_way() {
+    let world = World::new("hand_race").await;
+    let id = world.request("pm_card_visa", false).await;
+    world.provider.fail_next(Call::Confirm, Fault::Lost);
+    world.engine().once().await.unwrap();
+    let command = world.command(id).await;
+    let age = async |interval: &str| {
+        let sql = "update payments.intent set created_at = now() - $2::text::interval where command_id = $1";
+        sqlx::query(sql).bind(command).bind(interval).execute(&world.admin).await.unwrap();
+    };
+    age("23 hours 5 seconds").await;
+    let early = world.decide(command, None).await;
+    assert!(matches!(early, Err(Error::Busy(_))), "{early:?}");
+    age("23 hours 20 seconds").await;
+    assert_eq!(world.decide(command, None).await.unwrap().status, Status::Declined);
+    world.end().await;
+}

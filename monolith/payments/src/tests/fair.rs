@@ -89,3 +89,24 @@ async fn a_look_costs_the_same_whether_a_tenant_has_a_hundred_thousand_open_paym
     }
     world.end().await;
 }
+
+#[tokio::test]
+async fn an_engine_with_one_permit_comes_to_every_tenant() {
+    let world = World::new("one_permit").await;
+    for n in 0..70 {
+        fill(&world, &format!("tenant-{n:02}"), 1, true).await;
+    }
+    let limits = Limits { concurrency: 1, ..Limits::default() };
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let running = tokio::spawn(Engine::new(world.home.clone(), limits).run(shutdown.clone()));
+    let last = async {
+        let sql = "select tries from payments.intent where tenant = 'tenant-69'";
+        while sqlx::query_scalar::<_, i32>(sql).fetch_one(&world.admin).await.unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, last).await.unwrap();
+    shutdown.cancel();
+    tokio::time::timeout(SOON, running).await.unwrap().unwrap();
+    world.end().await;
+}

@@ -212,3 +212,69 @@ async fn one_that_is_turned_away_waits_as_long_as_it_is_told() {
     charged_once(&world, id).await;
     world.end().await;
 }
+
+/// Lets all claims and pauses end, and no more time than that pass.
+async fn try_again(world: &World) {
+    let sql = "update payments.intent set claimed_until = now(), next_at = now() where state <> 'done'";
+    sqlx::query(sql).execute(&world.admin).await.unwrap();
+    world.engine().once().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fault_kept_under_a_refunds_key_has_its_time_to_turn_out_done_at_each_attempt() {
+    let world = World::new("grace").await;
+    let id = world.captured().await;
+    let desk = world.desk().answer_within(Duration::from_millis(200));
+    world.provider.fail_next(Call::Refund, Fault::TurnedAway);
+    let pending = desk.refund(&refund(id, Some(400), "r"), Epoch(0)).await;
+    assert!(matches!(pending, Err(Error::OutcomePending(_))), "{pending:?}");
+    for _ in 0..10 {
+        world.provider.fail_next(Call::Refund, Fault::TurnedAway);
+        try_again(&world).await;
+    }
+    for expected in [1, 2] {
+        world.provider.fail_next(Call::Refund, Fault::FaultKept);
+        for _ in 0..4 {
+            try_again(&world).await;
+        }
+        assert_eq!(attempt(&world, id).await, expected, "however often it was tried before");
+        let kept =
+            "update payments.intent set kept_at = kept_at - interval '21 seconds' where state <> 'done'";
+        sqlx::query(kept).execute(&world.admin).await.unwrap();
+        try_again(&world).await;
+        assert_eq!(attempt(&world, id).await, expected + 1);
+    }
+    world.work().await;
+    assert_eq!(returned(&world, id), [400]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_reservation_that_someone_else_captured_blocks_nothing() {
+    let world = World::new("elsewhere").await;
+    // Ours of 600 did not arrive, and somebody captured all of it.
+    let id = world.request("pm_card_visa", true).await;
+    world.engine().once().await.unwrap();
+    let object = world.payment(id).await.provider_ref.unwrap();
+    world.provider.fail_next(Call::Capture, Fault::Lost);
+    let desk = world.desk().answer_within(Duration::from_millis(200));
+    let pending = desk.capture(&capture(id, Some(600), "c"), Epoch(0)).await;
+    assert!(matches!(pending, Err(Error::OutcomePending(_))), "{pending:?}");
+    world.provider.received(&object, 1_000);
+    world.provider.turn(id, ObjectStatus::Succeeded);
+    world.work().await;
+    let answer = desk.capture(&capture(id, Some(600), "c"), Epoch(0)).await;
+    assert!(
+        matches!(&answer, Err(Error::Refused(Refusal::Provider { code })) if code == "already_captured"),
+        "{answer:?}"
+    );
+
+    // Authorized, but nobody heard of it before it was captured.
+    let unheard = world.request("pm_card_visa", true).await;
+    world.provider.fail_next(Call::Confirm, Fault::DoneUnanswered);
+    world.engine().once().await.unwrap();
+    world.provider.turn(unheard, ObjectStatus::Succeeded);
+    world.work().await;
+    assert_eq!(world.payment(unheard).await.status, Status::Authorized);
+    world.end().await;
+}

@@ -129,11 +129,15 @@ impl ErrorObject {
         self.message.clone().unwrap_or_default()
     }
 
-    /// A decline, unless its own payment intent says that something else is going on.
+    /// A decline, unless its own payment intent says that something else is going on. One that stays authorized has refused its
+    /// capture.
     fn declined(&self) -> Option<Failure> {
-        let ended = ["requires_payment_method", "canceled"];
-        let ended = self.payment_intent.as_ref().is_none_or(|it| ended.contains(&it.status.as_str()));
-        ended.then(|| Failure::Declined { code: self.code() })
+        let (code, status) = (self.code(), self.payment_intent.as_ref().map(|it| it.status.as_str()));
+        match status {
+            None | Some("requires_payment_method" | "canceled") => Some(Failure::Declined { code }),
+            Some("requires_capture") => Some(Failure::Refused { code, message: self.message() }),
+            Some(_) => None,
+        }
     }
 }
 

@@ -31,6 +31,8 @@ fn only_a_decline_and_a_bad_request_are_definite() {
     assert_eq!(failure(&answer(402, &declined)), Failure::Declined { code: "insufficient_funds".into() });
     let going_on = declined.replace("requires_payment_method", "processing");
     assert!(matches!(failure(&answer(402, &going_on)), Failure::Unknown(_)), "its own object says otherwise");
+    let kept = declined.replace("requires_payment_method", "requires_capture");
+    assert!(matches!(failure(&answer(402, &kept)), Failure::Refused { .. }), "a capture that was refused");
     let small = r#"{"error":{"type":"invalid_request_error","code":"amount_too_small","message":"too small","param":"amount"}}"#;
     let refused = Failure::Refused { code: "amount_too_small".into(), message: "too small".into() };
     assert_eq!(failure(&answer(400, small)), refused);
