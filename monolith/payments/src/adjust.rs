@@ -45,15 +45,17 @@ pub fn adjust(payment: &Payment, adjustment: &Adjustment) -> Result<AdjustedEven
     Ok(AdjustedEvent { payment: payment.clone(), adjustment: adjustment.clone(), ledger })
 }
 
-/// Books an adjustment of a payment that this home owns, and publishes it. One that is booked already changes nothing. Lock
-/// order: owner row, payment row, head.
+/// Books an adjustment of a payment that this home owns, and publishes it. One that is booked already changes nothing. `version`: of
+/// the payment whose books were compared. Lock order: owner row, payment row, head.
 ///
 /// # Errors
+/// [`Error::Behind`] when the payment is at another version: what was compared is not what the books are now;
 /// [`Error::Busy`] while a command on the payment has no outcome, which may be the very difference; [`Error::Refused`];
 /// [`Error::NotFound`]; [`Error::Invalid`] for a bad name in `by` or a bad reason; those of [`crate::Authority::lock`].
 pub(crate) async fn record_adjustment(
     home: &Home,
     payment: PaymentId,
+    version: i64,
     adjustment: &Adjustment,
     by: &str,
 ) -> Result<Payment, Error> {
@@ -65,6 +67,9 @@ pub(crate) async fn record_adjustment(
         Some(booked) if booked == payment => return Ok(before),
         Some(_) => return Err(Error::corrupt("an adjustment", "its id is booked for another payment")),
         None => {}
+    }
+    if before.version != version {
+        return Err(Error::Behind { here: version, head: before.version });
     }
     if store::has_open(&mut tx, payment).await? {
         return Err(Error::Busy("a command on it has no outcome yet"));

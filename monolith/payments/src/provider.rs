@@ -17,7 +17,7 @@ use crate::{CaptureMethod, Operation, Tenant};
 
 pub(crate) use circuit::Lamp;
 pub use memory::{Call, Fault, Memory, Movement};
-pub use settlement::{LineKind, SettlementLine, SettlementPage};
+pub use settlement::{LineKind, SettlementLine, SettlementPage, UnreadLine};
 pub use stripe::{Stripe, StripeConfig};
 
 /// How long after its first use a request may be repeated under its key. The provider keeps keys for 24 hours; an hour is left

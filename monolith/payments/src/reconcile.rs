@@ -40,7 +40,7 @@ pub use operate::{Order, Told, operate};
 pub use report::{Difference, differences, table};
 
 /// Who closes what is gone or explained.
-const BY: &str = "reconciliation";
+pub(crate) const BY: &str = "reconciliation";
 /// The longest pause after a run that failed.
 const FAILED_PAUSE: Duration = Duration::from_secs(60);
 /// How often it is looked whether a run is due, and the gauges are read.
@@ -72,6 +72,8 @@ struct Run<'a> {
     config: &'a ReconcileConfig,
     shutdown: &'a CancellationToken,
     now: OffsetDateTime,
+    /// What is younger is read in whole.
+    start: OffsetDateTime,
     lines: i64,
 }
 
@@ -141,7 +143,10 @@ impl Reconciler {
     async fn once_unless(&self, shutdown: &CancellationToken) -> Result<Reconciled, Error> {
         let Some(mut turn) = store::Turn::take(&self.home.pool).await? else { return Ok(Reconciled::Busy) };
         let now = turn.now().await?;
-        let mut run = Run { home: &self.home, config: &self.config, shutdown, now, lines: 0 };
+        let last = store::last_run(&self.home.pool).await?;
+        // Behind an outage there may be more to read than a window.
+        let start = last.map_or(now, |last| last.began_at.min(now)) - self.config.window;
+        let mut run = Run { home: &self.home, config: &self.config, shutdown, now, start, lines: 0 };
         let done = run.whole().await;
         turn.end().await?;
         done?;
@@ -152,13 +157,12 @@ impl Reconciler {
 
 impl Run<'_> {
     async fn whole(&mut self) -> Result<(), Error> {
-        let start = self.now - self.config.window;
-        for within in lines::ranges(self, start).await? {
+        for within in lines::ranges(self).await? {
             self.lines(within).await?;
         }
-        self.entries(start).await?;
+        self.entries().await?;
         let states_after: Option<Uuid> = self.states().await?;
-        store::keep_run(&self.home.pool, self.lines, states_after).await
+        store::keep_run(&self.home.pool, self.now, self.lines, states_after).await
     }
 
     /// Whether this home owns a payment. `None`: it is changing its owner.
@@ -178,6 +182,8 @@ impl Run<'_> {
         if let Some((payment, _)) = &found.payment {
             match self.owns(*payment).await? {
                 Some(true) => {}
+                // The new owner reads a window. What is older nobody else would find.
+                Some(false) if found.at < self.start => return Ok(false),
                 Some(false) => {
                     self.close(&[(found.subject.clone(), "its payment is the other home's now".to_owned())])
                         .await?;

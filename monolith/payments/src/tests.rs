@@ -29,10 +29,12 @@ use sqlx::postgres::{PgPoolOptions, PgTransaction};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::adjust::record_adjustment;
 use crate::provider::Memory;
 use crate::{
-    Actor, Authority, Capture, Crash, Desk as _, Engine, Epoch, Error, Home, IdempotencyKey, Limits, Local,
-    NoBirths, Payment, Provider as _, Refund, Refusal, Replicate, Status, Tenant, Void, Work, store,
+    Actor, Adjustment, Authority, Capture, Crash, Desk as _, Engine, Epoch, Error, Home, IdempotencyKey,
+    Limits, Local, NoBirths, Payment, Provider as _, Refund, Refusal, Replicate, Status, Tenant, Void, Work,
+    store,
 };
 
 /// A bound for everything that a story waits for.
@@ -141,6 +143,12 @@ impl World {
         let refused = self.desk().capture(&capture(id, None, name), Epoch(0)).await;
         assert!(matches!(refused, Err(Error::Refused(Refusal::Provider { .. }))), "{refused:?}");
         id
+    }
+
+    /// Books an adjustment of the payment as it is.
+    async fn adjust(&self, id: PaymentId, adjustment: &Adjustment, by: &str) -> Result<Payment, Error> {
+        let version = self.payment(id).await.version;
+        record_adjustment(&self.home, id, version, adjustment, by).await
     }
 
     async fn payment(&self, id: PaymentId) -> Payment {

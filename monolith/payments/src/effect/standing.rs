@@ -58,18 +58,13 @@ pub(super) fn standing(intent: &Intent, object: &Object) -> Standing {
         // A reservation ends by itself after some days.
         (Operation::Capture, ObjectStatus::Canceled) => refused("already_canceled"),
         // Nothing that this command can have led to: someone else used the provider's object.
-        (Operation::Charge | Operation::Refund, ObjectStatus::Succeeded)
+        (Operation::Charge | Operation::Refund, ObjectStatus::Succeeded | ObjectStatus::RequiresCapture)
         | (
-            Operation::Charge
-            | Operation::Authorize
-            | Operation::Capture
-            | Operation::Void
-            | Operation::Refund,
-            ObjectStatus::RequiresCapture
-            | ObjectStatus::RequiresConfirmation
+            Operation::Capture | Operation::Void | Operation::Refund,
+            ObjectStatus::RequiresConfirmation
             | ObjectStatus::RequiresPaymentMethod
-            | ObjectStatus::RequiresAction
-            | ObjectStatus::Canceled,
-        ) => odd(),
+            | ObjectStatus::RequiresAction,
+        )
+        | (Operation::Refund, ObjectStatus::Canceled) => odd(),
     }
 }

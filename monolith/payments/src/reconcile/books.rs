@@ -21,6 +21,10 @@ pub(crate) struct Books {
     pub(crate) intent: Option<String>,
     /// A command has no definite answer yet: what differs is the resolver's business.
     pub(crate) open: bool,
+    /// Reserved and not taken, as far as the commands go.
+    pub(crate) authorized: bool,
+    /// The payment's version that all this is of.
+    pub(crate) version: i64,
     pub(crate) entries: Vec<Entry>,
 }
 

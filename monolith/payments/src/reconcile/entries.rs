@@ -1,6 +1,5 @@
 //! The books' side: money whose line was not seen, in bounded batches.
 
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Run;
@@ -15,14 +14,14 @@ const FORGET_MAX: i64 = 10_000;
 const KEPT: time::Duration = time::Duration::days(2);
 
 impl Run<'_> {
-    /// Opens what is late or missing of the commands since `start`, and forgets which lines settled older ones.
-    pub(super) async fn entries(&self, start: OffsetDateTime) -> Result<(), Error> {
+    /// Opens what is late or missing of the commands since the start, and forgets which lines settled older ones.
+    pub(super) async fn entries(&self) -> Result<(), Error> {
         let patience = Patience {
             late_after: time::Duration::try_from(self.config.late_after).unwrap_or(time::Duration::MAX),
             missing_after: time::Duration::try_from(self.config.missing_after).unwrap_or(time::Duration::MAX),
         };
         let until = first_id(self.now - patience.late_after);
-        let mut after = first_id(start);
+        let mut after = first_id(self.start);
         loop {
             let batch = store::unseen(&self.home.pool, after, until, BATCH_MAX).await?;
             for found in batch.iter().filter_map(|entry| absent(entry, self.now, patience)) {
@@ -35,7 +34,7 @@ impl Run<'_> {
                 _ => break,
             }
         }
-        self.forget(first_id(start - KEPT)).await
+        self.forget(first_id(self.start - KEPT)).await
     }
 
     async fn forget(&self, before: Uuid) -> Result<(), Error> {

@@ -5,30 +5,32 @@ use super::found::line_subject;
 use super::{BY, Books, Found};
 use crate::adjust::record_adjustment;
 use crate::provider::{Failure, LineKind, ObjectStatus, RefundStatus, SettlementLine};
-use crate::{Adjustment, Error, Home, store};
+use crate::{Adjustment, Error, Home, Payment, store};
 
-/// Books what a line has more or less than the books, if the provider's object confirms the line. What is not confirmed stays
-/// open.
+/// Books what a line has more or less than the books, if the provider's object confirms the line, and returns the payment as it is
+/// then. What is not confirmed stays open; so does the charge of a reservation that is not captured here: the capture, when it is
+/// asked for, finds and books it.
 pub(super) async fn explain(
     home: &Home,
     line: &SettlementLine,
     found: &Found,
     books: &Books,
-) -> Result<(), Error> {
-    if books.currency != line.amount.currency {
-        return Ok(());
+) -> Result<Option<Payment>, Error> {
+    let own = line.kind == LineKind::Charge && line.payment_intent == books.intent;
+    if books.currency != line.amount.currency || (books.authorized && own) {
+        return Ok(None);
     }
     match confirmed(home, line).await {
         Ok(true) => {}
-        Ok(false) => return Ok(()),
+        Ok(false) => return Ok(None),
         Err(failure) => {
             tracing::warn!(line = line.id, %failure, "the provider's object can't be read; the difference stays open");
-            return Ok(());
+            return Ok(None);
         }
     }
     let nth = u32::try_from(books.adjustments(line).len()).unwrap_or(ADJUSTMENTS_MAX);
     let delta_minor = line.amount.minor.checked_sub(found.here_minor.unwrap_or_default());
-    let (true, Some(delta_minor)) = (nth < ADJUSTMENTS_MAX, delta_minor) else { return Ok(()) };
+    let (true, Some(delta_minor)) = (nth < ADJUSTMENTS_MAX, delta_minor) else { return Ok(None) };
     let adjustment = Adjustment {
         id: adjustment_id(books.payment, &line.id, nth),
         delta_minor,
@@ -36,13 +38,13 @@ pub(super) async fn explain(
         payment_intent: line.payment_intent.clone(),
         reason: reason(line),
     };
-    match record_adjustment(home, books.payment, &adjustment, BY).await {
-        Ok(_) => {
+    match record_adjustment(home, books.payment, books.version, &adjustment, BY).await {
+        Ok(after) => {
             store::close(&home.pool, BY, &[(line_subject(&line.id), reason(line))]).await?;
-            Ok(())
+            Ok(Some(after))
         }
         // A command came, the payment moves or its replica lags; the next run looks again.
-        Err(Error::Busy(_) | Error::NotOwner | Error::Behind { .. }) => Ok(()),
+        Err(Error::Busy(_) | Error::NotOwner | Error::Behind { .. }) => Ok(None),
         Err(error) if error.is_retryable() => Err(error),
         Err(error) => {
             tracing::error!(
@@ -50,7 +52,7 @@ pub(super) async fn explain(
                 error = &error as &dyn std::error::Error,
                 "an adjustment was refused"
             );
-            Ok(())
+            Ok(None)
         }
     }
 }

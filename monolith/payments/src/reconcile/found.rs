@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::Tenant;
 use crate::payment::words;
+use crate::provider::UnreadLine;
 
 /// What kind of difference it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,6 +48,23 @@ pub(crate) struct Found {
     pub(crate) detail: String,
     /// Around when the line is, or should be, in the list.
     pub(crate) at: OffsetDateTime,
+}
+
+impl Found {
+    /// A line of the list that this version can't read.
+    pub(crate) fn unread(line: &UnreadLine) -> Self {
+        Self {
+            subject: line_subject(&line.id),
+            kind: DifferenceKind::MissingHere,
+            payment: None,
+            object: String::new(),
+            here_minor: None,
+            there_minor: None,
+            currency: None,
+            detail: format!("the line can't be read: {}", line.why),
+            at: line.created,
+        }
+    }
 }
 
 /// The subject of what is found at a line.

@@ -9,23 +9,24 @@ use time::{Duration, OffsetDateTime};
 
 use super::place::{Verdict, place};
 use super::{Books, Found, Run, explain, found};
-use crate::provider::{LineKind, SettlementLine, SettlementPage};
-use crate::{Error, store};
+use crate::provider::{Failure, LineKind, SettlementLine, SettlementPage};
+use crate::{Error, Payment, store};
 
 /// How far clocks may differ, and how long a booking may take.
 const SLACK: Duration = Duration::minutes(5);
 /// Open differences from before the window that one run looks after, the oldest first.
 const OLD_MAX: i64 = 100;
+/// How often a page is asked for until the run ends.
+const PAGE_TRIES_MAX: u32 = 3;
+/// The pause in between, when the provider does not say one.
+const PAGE_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
 /// The name of the home that hears of payments which nobody knows.
 const SOURCE: &str = "source";
 
 /// The times whose lines are read: the window, and around open differences from before it.
-pub(super) async fn ranges(
-    run: &Run<'_>,
-    start: OffsetDateTime,
-) -> Result<Vec<Range<OffsetDateTime>>, Error> {
-    let old = store::open_before(&run.home.pool, start, OLD_MAX).await?;
-    Ok(merged(start - SLACK..run.now + SLACK, &old))
+pub(super) async fn ranges(run: &Run<'_>) -> Result<Vec<Range<OffsetDateTime>>, Error> {
+    let old = store::open_before(&run.home.pool, run.start, OLD_MAX).await?;
+    Ok(merged(run.start - SLACK..run.now + SLACK, &old))
 }
 
 /// The window, and what of the times around `old` (in order) lies before it; no time twice. Newest first.
@@ -49,9 +50,15 @@ impl Run<'_> {
     pub(super) async fn lines(&mut self, within: Range<OffsetDateTime>) -> Result<(), Error> {
         let mut after = None;
         loop {
-            let SettlementPage { lines, next } = self.page(&within, after.as_deref()).await?;
-            self.lines += i64::try_from(lines.len()).unwrap_or_default();
+            let SettlementPage { lines, unread, next } = self.page(&within, after.as_deref()).await?;
+            self.lines += i64::try_from(lines.len() + unread.len()).unwrap_or_default();
             self.place(&lines).await?;
+            for line in &unread {
+                // One home tells it: nobody can say whose it is.
+                if self.home.name == SOURCE {
+                    self.open(&Found::unread(line)).await?;
+                }
+            }
             match next {
                 None => return Ok(()),
                 // A list that does not move on would be read for ever.
@@ -63,14 +70,28 @@ impl Run<'_> {
         }
     }
 
+    /// One page. Behind it there may be a thousand others, so it is asked for more than once.
     async fn page(
         &self,
         within: &Range<OffsetDateTime>,
         after: Option<&str>,
     ) -> Result<SettlementPage, Error> {
+        let asked = async {
+            let mut tries = 1;
+            loop {
+                let pause = match self.home.provider.settlements(within.clone(), after).await {
+                    Err(failure) if tries >= PAGE_TRIES_MAX => return Err(failure),
+                    Err(Failure::NotNow { after, .. }) => after,
+                    Err(_) => PAGE_PAUSE,
+                    Ok(page) => return Ok(page),
+                };
+                tries += 1;
+                tokio::time::sleep(pause).await;
+            }
+        };
         let page = tokio::select! {
             () = self.shutdown.cancelled() => return Err(Error::Unavailable("the process ends".to_owned())),
-            page = self.home.provider.settlements(within.clone(), after) => page,
+            page = asked => page,
         };
         page.map_err(|failure| {
             Error::Unavailable(format!("the provider's settlement list can't be read: {failure}"))
@@ -96,7 +117,11 @@ impl Run<'_> {
                     agreeing.push((found::line_subject(&line.id), reason));
                 }
                 Verdict::Differs(found) => differing.push((line, *found)),
-                Verdict::Waits | Verdict::NotOurs => {}
+                // Before the list is not read so far back any more.
+                Verdict::Waits(found) if self.now - line.created >= self.config.window / 2 => {
+                    self.open(&found).await?;
+                }
+                Verdict::Waits(_) | Verdict::NotOurs => {}
             }
         }
         // What is settled is not closed again, so it is closed before.
@@ -105,28 +130,30 @@ impl Run<'_> {
             store::settle_entries(&self.home.pool, &settled).await?;
         }
         for (line, found) in differing {
-            self.differs(line, &found, known.of(line)).await?;
+            let adjusted = self.differs(line, &found, known.of(line)).await?;
+            known.adjusted(line, adjusted);
         }
         Ok(())
     }
 
+    /// Returns the payment when its books were adjusted.
     async fn differs(
         &self,
         line: &SettlementLine,
         found: &Found,
         books: Option<&Books>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Payment>, Error> {
         let Some(books) = books else {
             // Its payment's first event may still be on its way.
             if self.home.name == SOURCE && self.now - line.created >= self.config.late_after {
                 self.open(found).await?;
             }
-            return Ok(());
+            return Ok(None);
         };
         if self.open(found).await? {
-            explain::explain(self.home, line, found, books).await?;
+            return explain::explain(self.home, line, found, books).await;
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -156,6 +183,14 @@ impl Known {
 
     fn of(&self, line: &SettlementLine) -> Option<&Books> {
         self.books.get(&self.payment(line)?)
+    }
+
+    /// A page's next line of the same payment is compared with what its books are now.
+    fn adjusted(&mut self, line: &SettlementLine, after: Option<Payment>) {
+        let books = self.payment(line).and_then(|payment| self.books.get_mut(&payment));
+        if let (Some(books), Some(after)) = (books, after) {
+            books.version = after.version;
+        }
     }
 
     /// From now on a transaction answers for a line. False when it does already.

@@ -13,7 +13,9 @@ use crate::{Error, store};
 /// The last whole run, as a reader of the table finds it.
 #[derive(Debug, Clone)]
 pub(crate) struct LastRun {
-    /// Since it ended, by the database's clock.
+    /// By the database's clock.
+    pub(crate) began_at: time::OffsetDateTime,
+    /// Since it ended.
     pub(crate) age_s: f64,
     pub(crate) lines: i64,
     /// The last authorized payment that it looked at.

@@ -25,8 +25,8 @@ pub(crate) enum Verdict {
         /// In part or whole by adjustments.
         adjusted: bool,
     },
-    /// A command on its payment is open.
-    Waits,
+    /// A command on its payment is open, which may be the difference that is named here.
+    Waits(Box<Found>),
     /// Nothing that the books would have.
     NotOurs,
     /// They differ.
@@ -43,7 +43,9 @@ pub(crate) fn place(line: &SettlementLine, books: Option<&Books>) -> Placed {
         return only(Verdict::Differs(Box::new(found(line, None, DifferenceKind::MissingHere, None))));
     };
     if books.open {
-        return only(Verdict::Waits);
+        let mut found = found(line, Some(books), DifferenceKind::MissingHere, None);
+        found.detail = "a command on its payment has no outcome yet".to_owned();
+        return only(Verdict::Waits(Box::new(found)));
     }
     let (entry, adjustments) = (books.answers_for(line), books.adjustments(line));
     let here_minor = (entry.is_some() || !adjustments.is_empty())

@@ -8,6 +8,8 @@ use crate::{Error, Tenant, store};
 
 /// Payments at once.
 const BATCH_MAX: i64 = 100;
+/// Objects that can't be read until a run ends: one is the object's fault, many are the provider's.
+const UNREAD_MAX: usize = 10;
 /// Payments that one run reads; the next one goes on behind them.
 const STATES_MAX: usize = 1_000;
 
@@ -18,11 +20,17 @@ impl Run<'_> {
         store::close_states(&self.home.pool, BY).await?;
         let mut after =
             store::last_run(&self.home.pool).await?.and_then(|last| last.states_after).unwrap_or_default();
-        let mut looked = 0;
+        let (mut looked, mut unread) = (0, 0);
         while looked < STATES_MAX {
             let batch = store::authorized(&self.home.pool, after, BATCH_MAX).await?;
             for (id, tenant, object) in &batch {
-                self.state(*id, tenant.parse()?, object).await?;
+                if !self.state(*id, tenant.parse()?, object).await? {
+                    unread += 1;
+                }
+                if unread > UNREAD_MAX {
+                    let why = "the payment intents of authorized payments can't be read";
+                    return Err(Error::Unavailable(why.to_owned()));
+                }
                 after = *id;
             }
             looked += batch.len();
@@ -33,28 +41,30 @@ impl Run<'_> {
         Ok(Some(after))
     }
 
-    async fn state(&self, id: Uuid, tenant: Tenant, object: &str) -> Result<(), Error> {
+    /// False when the object can't be read.
+    async fn state(&self, id: Uuid, tenant: Tenant, object: &str) -> Result<bool, Error> {
         if self.shutdown.is_cancelled() {
             return Err(Error::Unavailable("the process ends".to_owned()));
         }
         let status = match self.home.provider.retrieve(object).await {
             Ok(found) => found.status,
             Err(failure) => {
-                tracing::warn!(object, %failure, "an authorized payment's object can't be read; it is read again at the next run");
-                return Ok(());
+                tracing::warn!(object, %failure, "an authorized payment's object can't be read; its turn comes again in the next round");
+                return Ok(false);
             }
         };
         match still_authorized(status) {
-            None => Ok(()),
+            None => {}
             Some(true) => {
-                self.close(&[(found::state_subject(object), "the states agree again".to_owned())]).await
+                self.close(&[(found::state_subject(object), "the states agree again".to_owned())]).await?;
             }
             // What was read is older than a command that came meanwhile.
-            Some(false) if !store::is_authorized(&self.home.pool, id).await? => Ok(()),
+            Some(false) if !store::is_authorized(&self.home.pool, id).await? => {}
             Some(false) => {
                 let payment = (proto::PaymentId::from_uuid(id), tenant);
-                self.open(&state_differs(payment, object, status, self.now)).await.map(|_| ())
+                self.open(&state_differs(payment, object, status, self.now)).await?;
             }
         }
+        Ok(true)
     }
 }

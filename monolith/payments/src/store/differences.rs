@@ -6,7 +6,7 @@ use sqlx::{Connection as _, FromRow, PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::reconcile::{Difference, DifferenceKind, Found, LastRun};
+use crate::reconcile::{BY, Difference, DifferenceKind, Found, LastRun};
 use crate::{Error, Tenant};
 
 #[derive(FromRow)]
@@ -77,26 +77,39 @@ impl Turn {
     }
 }
 
-/// Opens a difference, or brings the open one up to date. One that a person accepted stays closed while it is found as it was.
+/// Opens a difference. An open one that has changed is closed, and opened under a new number: whoever decides on a number decides
+/// on what it showed. One that a person accepted stays closed while it is found as it was. Returns how many were opened.
 pub(crate) async fn open(pool: &PgPool, found: &Found) -> Result<u64, Error> {
+    let mut tx = pool.begin().await?;
+    let changed = "
+        update payments.difference d
+        set state = 'closed', closed_at = clock_timestamp(), closed_by = $8, reason = 'it has changed'
+        where d.subject = $1 and d.state = 'open'
+          and (d.kind, d.payment_id, d.here_minor, d.there_minor, d.currency, d.detail) is distinct from ($2, $3, $4, $5, $6, $7)";
+    sqlx::query(changed)
+        .bind(&found.subject)
+        .bind(found.kind.word())
+        .bind(found.payment.as_ref().map(|(id, _)| id.uuid()))
+        .bind(found.here_minor)
+        .bind(found.there_minor)
+        .bind(found.currency.map(|currency| currency.to_string()))
+        .bind(&found.detail)
+        .bind(BY)
+        .execute(&mut *tx)
+        .await?;
     let sql = "
         with last as (
             select d.accepted, d.kind, d.here_minor, d.there_minor, d.currency, d.detail from payments.difference d
             where d.subject = $1 order by d.id desc limit 1
         )
-        insert into payments.difference as d (subject, kind, tenant, payment_id, object, here_minor, there_minor, currency,
+        insert into payments.difference (subject, kind, tenant, payment_id, object, here_minor, there_minor, currency,
                                               detail, at)
         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
         where not exists (
             select from last
             where last.accepted and (last.kind, last.here_minor, last.there_minor, last.currency, last.detail)
                 is not distinct from ($2, $6, $7, $8, $9))
-        on conflict (subject) where state = 'open' do update
-        set kind = excluded.kind, tenant = excluded.tenant, payment_id = excluded.payment_id,
-            here_minor = excluded.here_minor, there_minor = excluded.there_minor, currency = excluded.currency,
-            detail = excluded.detail
-        where (d.kind, d.payment_id, d.here_minor, d.there_minor, d.currency, d.detail) is distinct from
-            (excluded.kind, excluded.payment_id, excluded.here_minor, excluded.there_minor, excluded.currency, excluded.detail)";
+        on conflict (subject) where state = 'open' do nothing";
     let done = sqlx::query(sql)
         .bind(&found.subject)
         .bind(found.kind.word())
@@ -108,8 +121,9 @@ pub(crate) async fn open(pool: &PgPool, found: &Found) -> Result<u64, Error> {
         .bind(found.currency.map(|currency| currency.to_string()))
         .bind(&found.detail)
         .bind(found.at)
-        .execute(pool)
+        .execute(&mut *tx)
         .await?;
+    tx.commit().await?;
     Ok(done.rows_affected())
 }
 
@@ -196,18 +210,26 @@ pub(crate) async fn open_before(
 /// The last whole run.
 pub(crate) async fn last_run(pool: &PgPool) -> Result<Option<LastRun>, Error> {
     let sql = "
-        select extract(epoch from clock_timestamp() - ended_at)::double precision, lines, states_after
+        select began_at, extract(epoch from clock_timestamp() - ended_at)::double precision, lines, states_after
         from payments.reconciliation";
-    let row: Option<(f64, i64, Option<Uuid>)> = sqlx::query_as(sql).fetch_optional(pool).await?;
-    Ok(row.map(|(age_s, lines, states_after)| LastRun { age_s, lines, states_after }))
+    let row: Option<(OffsetDateTime, f64, i64, Option<Uuid>)> =
+        sqlx::query_as(sql).fetch_optional(pool).await?;
+    Ok(row.map(|(began_at, age_s, lines, states_after)| LastRun { began_at, age_s, lines, states_after }))
 }
 
 /// Keeps that a run was whole.
-pub(crate) async fn keep_run(pool: &PgPool, lines: i64, states_after: Option<Uuid>) -> Result<(), Error> {
+pub(crate) async fn keep_run(
+    pool: &PgPool,
+    began_at: OffsetDateTime,
+    lines: i64,
+    states_after: Option<Uuid>,
+) -> Result<(), Error> {
     let sql = "
-        insert into payments.reconciliation (ended_at, lines, states_after) values (clock_timestamp(), $1, $2)
+        insert into payments.reconciliation (began_at, ended_at, lines, states_after)
+        values ($1, clock_timestamp(), $2, $3)
         on conflict (only_row) do update
-        set ended_at = excluded.ended_at, lines = excluded.lines, states_after = excluded.states_after";
-    sqlx::query(sql).bind(lines).bind(states_after).execute(pool).await?;
+        set began_at = excluded.began_at, ended_at = excluded.ended_at, lines = excluded.lines,
+            states_after = excluded.states_after";
+    sqlx::query(sql).bind(began_at).bind(lines).bind(states_after).execute(pool).await?;
     Ok(())
 }

@@ -17,6 +17,8 @@ struct Known {
     currency: String,
     provider_ref: Option<String>,
     open: bool,
+    authorized: bool,
+    version: i64,
 }
 
 #[derive(FromRow)]
@@ -29,7 +31,7 @@ struct Row {
 }
 
 /// The books of payments, by their ids or their payment intents. The payments are read first: one without an open command then
-/// has all its entries in what is read after.
+/// has all its entries in what is read after, and more only if its version has grown since.
 pub(crate) async fn books(pool: &PgPool, ids: &[Uuid], intents: &[String]) -> Result<Vec<Books>, Error> {
     let mut books = HashMap::new();
     for known in known(pool, ids, intents).await? {
@@ -40,6 +42,8 @@ pub(crate) async fn books(pool: &PgPool, ids: &[Uuid], intents: &[String]) -> Re
             currency,
             intent: known.provider_ref,
             open: known.open,
+            authorized: known.authorized,
+            version: known.version,
             entries: Vec::new(),
         };
         books.insert(known.id, of);
@@ -56,7 +60,7 @@ pub(crate) async fn books(pool: &PgPool, ids: &[Uuid], intents: &[String]) -> Re
 
 async fn known(pool: &PgPool, ids: &[Uuid], intents: &[String]) -> Result<Vec<Known>, Error> {
     let sql = "
-        select p.id, p.tenant, p.currency, p.provider_ref,
+        select p.id, p.tenant, p.currency, p.provider_ref, p.version, p.status = 'authorized' as authorized,
             exists (select from payments.intent i where i.payment_id = p.id and i.state <> 'done') as open
         from payments.payment p
         where p.id in (select unnest($1::uuid[])

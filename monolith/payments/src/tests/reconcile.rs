@@ -159,15 +159,16 @@ async fn a_captured_payment_whose_line_never_comes_is_missing_until_a_person_acc
     world.provider.hide("pi_1");
     assert_eq!(world.reconcile(patient()).await[0].kind, DifferenceKind::Late);
     let found = world.reconcile(strict()).await;
-    let [difference] = &found[..] else { panic!("{found:?}") };
+    let [difference, late] = &found[..] else { panic!("{found:?}") };
     assert_eq!((difference.kind, closed(difference)), (DifferenceKind::MissingThere, None));
+    assert_eq!(closed(late), Some(("reconciliation", "it has changed")));
     assert_eq!(world.clearing_and_receivable(id).await, (1_000, 0), "absence decides nothing");
 
     let ann = "ann".parse().unwrap();
     crate::reconcile::accept(&world.home, difference.id, &ann, "the provider lost its books").await.unwrap();
     let found = world.reconcile(strict()).await;
     assert_eq!(closed(&found[0]), Some(("ann", "the provider lost its books")));
-    assert_eq!(found.len(), 1, "what was accepted stays so");
+    assert_eq!(found.len(), 2, "what was accepted stays so");
     let again = crate::reconcile::accept(&world.home, found[0].id, &ann, "twice").await;
     assert!(matches!(again, Err(Error::NotFound)), "{again:?}");
     world.same_again(strict()).await;
@@ -256,6 +257,95 @@ async fn a_payment_of_the_other_home_is_the_other_homes_to_reconcile() {
 }
 
 #[tokio::test]
+async fn an_outage_longer_than_the_window_leaves_no_gap() {
+    let world = World::new("outage").await;
+    let id = world.captured().await;
+    assert!(world.reconcile(strict()).await.is_empty());
+    world.provider.refund_unasked("pi_1", euros(300));
+    world.provider.age_lines(time::Duration::days(5));
+    let ran = "update payments.reconciliation set began_at = began_at - interval '6 days'";
+    sqlx::query(ran).execute(&world.admin).await.unwrap();
+    let found = world.reconcile(strict()).await;
+    assert!(found.len() == 1 && found[0].closed.is_some(), "{found:?}");
+    assert_eq!(world.clearing_and_receivable(id).await, (700, 300));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_difference_that_only_the_old_owner_can_find_stays_open_there() {
+    let world = World::new("old_foreign").await;
+    world.captured().await;
+    world.provider.alter("pi_1", -100);
+    assert!(world.reconcile(strict()).await[0].closed.is_none());
+    world.provider.age_lines(time::Duration::days(10));
+    let aged = "update payments.difference set at = at - interval '10 days'";
+    sqlx::query(aged).execute(&world.admin).await.unwrap();
+    world.owns.0.store(false, Ordering::SeqCst);
+    let found = world.reconcile(strict()).await;
+    assert!(found.len() == 1 && found[0].closed.is_none(), "{found:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_line_that_waits_for_a_command_is_told_before_it_is_out_of_sight() {
+    let world = World::new("waits").await;
+    let id = world.captured().await;
+    world.provider.fail_next(Call::Refund, Fault::Lost);
+    let desk = world.desk().answer_within(Duration::from_millis(200));
+    let pending = desk.refund(&refund(id, Some(200), "r1"), Epoch(0)).await;
+    assert!(matches!(pending, Err(Error::OutcomePending(_))), "{pending:?}");
+    world.provider.refund_unasked("pi_1", euros(5));
+    world.provider.age_lines(time::Duration::days(2));
+    let found = world.reconcile(strict()).await;
+    assert_eq!(found.len(), 2, "the charge waits too: {found:?}");
+    assert!(found.iter().all(|it| it.closed.is_none() && it.detail.contains("no outcome yet")), "{found:?}");
+    world.work().await;
+    let found = world.reconcile(strict()).await;
+    assert!(found.iter().all(|difference| difference.closed.is_some()), "{found:?}");
+    assert_eq!(world.clearing_and_receivable(id).await, (795, 5));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_reservation_captured_in_the_dashboard_is_booked_by_its_capture_and_once() {
+    let world = World::new("captured_there").await;
+    let id = world.request("pm_card_visa", true).await;
+    world.engine().once().await.unwrap();
+    let object = world.payment(id).await.provider_ref.unwrap();
+    world.provider.turn(id, ObjectStatus::Succeeded);
+    world.provider.received(&object, 1_000);
+    world.provider.charge_again(&object);
+    let found = world.reconcile(strict()).await;
+    let kinds: Vec<_> = found.iter().map(|it| (it.kind, it.closed.is_none())).collect();
+    assert_eq!(kinds, [(DifferenceKind::MissingHere, true), (DifferenceKind::State, true)]);
+    assert_eq!(world.clearing_and_receivable(id).await, (0, 0), "the capture would book it again");
+    // The line is out of the window when the merchant captures.
+    world.provider.age_lines(time::Duration::days(10));
+    let aged = "update payments.difference set at = at - interval '10 days' where kind = 'missing_here'";
+    sqlx::query(aged).execute(&world.admin).await.unwrap();
+    world.desk().capture(&capture(id, None, "c1"), Epoch(0)).await.unwrap();
+    let found = world.reconcile(strict()).await;
+    assert!(found.iter().all(|difference| difference.closed.is_some()), "{found:?}");
+    assert_eq!(world.clearing_and_receivable(id).await, (1_000, 0));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_decision_is_on_what_was_shown() {
+    let world = World::new("changed").await;
+    world.captured().await;
+    world.provider.alter("pi_1", -1);
+    let shown = world.reconcile(strict()).await.remove(0);
+    world.provider.alter("pi_1", -900);
+    let found = world.reconcile(strict()).await;
+    assert_eq!(found.iter().filter(|it| it.closed.is_none()).count(), 1, "{found:?}");
+    let ann = "ann".parse().unwrap();
+    let stale = crate::reconcile::accept(&world.home, shown.id, &ann, "a cent").await;
+    assert!(matches!(stale, Err(Error::NotFound)), "{stale:?}");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_run_that_dies_behind_a_posting_is_finished_by_the_next() {
     let world = World::new("half").await;
     let id = world.captured().await;
@@ -278,7 +368,9 @@ async fn a_provider_that_is_away_is_told_and_nothing_is_closed() {
     world.captured().await;
     world.provider.hide("pi_1");
     world.reconcile(strict()).await;
-    world.provider.fail_next(Call::Settlements, Fault::Lost);
+    for _ in 0..3 {
+        world.provider.fail_next(Call::Settlements, Fault::Lost);
+    }
     let failed = Reconciler::new(world.home.clone(), strict()).once().await;
     assert!(matches!(&failed, Err(Error::Unavailable(why)) if why.contains("settlement list")), "{failed:?}");
     world.same_again(strict()).await;

@@ -5,7 +5,6 @@ use proptest::test_runner::{Config, TestRunner};
 use prost::Message as _;
 
 use super::*;
-use crate::adjust::record_adjustment;
 use crate::provider::{Call, Fault};
 use crate::{
     Account, Adjustment, Command, Desk as _, Idempotency, Operation, Outcome, PaymentEvent, Transaction,
@@ -123,7 +122,7 @@ async fn perform(world: &World, id: PaymentId, act: &Act, name: &str) -> Result<
                     payment_intent: None,
                     reason,
                 };
-                record_adjustment(&world.home, id, &adjustment, "anna").await
+                world.adjust(id, &adjustment, "anna").await
             }
             Act::Again | Act::Reuse => Err(Error::NotFound),
         }

@@ -1,7 +1,6 @@
 //! Following the other home.
 
 use super::*;
-use crate::adjust::record_adjustment;
 use crate::{Adjustment, Desk as _, events};
 
 /// The events that a home published of a payment after its first, read back.
@@ -61,7 +60,7 @@ async fn a_replica_books_what_its_owner_adjusted() {
         payment_intent: None,
         reason: "found".into(),
     };
-    record_adjustment(&owner.home, id, &more, "anna").await.unwrap();
+    owner.adjust(id, &more, "anna").await.unwrap();
     let replica = follower(id, "adjusted").await;
     for (version, event) in published(&owner, id).await {
         replica.apply(id, version, event).await.unwrap();

@@ -69,7 +69,7 @@ impl Settled {
             line.amount.minor += self.altered.get(intent).copied().unwrap_or_default();
         }
         let next = lines.last().filter(|_| more).map(|line| line.id.clone());
-        SettlementPage { lines, next }
+        SettlementPage { lines, unread: Vec::new(), next }
     }
 }
 
@@ -88,5 +88,12 @@ impl Memory {
     /// Adds this to the amounts of its lines, which is not what happened; 0 ends that.
     pub fn alter(&self, intent: &str, delta_minor: i64) {
         self.state().settled.altered.insert(intent.to_owned(), delta_minor);
+    }
+
+    /// Makes all its lines older.
+    pub fn age_lines(&self, by: time::Duration) {
+        for line in &mut self.state().settled.lines {
+            line.created -= by;
+        }
     }
 }
