@@ -108,8 +108,9 @@ impl Form {
     }
 
     pub(crate) fn finish(self) -> Result<(), Failure> {
-        let Some(name) = self.fields.keys().next() else { return Ok(()) };
-        Err(Failure::param("parameter_unknown", name, format!("Received unknown parameter: {name}")))
+        let metadata = self.metadata.into_keys().map(|name| format!("metadata[{name}]"));
+        let Some(name) = self.fields.into_keys().chain(metadata).next() else { return Ok(()) };
+        Err(Failure::param("parameter_unknown", &name, format!("Received unknown parameter: {name}")))
     }
 }
 
@@ -149,6 +150,9 @@ mod tests {
             assert_eq!(code(form.amount("amount").unwrap_err()), "parameter_invalid_integer");
         }
         assert_eq!(code(Form::default().required("currency").unwrap_err()), "parameter_missing");
-        assert_eq!(code(Form::parse(b"colour=red").unwrap().finish().unwrap_err()), "parameter_unknown");
+        for unknown in ["colour=red", "metadata[colour]=red"] {
+            let form = Form::parse(unknown.as_bytes()).unwrap();
+            assert_eq!(code(form.finish().unwrap_err()), "parameter_unknown", "{unknown}");
+        }
     }
 }

@@ -15,11 +15,21 @@ use crate::settlement::{self, Wanted};
 
 type Answer = Result<Json<Value>, Failure>;
 
-pub(super) async fn intent(State(provider): State<Provider>, Path(id): Path<String>) -> Answer {
+pub(super) async fn intent(
+    State(provider): State<Provider>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer {
+    parse(query)?.finish()?;
     provider.read(|book| book.intent(&id).map(|intent| Json(intent.object()))).await?
 }
 
-pub(super) async fn refund(State(provider): State<Provider>, Path(id): Path<String>) -> Answer {
+pub(super) async fn refund(
+    State(provider): State<Provider>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer {
+    parse(query)?.finish()?;
     provider.read(|book| book.refund(&id).map(|refund| Json(refund.object()))).await?
 }
 

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{OriginalUri, Path, State};
-use axum::http::{HeaderMap, HeaderValue, Uri};
+use axum::extract::{FromRequest, Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use chassis::extract::KEY_MAX;
 use chassis::fingerprint::fingerprint;
@@ -21,68 +20,64 @@ use crate::provider::{Outcome, Provider};
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 
 /// A POST before its command is read.
-struct Post {
+pub(super) struct Post {
     key: Option<String>,
     fingerprint: String,
     form: Form,
 }
 
-type Body = Result<Bytes, BytesRejection>;
-
-pub(super) async fn create(
-    State(provider): State<Provider>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    answer(provider, Post::read(&uri, &headers, body), Command::create).await
+pub(super) async fn create(State(provider): State<Provider>, post: Post) -> Response {
+    post.answer(provider, Command::create).await
 }
 
 pub(super) async fn confirm(
     State(provider): State<Provider>,
-    OriginalUri(uri): OriginalUri,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    post: Post,
 ) -> Response {
-    answer(provider, Post::read(&uri, &headers, body), |form| Command::confirm(id, form)).await
+    post.answer(provider, |form| Command::confirm(id, form)).await
 }
 
 pub(super) async fn capture(
     State(provider): State<Provider>,
-    OriginalUri(uri): OriginalUri,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
+    post: Post,
 ) -> Response {
-    answer(provider, Post::read(&uri, &headers, body), |form| Command::capture(id, form)).await
+    post.answer(provider, |form| Command::capture(id, form)).await
 }
 
-pub(super) async fn cancel(
-    State(provider): State<Provider>,
-    OriginalUri(uri): OriginalUri,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    answer(provider, Post::read(&uri, &headers, body), |form| Command::cancel(id, form)).await
+pub(super) async fn cancel(State(provider): State<Provider>, Path(id): Path<String>, post: Post) -> Response {
+    post.answer(provider, |form| Command::cancel(id, form)).await
 }
 
-pub(super) async fn refund(
-    State(provider): State<Provider>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    answer(provider, Post::read(&uri, &headers, body), Command::refund).await
+pub(super) async fn refund(State(provider): State<Provider>, post: Post) -> Response {
+    post.answer(provider, Command::refund).await
+}
+
+impl FromRequest<Provider> for Post {
+    type Rejection = Failure;
+
+    /// What it says is in its body. A query would be a mistake of the client's, so nothing in one is taken.
+    async fn from_request(request: Request, provider: &Provider) -> Result<Self, Failure> {
+        let (uri, key) = (request.uri().clone(), idempotency_key(request.headers()));
+        let body = Bytes::from_request(request, provider).await.map_err(|_| Failure::too_large())?;
+        Form::parse(uri.query().unwrap_or_default().as_bytes())?.finish()?;
+        let form = Form::parse(&body)?;
+        let fingerprint = fingerprint("POST", uri.path(), &form.canonical());
+        Ok(Self { key: key?, fingerprint, form })
+    }
 }
 
 impl Post {
-    fn read(uri: &Uri, headers: &HeaderMap, body: Body) -> Result<Self, Failure> {
-        let body = body.map_err(|_| Failure::too_large())?;
-        let form = Form::parse(&body)?;
-        let fingerprint = fingerprint("POST", uri.path(), &form.canonical());
-        Ok(Self { key: idempotency_key(headers)?, fingerprint, form })
+    async fn answer(
+        self,
+        provider: Provider,
+        command: impl FnOnce(&mut Form) -> Result<Command, Failure>,
+    ) -> Response {
+        match self.call(command) {
+            Ok(call) => respond(provider, call).await,
+            Err(failure) => failure.into_response(),
+        }
     }
 
     fn call(mut self, command: impl FnOnce(&mut Form) -> Result<Command, Failure>) -> Result<Call, Failure> {
@@ -99,17 +94,6 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let wrong =
         || Failure::param("parameter_invalid", "Idempotency-Key", "Must be 1 to 255 ASCII characters");
     key.map(|key| Some(key.to_owned())).ok_or_else(wrong)
-}
-
-async fn answer(
-    provider: Provider,
-    post: Result<Post, Failure>,
-    command: impl FnOnce(&mut Form) -> Result<Command, Failure>,
-) -> Response {
-    match post.and_then(|post| post.call(command)) {
-        Ok(call) => respond(provider, call).await,
-        Err(failure) => failure.into_response(),
-    }
 }
 
 /// The work goes on when the client leaves: that is what a provider does.

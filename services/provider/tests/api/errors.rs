@@ -129,8 +129,40 @@ async fn a_refused_state_comes_with_the_intent_and_lists_refuse_what_they_do_not
         ("balance_transactions?starting_after=txn_0", "resource_missing"),
         ("payment_intents/search", "parameter_missing"),
         ("payment_intents/search?query=amount>5", "parameter_invalid"),
+        ("payment_intents?metadata[payment_id]=p-1", "parameter_unknown"),
     ] {
         assert_eq!(client.get(path).await.error(), (400, format!("invalid_request_error {code}")), "{path}");
+    }
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn a_query_that_an_object_or_a_post_does_not_know_is_refused_and_does_nothing() {
+    let stand = Home::new().start().await;
+    let client = &stand.client;
+    let unknown = (400, "invalid_request_error parameter_unknown".to_owned());
+    let path = client.intent("p-1", "pm_card_visa", "manual").await;
+    for step in ["confirm", "capture", "cancel"] {
+        let stray = format!("{path}/{step}?amount_to_capture=100");
+        assert_eq!(client.post(&stray, "k-1", &[]).await.error(), unknown, "{stray}");
+    }
+    let good = [("amount", "1000"), ("currency", "eur")];
+    assert_eq!(client.post("payment_intents?metadata[a]=b", "k-1", &good).await.error(), unknown);
+
+    let id = client.paid("p-2").await;
+    let all = [("payment_intent", id.as_str())];
+    assert_eq!(client.post("refunds?amount=100", "k-1", &all).await.error(), unknown);
+    assert_eq!(client.movements().await, ["charge 1000"], "above all nothing went back");
+    // Asked as it should be, under the same key: nothing was kept for it.
+    let refund = client.post("refunds", "k-1", &all).await;
+    assert_eq!((refund.status, refund.replayed), (200, false), "{refund:?}");
+    let refund = format!("refunds/{}", refund.text("id"));
+    for object in [path, refund] {
+        for query in ["expand[]=latest_charge", "metadata[payment_id]=p-1"] {
+            let stray = format!("{object}?{query}");
+            assert_eq!(client.get(&stray).await.error(), unknown, "{stray}");
+        }
+        assert_eq!(client.get(&object).await.status, 200, "{object}");
     }
     stand.stop().await;
 }
