@@ -28,7 +28,7 @@ pub(crate) enum Control {
 pub(crate) struct Mischief {
     /// How many times more than once each event that is made from now on is delivered.
     pub(crate) duplicate: u32,
-    /// Of the events that wait the newest goes first, one after another.
+    /// Of the events that are due the newest goes first, one after another.
     pub(crate) reverse: bool,
     /// How long an event waits before it is first sent, in milliseconds.
     pub(crate) hold_ms: i64,

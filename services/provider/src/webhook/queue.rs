@@ -106,11 +106,13 @@ impl Queue {
         self.due.first().map(|(due_ms, _)| *due_ms)
     }
 
-    /// Takes out what is due: the oldest, or, where the order is reversed, the newest of all that was not tried yet.
+    /// Takes out what is due: the oldest, or, where the order is reversed, the newest of it that was not tried yet.
     pub(super) fn claim(&mut self, now_ms: i64) -> Option<Parcel> {
         let first = *self.due.first().filter(|(due_ms, _)| *due_ms <= now_ms)?;
-        let newest =
-            || self.due.iter().copied().filter(|(_, place)| self.is_untried(*place)).max_by_key(|due| due.1);
+        let newest = || {
+            let due = self.due.iter().copied().take_while(|(due_ms, _)| *due_ms <= now_ms);
+            due.filter(|(_, place)| self.is_untried(*place)).max_by_key(|(_, place)| *place)
+        };
         let next = if self.mischief.reverse { newest().unwrap_or(first) } else { first };
         self.due.remove(&next);
         let (_, place) = next;
@@ -201,7 +203,9 @@ mod tests {
     fn held_events_go_newest_first_where_the_order_is_reversed() {
         let mut queue = queue(Mischief { reverse: true, hold_ms: 100, duplicate: 0 });
         assert_eq!(claimed(&mut queue, 109), [""; 0]);
-        assert_eq!(claimed(&mut queue, 110), ["evt_3", "evt_2", "evt_1"]);
+        assert_eq!(claimed(&mut queue, 120), ["evt_2", "evt_1"], "the newest of all is not old enough");
+        assert_eq!(queue.next_ms(), Some(130));
+        assert_eq!(claimed(&mut queue, 130), ["evt_3"]);
     }
 
     #[test]
