@@ -19,8 +19,8 @@ const DELIVER_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 /// .. up to this one.
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
-/// How often a surprise is asked again: the books may have caught up.
-const SURPRISE_EVERY: Duration = Duration::from_secs(3600);
+/// How often what a person must look at is asked again: its payment may have come, the books may have caught up.
+const ASK_AGAIN_EVERY: Duration = Duration::from_secs(3600);
 /// How long a notice is tried whose owner can't be asked. The provider itself gives up after as long.
 const ASK_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
 /// How long a notice that ended stays.
@@ -155,10 +155,11 @@ impl Dispatcher {
         let (notice, payment, kind) = (&due.notice.id, due.notice.payment, &due.notice.kind);
         tracing::error!(notice, %payment, kind, what, "the provider tells of what the books don't have");
         self.metrics.told("surprise");
-        store::park(&self.pool, notice, State::Surprise, what, SURPRISE_EVERY).await
+        store::park(&self.pool, notice, State::Surprise, what, ASK_AGAIN_EVERY).await
     }
 
-    /// Keeps it for another try, or for a person when it was tried for long enough.
+    /// Keeps it for another try; once it was tried for long enough, tries become rare and a person is told. The time counts
+    /// from the receipt, whatever it was spent with, so what comes late may still find its payment.
     async fn later(&self, due: &Due, state: State, why: &str, bound: Duration) -> Result<(), Error> {
         let (notice, payment, tries) = (&due.notice.id, due.notice.payment, due.tries);
         if due.tried_for < bound {
@@ -168,7 +169,7 @@ impl Dispatcher {
         }
         tracing::error!(notice, %payment, tries, why, "a notice has no place; a person must look");
         self.metrics.told("unplaced");
-        store::park(&self.pool, notice, State::Unplaced, why, Duration::ZERO).await
+        store::park(&self.pool, notice, State::Unplaced, why, ASK_AGAIN_EVERY).await
     }
 
     async fn observe(&self) {

@@ -17,7 +17,7 @@ pub struct Settings {
     /// `PROVIDER_WEBHOOK_SECRETS` and `PROVIDER_WEBHOOK_TOLERANCE` (default 5 minutes, in both directions).
     pub keys: Keys,
     /// `MONOLITH_WEBHOOKS_UNPLACED_AFTER`: how long a notice waits for its payment to be known; default 1 hour. Then a
-    /// person must look.
+    /// person must look, and it is asked again once an hour.
     pub unplaced_after: Duration,
 }
 

@@ -12,7 +12,7 @@ pub enum State {
     Early,
     /// It tells of something that the books don't have. It is asked again now and then, for the books may catch up.
     Surprise,
-    /// Tried for long enough: a person must look.
+    /// Tried for long enough: a person must look. It is asked again now and then, for its payment may come.
     Unplaced,
     /// The payment's owner has taken it.
     Applied,

@@ -144,7 +144,7 @@ pub(crate) async fn claim_due(pool: &PgPool, batch_max: i64, lease: Duration) ->
     let sql = "
         with due as materialized (
             select n.id from webhooks.notice n
-            where n.state in ('waiting', 'early', 'surprise') and n.next_at <= now()
+            where n.state in ('waiting', 'early', 'surprise', 'unplaced') and n.next_at <= now()
             order by n.next_at limit $1 for update skip locked
         )
         update webhooks.notice n
@@ -177,7 +177,7 @@ pub(crate) async fn park(
     let sql = "
         update webhooks.notice
         set state = $2, why = $3, next_at = now() + $4::double precision * (0.75 + random() * 0.5) * interval '1 second'
-        where id = $1 and state in ('waiting', 'early', 'surprise')";
+        where id = $1 and state in ('waiting', 'early', 'surprise', 'unplaced')";
     sqlx::query(sql).bind(id).bind(state.word()).bind(why).bind(pause.as_secs_f64()).execute(pool).await?;
     Ok(())
 }

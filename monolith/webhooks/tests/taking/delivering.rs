@@ -46,7 +46,7 @@ async fn what_stays_early_is_unplaced_and_a_person_decides() -> anyhow::Result<(
     let asked = early.asked().len();
     world.tell(&event("evt_3", "payment_intent.succeeded")).await?;
     world.until(&early, hasty(), "evt_3", "unplaced").await?;
-    assert_eq!(early.asked().len(), asked + 1, "nobody asks again before a person says so");
+    assert_eq!(early.asked().len(), asked + 1, "what is unplaced is not asked again at once");
 
     webhooks::retry(&world.pool, "evt_1").await?;
     world.until(&Script::new([Ok(Delivered::Applied)]), Options::default(), "evt_1", "applied").await?;
@@ -62,6 +62,20 @@ async fn what_stays_early_is_unplaced_and_a_person_decides() -> anyhow::Result<(
     assert!(matches!(webhooks::dismiss(&world.pool, "evt_2", "ann", "again").await, Err(Error::NotOpen)));
     assert!(matches!(webhooks::retry(&world.pool, "evt_2").await, Err(Error::NotOpen)));
     assert!(webhooks::list(&world.pool, None, 50).await?.is_empty(), "nothing is open");
+    world.close().await
+}
+
+#[tokio::test]
+async fn what_is_unplaced_ends_by_itself_when_its_payment_comes() -> anyhow::Result<()> {
+    let world = World::open().await?;
+    world.tell(&event("evt_1", "payment_intent.succeeded")).await?;
+    // As after an outage: at the first answer of its owner its time is over.
+    let script = Script::new([Ok(Delivered::Early), Ok(Delivered::Applied)]);
+    world.until(&script, hasty(), "evt_1", "unplaced").await?;
+    let hour = "update webhooks.notice set next_at = next_at - interval '80 minutes' where id = 'evt_1'";
+    sqlx::query(hour).execute(&world.admin).await?;
+    world.until(&script, hasty(), "evt_1", "applied").await?;
+    assert_eq!(script.asked().len(), 2);
     world.close().await
 }
 
