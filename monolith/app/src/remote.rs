@@ -2,6 +2,7 @@
 
 mod answer;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +14,7 @@ use payments::{
 use proto::payments as wire;
 use proto::payments::payments_service_client::PaymentsServiceClient;
 use proto::{Money, PaymentId};
+use tokio::sync::Semaphore;
 use tonic::metadata::MetadataValue;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -26,6 +28,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a command may take. The service itself answers `outcome_pending` before that.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(12);
 
+/// How many notices may be with the service at once: half of those that a dispatcher delivers at once.
+const NOTICES_MAX: usize = 8;
+
 /// The metadata that carries the owner's epoch as this home knows it.
 const EPOCH: &str = "x-authority-epoch";
 
@@ -36,12 +41,15 @@ const ACTOR: &str = "x-actor";
 #[derive(Debug, Clone)]
 pub struct Remote {
     client: PaymentsServiceClient<InterceptedService<Channel, Bearer>>,
+    /// Turns for notices.
+    notices: Arc<Semaphore>,
 }
 
 impl Remote {
     /// Over a channel that connects when it is first used; `bearer` signs each call.
     pub fn new(channel: Channel, bearer: Bearer) -> Self {
-        Self { client: PaymentsServiceClient::with_interceptor(channel, bearer) }
+        let client = PaymentsServiceClient::with_interceptor(channel, bearer);
+        Self { client, notices: Arc::new(Semaphore::new(NOTICES_MAX)) }
     }
 }
 
@@ -117,7 +125,11 @@ impl Desk for Remote {
         done(&refund.tenant, response, |response| response.payment)
     }
 
+    /// Refuses at once what finds no turn. While the service hangs each notice that is with it keeps a slot of the
+    /// dispatcher's until its time is over, and those of this home's payments would stand behind them.
     async fn deliver(&self, notice: &Notice, epoch: Epoch) -> Result<Delivered, Error> {
+        let full = |_| Error::Unavailable("too many notices are with the payments service".to_owned());
+        let _turn = self.notices.try_acquire().map_err(full)?;
         let mut request = call(webhook(notice), Some(&notice.tenant), READ_TIMEOUT)?;
         request.metadata_mut().insert(EPOCH, MetadataValue::from(epoch.0));
         let response =

@@ -1,14 +1,22 @@
 //! Payments at either home, behind one API.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 
+use app::{ISSUER, Remote, SERVICE_AUDIENCE};
 use async_trait::async_trait;
+use chassis::Secret;
+use chassis::service_token::Bearer;
+use chassis::token::Issuer;
 use payments::{
     Actor, Balance, Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, Refund, Status, Tenant,
     Void,
 };
 use proto::{Money, PaymentId};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tonic::transport::Endpoint;
+use webhooks::Options;
 
 use crate::fixture::World;
 
@@ -55,6 +63,48 @@ async fn the_owner_answers() -> anyhow::Result<()> {
     let why = Some("one of two came".to_owned());
     assert_eq!(service.told(), [("ada".into(), why), ("ada".into(), None), ("ada".into(), None)]);
     world.close().await
+}
+
+#[tokio::test]
+async fn a_service_that_hangs_keeps_half_of_the_dispatchers_slots_at_most() -> anyhow::Result<()> {
+    // Nothing here waits, so the connection is never made and no call ends.
+    let channel = Endpoint::from_static("http://127.0.0.1:9").connect_lazy();
+    let issuer = Issuer::new(ISSUER, &Secret::new("a key of thirty-two bytes at least"));
+    let remote = Remote::new(channel, Bearer::new(issuer, "monolith", SERVICE_AUDIENCE));
+    let notice = notice()?;
+    let mut context = Context::from_waker(Waker::noop());
+
+    let slots = Options::default().at_once_max;
+    let mut hanging = Vec::new();
+    let refused = loop {
+        let mut delivery = remote.deliver(&notice, Epoch(1));
+        let answer = delivery.as_mut().poll(&mut context);
+        if answer.is_ready() || hanging.len() == slots {
+            break answer;
+        }
+        hanging.push(delivery);
+    };
+    assert_eq!(hanging.len(), slots / 2, "the other half is for what this home owns");
+    let Poll::Ready(Err(error)) = refused else { panic!("it waits: {refused:?}") };
+    assert!(matches!(error, Error::Unavailable(_)) && error.is_retryable(), "{error}");
+
+    hanging.pop();
+    let mut next = remote.deliver(&notice, Epoch(1));
+    assert!(next.as_mut().poll(&mut context).is_pending(), "what ended makes room, however it ended");
+    Ok(())
+}
+
+fn notice() -> anyhow::Result<Notice> {
+    Ok(Notice {
+        id: "evt_1".into(),
+        kind: "payment_intent.succeeded".into(),
+        object: "pi_1".into(),
+        status: "succeeded".into(),
+        payment: PaymentId::new(),
+        tenant: "acme".parse()?,
+        command: None,
+        created: OffsetDateTime::now_utc(),
+    })
 }
 
 /// Sets where new payments are born; gates are the controller's matter.
