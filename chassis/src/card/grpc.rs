@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tower_service::Service;
 
-use super::http::{Read, decoded, read};
+use super::http::{decoded, read};
 use super::{is_in, message};
 
 /// The reason of a refusal, in `google.rpc.ErrorInfo`.
@@ -22,8 +22,8 @@ pub const REASON: &str = "CARD_NUMBER";
 const PREFIX: usize = 5;
 
 /// A service of unary calls that refuses what looks like a card number with `INVALID_ARGUMENT` and [`REASON`], in the path, in
-/// metadata that is read and in any field of a message. A message over the bound goes to the service as it comes, which must
-/// have the same bound.
+/// metadata that is read and in any field of a message. A body over the bound is refused with `OUT_OF_RANGE`, as tonic does it
+/// with one message: tonic bounds each message and reads the first, so that a second one may not carry the first past the guard.
 #[derive(Debug, Clone)]
 pub struct Guard<S> {
     inner: S,
@@ -79,12 +79,13 @@ where
             if is_in(&decoded(parts.uri.path())) || rules.in_metadata(&parts.headers) {
                 return Ok(rules.refused("metadata"));
             }
-            let body = match read(Body::new(body), rules.bytes_max + PREFIX).await {
-                Read::Whole(bytes) if in_messages(&bytes) => return Ok(rules.refused("message")),
-                Read::Whole(bytes) => Body::from(bytes),
-                Read::More(body) => body,
+            let Some(bytes) = read(Body::new(body), rules.bytes_max + PREFIX).await else {
+                return Ok(rules.too_long());
             };
-            inner.call(Request::from_parts(parts, tonic::body::Body::new(body))).await
+            if in_messages(&bytes) {
+                return Ok(rules.refused("message"));
+            }
+            inner.call(Request::from_parts(parts, tonic::body::Body::new(Body::from(bytes)))).await
         })
     }
 }
@@ -101,10 +102,18 @@ impl Rules {
         );
         let mut details = ErrorDetails::new();
         details.set_error_info(REASON, self.domain, [("place".to_owned(), place.to_owned())]);
-        let mut response = Status::with_error_details(Code::InvalidArgument, text, details).into_http();
-        response.extensions_mut().insert(Refused);
-        response
+        marked(Status::with_error_details(Code::InvalidArgument, text, details))
     }
+
+    fn too_long(&self) -> Response<tonic::body::Body> {
+        marked(Status::out_of_range(format!("a message may have at most {} bytes", self.bytes_max)))
+    }
+}
+
+fn marked(status: Status) -> Response<tonic::body::Body> {
+    let mut response = status.into_http();
+    response.extensions_mut().insert(Refused);
+    response
 }
 
 /// A compressed message is not read: no service of ours takes one.
@@ -118,4 +127,39 @@ fn in_messages(mut rest: &[u8]) -> bool {
         rest = &after[length..];
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+
+    /// A message with its prefix.
+    fn frame(message: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        [&[0_u8][..], &length[..], message].concat()
+    }
+
+    /// How a guard refuses a body whose message may have 64 bytes; `None`: it lets it through.
+    async fn refused(body: Vec<u8>) -> Option<Code> {
+        let inner = service_fn(|_: Request<tonic::body::Body>| {
+            std::future::ready(Ok::<_, Infallible>(Response::new(tonic::body::Body::empty())))
+        });
+        let request = Request::new(tonic::body::Body::new(Body::from(body)));
+        let answer = Guard::new(inner, "tests", &[], 64).oneshot(request).await.unwrap();
+        Status::from_header_map(answer.headers()).map(|status| status.code())
+    }
+
+    #[tokio::test]
+    async fn nothing_gets_by_behind_a_second_message() {
+        let card = frame(b"\x22\x104111111111111111");
+        let long =
+            |length: u8| frame(&[&[0x0a, length - 2][..], &vec![b'x'; usize::from(length) - 2]].concat());
+        assert_eq!(refused(card.clone()).await, Some(Code::InvalidArgument));
+        assert_eq!(refused([long(20), card.clone()].concat()).await, Some(Code::InvalidArgument));
+        assert_eq!(refused([card, long(64)].concat()).await, Some(Code::OutOfRange));
+        assert_eq!(refused(long(64)).await, None);
+        assert_eq!(refused(long(65)).await, Some(Code::OutOfRange));
+    }
 }

@@ -42,35 +42,22 @@ pub(crate) async fn body(request: Request, next: Next) -> Result<Response, Probl
         return Ok(next.run(request).await);
     }
     let (parts, body) = request.into_parts();
-    let Read::Whole(bytes) = read(body, BODY_MAX).await else { return Err(Problem::too_large(BODY_MAX)) };
+    let Some(bytes) = read(body, BODY_MAX).await else { return Err(Problem::too_large(BODY_MAX)) };
     if is_in(&bytes) || matches!(unescaped(&bytes), Cow::Owned(plain) if is_in(&plain)) {
         return Err(refused("body"));
     }
     Ok(next.run(Request::from_parts(parts, Body::from(bytes))).await)
 }
 
-/// A body as far as it was read.
-pub(super) enum Read {
-    /// All of it.
-    Whole(Bytes),
-    /// It is longer than the bound; or it broke off, which whoever reads on is told.
-    More(Body),
-}
-
-/// Reads a body up to a bound.
-pub(super) async fn read(body: Body, bytes_max: usize) -> Read {
+/// All of a body. `None` when it is longer than the bound, or broke off: then nobody waits for the answer.
+pub(super) async fn read(body: Body, bytes_max: usize) -> Option<Bytes> {
     let mut stream = body.into_data_stream();
-    let mut whole = Vec::new();
+    let mut whole: Vec<u8> = Vec::new();
     while let Some(chunk) = stream.next().await {
-        match chunk {
-            Ok(chunk) if whole.len() + chunk.len() <= bytes_max => whole.extend_from_slice(&chunk),
-            last => {
-                let seen = futures::stream::iter([Ok(Bytes::from(whole)), last]);
-                return Read::More(Body::from_stream(seen.chain(stream)));
-            }
-        }
+        let chunk = chunk.ok().filter(|chunk| whole.len() + chunk.len() <= bytes_max)?;
+        whole.extend_from_slice(&chunk);
     }
-    Read::Whole(whole.into())
+    Some(whole.into())
 }
 
 fn in_head(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
