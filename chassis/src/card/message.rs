@@ -2,6 +2,8 @@
 
 /// How deep messages are read into each other.
 const DEPTH_MAX: u8 = 8;
+/// How deep groups may stand in each other; prost refuses more than 100.
+const GROUPS_MAX: usize = 100;
 
 /// What a field carries, as far as it matters here.
 enum Field<'a> {
@@ -9,6 +11,9 @@ enum Field<'a> {
     /// A text, bytes or a message: nobody can tell which.
     Bytes(&'a [u8]),
     Fixed,
+    /// A group begins or ends, by its number: what is in it is read as fields of the message's own.
+    Begin(u64),
+    End(u64),
 }
 
 /// Whether a field of the message, or of one in it, looks like a card number: a text, or a whole number. What is no message is
@@ -20,20 +25,23 @@ pub(super) fn has_card(message: &[u8]) -> bool {
 
 /// Whether something was found, and whether all of it could be read as a message.
 fn look(mut message: &[u8], depth: u8) -> (bool, bool) {
-    let mut found = false;
+    let (mut found, mut groups) = (false, Vec::new());
     while !message.is_empty() {
         let Some((field, rest)) = field(message) else { return (found, false) };
-        found = found
-            || match field {
-                Field::Number(number) => super::is_in(number.to_string().as_bytes()),
-                Field::Bytes(bytes) => {
-                    super::is_in(bytes) || (depth > 0 && look(bytes, depth - 1) == (true, true))
-                }
-                Field::Fixed => false,
-            };
+        match field {
+            Field::Number(number) => found = found || super::is_in(number.to_string().as_bytes()),
+            Field::Bytes(bytes) => {
+                found = found || super::is_in(bytes) || (depth > 0 && look(bytes, depth - 1) == (true, true));
+            }
+            Field::Fixed => {}
+            Field::Begin(group) if groups.len() < GROUPS_MAX => groups.push(group),
+            Field::End(group) if groups.pop() == Some(group) => {}
+            // Nobody can read this: texts are not to seem to be messages.
+            Field::Begin(_) | Field::End(_) => return (found, false),
+        }
         message = rest;
     }
-    (found, true)
+    (found, groups.is_empty())
 }
 
 /// The first field, and what follows it.
@@ -47,6 +55,8 @@ fn field(message: &[u8]) -> Option<(Field<'_>, &[u8])> {
             let (bytes, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
             Some((Field::Bytes(bytes), rest))
         }
+        3 => Some((Field::Begin(tag >> 3), rest)),
+        4 => Some((Field::End(tag >> 3), rest)),
         5 => rest.get(4..).map(|rest| (Field::Fixed, rest)),
         _ => None,
     }
@@ -86,5 +96,25 @@ mod tests {
             (Some((4_111_111_111_111_111, &[][..])), true, true)
         );
         assert!(!has_card(b"\x0a\x2400000000-4111-4111-8111-111111111111\x10\xe8\x07"));
+    }
+
+    #[test]
+    fn a_group_hides_nothing() {
+        let text = [b"\x22\x304111111111111111".as_slice(), &[b' '; 32]].concat();
+        let number = b"\x10\xc7\xe3\xa3\xab\x8a\xe1\xa6\x07".to_vec();
+        let filler = b"\x0a\x01x".to_vec();
+        for card in [text, number] {
+            let group = |inside: &[u8]| [b"\x7b".as_slice(), inside, b"\x7c"].concat();
+            assert!(has_card(&[group(b""), card.clone()].concat()), "{card:?} after a group");
+            assert!(has_card(&group(&group(&card))), "{card:?} in a group in a group");
+            let inner = [group(b""), card].concat();
+            let length = u8::try_from(inner.len()).unwrap();
+            assert!(has_card(&[&[0x0a, length][..], &inner].concat()), "{inner:?} in a message");
+        }
+        assert!(!has_card(&[b"\x7b".as_slice(), &filler, b"\x7c", &filler].concat()));
+        // A group that never ends, or another one that does, is in no message.
+        for text in [b"\x7b".as_slice(), b"\x7b\x74", b"\x7c", &[0x7b; 200]] {
+            assert_eq!(look(text, DEPTH_MAX), (false, false), "{text:?}");
+        }
     }
 }
