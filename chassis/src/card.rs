@@ -35,17 +35,18 @@ pub fn is_in(text: &[u8]) -> bool {
     first(text, 0).is_some()
 }
 
-/// The text with a star in the place of each digit of what looks like a card number.
+/// The text with a star in the place of each digit of what looks like a card number. It may have been written by `Debug` or as
+/// JSON: an escape such as `\n` before a number is no letter of its word.
 pub fn mask(text: &str) -> Cow<'_, str> {
     mask_with(text, '*')
 }
 
 /// The same with another character.
 pub(crate) fn mask_with(text: &str, digit: char) -> Cow<'_, str> {
-    if text.is_ascii() && first(text.as_bytes(), 0).is_none() {
+    if text.is_ascii() && !text.contains('\\') && first(text.as_bytes(), 0).is_none() {
         return Cow::Borrowed(text);
     }
-    let folded = fold::Folded::of(text);
+    let folded = fold::Folded::of_escaped(text);
     let (mut masked, mut at) = (String::new(), 0);
     while let Some(found) = folded.first(at) {
         masked.push_str(folded.original(at..found.start));

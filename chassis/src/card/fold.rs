@@ -21,6 +21,20 @@ impl<'a> Folded<'a> {
         Self { text, bytes, places }
     }
 
+    /// The same of a text that may have been written by `Debug` or as JSON: an escape is read as what it stands for.
+    pub(super) fn of_escaped(text: &'a str) -> Self {
+        let (mut places, mut bytes, mut rest) = (Vec::new(), Vec::new(), text);
+        while let Some(char) = rest.chars().next() {
+            let (char, length) = escape(rest).unwrap_or_else(|| (char, char.len_utf8()));
+            if let Some(byte) = folded(char) {
+                places.push(text.len() - rest.len());
+                bytes.push(byte);
+            }
+            rest = &rest[length..];
+        }
+        Self { text, bytes, places }
+    }
+
     pub(super) fn first(&self, from: usize) -> Option<Range<usize>> {
         super::first(&self.bytes, from)
     }
@@ -55,6 +69,30 @@ fn folded(char: char) -> Option<u8> {
         '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{ff0d}' => Some(b'-'),
         _ => Some(ZEROS.iter().find_map(digit).map_or(0, |digit| b'0' + digit)),
     }
+}
+
+/// What an escape stands for that a text begins with, and its length. What was escaped twice has more backslashes: all of them
+/// belong to it, and without a name of an escape after them they are one backslash.
+fn escape(text: &str) -> Option<(char, usize)> {
+    let name = text.strip_prefix('\\')?.trim_start_matches('\\');
+    let slashes = text.len() - name.len();
+    Some(named(name).map_or(('\\', slashes), |(char, length)| (char, slashes + length)))
+}
+
+/// What stands after the backslash, in Rust's and in JSON's way: `n`, `x1b`, `u{a0}`, `u00a0`.
+fn named(name: &str) -> Option<(char, usize)> {
+    let (code, length) = match name.as_bytes() {
+        [b'n' | b'r' | b't' | b'b' | b'f' | b'0' | b'"' | b'\'', ..] => return Some(('\n', 1)),
+        [b'x', ..] => (name.get(1..3)?, 3),
+        [b'u', b'{', ..] => {
+            let end = name.bytes().take("u{10ffff}".len()).position(|byte| byte == b'}')?;
+            (name.get(2..end)?, end + 1)
+        }
+        [b'u', ..] => (name.get(1..5)?, 5),
+        _ => return None,
+    };
+    let code = u32::from_str_radix(code, 16).ok()?;
+    Some((char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), length))
 }
 
 /// JSON with its escapes (`\u0034`, `\n`) replaced, wherever they stand: broken JSON is read too.

@@ -104,6 +104,25 @@ fn only_the_number_is_masked() {
     assert_eq!(mask_with(r#"{"n":4111111111111111}"#, '9'), r#"{"n":9999999999999999}"#);
 }
 
+#[test]
+fn a_mask_sees_through_escapes() {
+    let stars = "****************";
+    for (before, after) in [
+        ("\\n", ""),
+        ("\\\\n", "\\\\t"),
+        ("\\u0001", "\\r"),
+        ("\\u{1b}", ""),
+        ("\\x01", ""),
+        ("\\0", "\\u{a0}x"),
+    ] {
+        assert_eq!(mask(&format!("x{before}{}{after}", CARDS[0])), format!("x{before}{stars}{after}"));
+    }
+    let spaced = grouped(CARDS[0], &[4], "\\u{a0}");
+    assert_eq!(mask(&spaced), "**** **** **** ****");
+    assert_eq!(mask(&format!("\\\\{} \\u{{", CARDS[0])), format!("\\\\{stars} \\u{{"));
+    assert!(matches!(mask("a\\nb \\u{zz} \\u12 \\x \\"), Cow::Borrowed(_)));
+}
+
 proptest! {
     #[test]
     fn ids_times_and_amounts_are_no_card_numbers(

@@ -206,7 +206,10 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             let span = tracing::info_span!("pay", reason = "4111 1111 1111 1111");
             span.in_scope(|| {
-                tracing::info!(amount = 4_111_111_111_111_111_i64, "got {}", "4111-1111-1111-1111");
+                let (line, spaced) = ("x\n4111111111111111", "4111\u{a0}1111\u{a0}1111\u{a0}1111");
+                let amount = 4_111_111_111_111_111_i64;
+                // By `Debug` and then as JSON: escaped twice.
+                tracing::info!(amount, line, spaced, twice = ?line, "got {}", "4111-1111-1111-1111");
             });
         });
         String::from_utf8(memory.0.lock().unwrap().clone()).unwrap()
@@ -224,6 +227,7 @@ mod tests {
         let line = told(JsonFields::new(), json, false);
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert!(!line.contains("1111") && value["fields"]["amount"].is_number(), "{line}");
+        assert_eq!(value["fields"]["line"], "x\n9999999999999999");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chassis::card;
 use proto::PaymentId;
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -63,13 +64,16 @@ pub async fn retry(pool: &PgPool, id: &str) -> Result<(), Error> {
 /// Ends an open notice: nothing is to be done. Who said so and why stays in its row.
 ///
 /// # Errors
-/// [`Error::NotOpen`]; [`Error::Invalid`] for an empty or too long text; [`Error::Database`].
+/// [`Error::NotOpen`]; [`Error::Invalid`] for a text that is empty, too long or has a card number; [`Error::Database`].
 pub async fn dismiss(pool: &PgPool, id: &str, by: &str, reason: &str) -> Result<(), Error> {
     if !(1..=BY_MAX).contains(&by.trim().len()) {
         return Err(Error::Invalid("say who dismisses it, in at most 255 bytes"));
     }
     if !(1..=REASON_MAX).contains(&reason.trim().len()) {
         return Err(Error::Invalid("say why it is dismissed, in at most 1000 bytes"));
+    }
+    if [by, reason].into_iter().any(|text| card::is_in(text.as_bytes())) {
+        return Err(Error::Invalid("something in it looks like a card number, which is never kept"));
     }
     if !store::dismiss(pool, id, by.trim(), reason.trim()).await? {
         return Err(Error::NotOpen);

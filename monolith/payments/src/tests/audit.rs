@@ -110,7 +110,7 @@ async fn a_line_commits_with_what_it_tells_or_not_at_all() {
     let mut tx = world.home.pool.begin().await.unwrap();
     told("accepted", Some("settled short")).write(&mut tx, &world.home).await.unwrap();
     let long = "x".repeat(256);
-    for bad in ["", "two\nlines", &long] {
+    for bad in ["", "two\nlines", &long, "asked for 4111 1111 1111 1111"] {
         let error = told("x", Some(bad)).write(&mut tx, &world.home).await.unwrap_err();
         assert!(matches!(error, Error::Invalid(fields) if fields[0].field == "reason"), "{bad:?}");
     }
@@ -121,7 +121,7 @@ async fn a_line_commits_with_what_it_tells_or_not_at_all() {
 
 #[tokio::test]
 async fn nobody_can_call_themselves_the_engine() {
-    for name in ["engine", "", "two words", "zoë", &"x".repeat(256)] {
+    for name in ["engine", "", "two words", "zoë", "4111-1111-1111-1111", &"x".repeat(256)] {
         assert!(matches!(name.parse::<Actor>(), Err(Error::Invalid(_))), "{name:?}");
     }
     assert_eq!("ada@example.com".parse::<Actor>().unwrap().as_str(), "ada@example.com");

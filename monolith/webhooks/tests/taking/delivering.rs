@@ -50,9 +50,14 @@ async fn what_stays_early_is_unplaced_and_a_person_decides() -> anyhow::Result<(
 
     webhooks::retry(&world.pool, "evt_1").await?;
     world.until(&Script::new([Ok(Delivered::Applied)]), Options::default(), "evt_1", "applied").await?;
-    for (by, why) in [("", "a test"), ("ann", " ")] {
-        let nameless = webhooks::dismiss(&world.pool, "evt_2", by, why).await;
-        assert!(matches!(nameless, Err(Error::Invalid(_))), "{nameless:?}");
+    for (by, why) in [
+        ("", "a test"),
+        ("ann", " "),
+        ("ann", "they wrote:\n4111111111111111"),
+        ("4111111111111111", "a test"),
+    ] {
+        let unfit = webhooks::dismiss(&world.pool, "evt_2", by, why).await;
+        assert!(matches!(unfit, Err(Error::Invalid(_))), "{unfit:?}");
     }
     for id in ["evt_2", "evt_3"] {
         webhooks::dismiss(&world.pool, id, "ann", "made by hand while testing").await?;
