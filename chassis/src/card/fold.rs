@@ -3,8 +3,20 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// The zeros of scripts whose digits people type: full width, Arabic, Persian, Devanagari, Bengali.
-const ZEROS: [char; 5] = ['\u{ff10}', '\u{660}', '\u{6f0}', '\u{966}', '\u{9e6}'];
+/// The zeros of all decimal digits but ASCII's (general category Nd of Unicode 16), in order: nine more digits follow each.
+#[rustfmt::skip]
+pub(super) const ZEROS: [char; 75] = [
+    '\u{660}', '\u{6f0}', '\u{7c0}', '\u{966}', '\u{9e6}', '\u{a66}', '\u{ae6}', '\u{b66}', '\u{be6}',
+    '\u{c66}', '\u{ce6}', '\u{d66}', '\u{de6}', '\u{e50}', '\u{ed0}', '\u{f20}', '\u{1040}', '\u{1090}',
+    '\u{17e0}', '\u{1810}', '\u{1946}', '\u{19d0}', '\u{1a80}', '\u{1a90}', '\u{1b50}', '\u{1bb0}',
+    '\u{1c40}', '\u{1c50}', '\u{a620}', '\u{a8d0}', '\u{a900}', '\u{a9d0}', '\u{a9f0}', '\u{aa50}',
+    '\u{abf0}', '\u{ff10}', '\u{104a0}', '\u{10d30}', '\u{10d40}', '\u{11066}', '\u{110f0}', '\u{11136}',
+    '\u{111d0}', '\u{112f0}', '\u{11450}', '\u{114d0}', '\u{11650}', '\u{116c0}', '\u{116d0}', '\u{116da}',
+    '\u{11730}', '\u{118e0}', '\u{11950}', '\u{11bf0}', '\u{11c50}', '\u{11d50}', '\u{11da0}', '\u{11f50}',
+    '\u{16130}', '\u{16a60}', '\u{16ac0}', '\u{16b50}', '\u{16d70}', '\u{1ccf0}', '\u{1d7ce}', '\u{1d7d8}',
+    '\u{1d7e2}', '\u{1d7ec}', '\u{1d7f6}', '\u{1e140}', '\u{1e2f0}', '\u{1e4f0}', '\u{1e5f1}', '\u{1e950}',
+    '\u{1fbf0}',
+];
 
 /// A text with one ASCII byte for each character.
 pub(super) struct Folded<'a> {
@@ -56,19 +68,19 @@ impl<'a> Folded<'a> {
 
 /// `None`: it takes no room. A letter of another script ends a word: some are written without spaces.
 fn folded(char: char) -> Option<u8> {
-    let digit = |zero: &char| {
-        u32::from(char)
-            .checked_sub(u32::from(*zero))
-            .and_then(|it| u8::try_from(it).ok())
-            .filter(|it| *it < 10)
-    };
     match char {
         char if char.is_ascii() => u8::try_from(char).ok(),
         '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}' => None,
         '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{3000}' => Some(b' '),
         '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{ff0d}' => Some(b'-'),
-        _ => Some(ZEROS.iter().find_map(digit).map_or(0, |digit| b'0' + digit)),
+        _ => Some(decimal(char).map_or(0, |digit| b'0' + digit)),
     }
+}
+
+/// What a digit of any script but ASCII's stands for.
+fn decimal(char: char) -> Option<u8> {
+    let zero = ZEROS[..ZEROS.partition_point(|zero| *zero <= char)].last()?;
+    u8::try_from(u32::from(char) - u32::from(*zero)).ok().filter(|digit| *digit < 10)
 }
 
 /// What an escape stands for that a text begins with, and its length. What was escaped twice has more backslashes: all of them

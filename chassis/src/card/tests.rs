@@ -105,6 +105,17 @@ fn only_the_number_is_masked() {
 }
 
 #[test]
+fn every_scripts_digits_count() {
+    assert!(fold::ZEROS.is_sorted());
+    for zero in fold::ZEROS {
+        let digit = |value: u32| char::from_u32(u32::from(zero) + value).unwrap();
+        let card: String = CARDS[0].chars().filter_map(|it| it.to_digit(10)).map(digit).collect();
+        assert!(in_text(&format!("it is {card}")), "{card}");
+        assert_eq!(mask(&card), "****************", "{card}");
+    }
+}
+
+#[test]
 fn a_mask_sees_through_escapes() {
     let stars = "****************";
     for (before, after) in [
