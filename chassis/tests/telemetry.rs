@@ -1,6 +1,6 @@
 //! Spans leave the process for a collector that speaks OTLP, and requests continue their caller's trace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use axum::Router;
@@ -107,9 +107,13 @@ async fn a_request_is_timed_by_its_route_and_continues_its_callers_trace() {
 
 #[tokio::test]
 async fn paths_and_methods_that_nobody_serves_make_no_series_of_their_own() {
-    let telemetry = Telemetry::new("shop", None).unwrap();
-    let inner = tower::service_fn(|_: Request<Body>| async {
-        let answer = http::Response::builder().header("grpc-status", "12").body(Body::empty()).unwrap();
+    let exporter = InMemorySpanExporter::default();
+    let tracers = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+    let telemetry = Telemetry::new("shop", Some(tracers)).unwrap();
+    // There is no such method, or nobody looked because there was no token.
+    let inner = tower::service_fn(|request: Request<Body>| async move {
+        let code = if request.uri().path().ends_with('7') { "16" } else { "12" };
+        let answer = http::Response::builder().header("grpc-status", code).body(Body::empty()).unwrap();
         Ok::<_, std::convert::Infallible>(answer)
     });
     let grpc = tower::Layer::layer(&telemetry.grpc(), inner);
@@ -130,9 +134,13 @@ async fn paths_and_methods_that_nobody_serves_make_no_series_of_their_own() {
             "http_server_request_duration_seconds_count{method=\"unknown\",route=\"unknown\",status=\"404\"}",
             "20",
         ),
-        ("rpc_server_call_duration_seconds_count{code=\"12\",method=\"unknown\"}", "20"),
+        ("rpc_server_call_duration_seconds_count{code=\"12\",method=\"unknown\"}", "18"),
+        ("rpc_server_call_duration_seconds_count{code=\"16\",method=\"unknown\"}", "2"),
     ];
     assert_eq!(counts, wanted.map(|(series, value)| (series.to_owned(), value.to_owned())).into());
+    let spans = exporter.get_finished_spans().unwrap();
+    let names: BTreeSet<&str> = spans.iter().map(|span| &*span.name).collect();
+    assert_eq!((spans.len(), names), (40, ["unknown", "unknown unknown"].into()));
 }
 
 async fn shown(telemetry: &Telemetry) -> Result<String, Box<dyn std::error::Error>> {

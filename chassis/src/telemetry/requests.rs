@@ -71,6 +71,9 @@ impl Requests {
         };
         let failed = status == "error" || (self.kind == Kind::Http && status.starts_with('5'));
         let span = context.span();
+        if !known {
+            span.update_name(UNKNOWN);
+        }
         span.set_attribute(KeyValue::new(self.status_label(), status.clone()));
         if failed {
             span.set_status(Status::error(status.clone()));
@@ -95,8 +98,8 @@ impl Requests {
             Kind::Grpc => {
                 let code =
                     answer.headers().get("grpc-status").and_then(|code| code.to_str().ok()).unwrap_or("0");
-                // What was refused before it was looked up may be no method.
-                let known = code != "12" && answer.extensions().get::<Refused>().is_none();
+                // What was refused before it was looked up may be no method: by the guard, or without a token (16).
+                let known = !matches!(code, "12" | "16") && answer.extensions().get::<Refused>().is_none();
                 (known, code.to_owned())
             }
         }
