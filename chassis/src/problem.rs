@@ -45,14 +45,24 @@ pub struct Problem {
 pub struct FieldError {
     /// JSON pointer into the request's body: `/items/0/quantity`.
     pub pointer: String,
-    /// What is wrong with it.
+    /// What is wrong with it, for programs, where one field can be wrong in several ways; never changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "amount-zero")]
+    pub code: Option<&'static str>,
+    /// What is wrong with it, for people.
     pub detail: String,
 }
 
 impl FieldError {
     /// An error at a JSON pointer.
     pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), detail: detail.into() }
+        Self { pointer: pointer.into(), code: None, detail: detail.into() }
+    }
+
+    /// The same with a code.
+    #[must_use]
+    pub fn coded(self, code: &'static str) -> Self {
+        Self { code: Some(code), ..self }
     }
 }
 
@@ -236,6 +246,15 @@ mod tests {
             body,
             r#"{"type":"https://banyan.dev/problems/validation","title":"The request breaks a rule","status":422,"detail":"one or more fields are not acceptable; see errors","instance":"/v1/orders","errors":[{"pointer":"/items/0/quantity","detail":"must be at least 1"}]}"#
         );
+    }
+
+    #[tokio::test]
+    async fn a_code_stands_beside_the_place() {
+        let wrong = FieldError::new("/amount_minor", "must be positive").coded("amount-zero");
+        let (_, body) = body(Problem::validation([wrong])).await;
+        let errors =
+            r#""errors":[{"pointer":"/amount_minor","code":"amount-zero","detail":"must be positive"}]}"#;
+        assert!(body.ends_with(errors), "{body}");
     }
 
     #[tokio::test]

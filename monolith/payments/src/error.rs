@@ -1,6 +1,7 @@
 //! What can go wrong.
 
 use outbox::BoxError;
+use proto::MoneyError;
 
 use crate::{Payment, Refusal};
 
@@ -9,6 +10,8 @@ use crate::{Payment, Refusal};
 pub struct Violation {
     /// The field, in snake case.
     pub field: &'static str,
+    /// What is wrong, for programs: one of [`Violation::CODES`], or nothing where the field says enough.
+    pub code: Option<&'static str>,
     /// What is needed.
     pub reason: String,
 }
@@ -74,9 +77,27 @@ pub enum Error {
 }
 
 impl Violation {
+    /// All codes, which never change.
+    pub const CODES: [&'static str; 3] = ["amount-zero", "amount-negative", "currency-unknown"];
+
     /// A violation of one field.
     pub fn new(field: &'static str, reason: impl Into<String>) -> Self {
-        Self { field, reason: reason.into() }
+        Self { field, code: None, reason: reason.into() }
+    }
+
+    /// What is wrong with an amount of so many minor units: it must be positive.
+    pub fn of_amount(field: &'static str, minor: i64) -> Option<Self> {
+        let code = match minor {
+            0 => "amount-zero",
+            ..0 => "amount-negative",
+            1.. => return None,
+        };
+        Some(Self { code: Some(code), ..Self::new(field, "a positive amount is needed") })
+    }
+
+    /// What is wrong with a currency that is none.
+    pub fn of_currency(field: &'static str, error: &MoneyError) -> Self {
+        Self { code: Some("currency-unknown"), ..Self::new(field, error.to_string()) }
     }
 }
 

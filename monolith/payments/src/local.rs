@@ -139,8 +139,8 @@ impl Desk for Local {
     }
 
     async fn quote_fee(&self, amount: Money) -> Result<Money, Error> {
-        if amount.minor <= 0 {
-            return Err(Error::Invalid(vec![Violation::new("amount", "a positive amount is needed")]));
+        if let Some(violation) = Violation::of_amount("amount", amount.minor) {
+            return Err(Error::Invalid(vec![violation]));
         }
         fee(amount).map_err(|error| Error::Refused(error.into()))
     }

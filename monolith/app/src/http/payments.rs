@@ -228,9 +228,12 @@ pub(super) fn problem(error: Error) -> Problem {
             };
             Problem::new(StatusCode::CONFLICT, kind, "The payment does not allow this", refusal.to_string())
         }
-        Error::Invalid(violations) => Problem::validation(
-            violations.into_iter().map(|it| FieldError::new(format!("/{}", it.field), it.reason)),
-        ),
+        Error::Invalid(violations) => {
+            Problem::validation(violations.into_iter().map(|it| FieldError {
+                code: it.code,
+                ..FieldError::new(format!("/{}", it.field), it.reason)
+            }))
+        }
         Error::InFlight => Problem::in_flight(RETRY_AFTER),
         Error::KeyReused => Problem::key_reused(),
         Error::NotOwner | Error::Busy(_) | Error::Behind { .. } => {

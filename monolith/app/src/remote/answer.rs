@@ -6,7 +6,7 @@ use payments::{
 use proto::{MoneyError, payments as wire};
 use time::OffsetDateTime;
 use tonic::Code;
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 /// Fields that the service may complain about.
 const FIELDS: [&str; 14] = [
@@ -161,7 +161,17 @@ fn violations(details: &ErrorDetails, message: &str) -> Vec<Violation> {
         return vec![Violation::new("request", message)];
     }
     let field = |name: &str| FIELDS.into_iter().find(|field| *field == name).unwrap_or("request");
-    named.iter().map(|it| Violation::new(field(&it.field), it.description.clone())).collect()
+    let violation = |it: &FieldViolation| Violation {
+        code: code(&it.reason),
+        ..Violation::new(field(&it.field), it.description.clone())
+    };
+    named.iter().map(violation).collect()
+}
+
+/// `AMOUNT_ZERO` is the desk's `amount-zero`.
+fn code(reason: &str) -> Option<&'static str> {
+    let word = reason.to_ascii_lowercase().replace('_', "-");
+    Violation::CODES.into_iter().find(|code| *code == word)
 }
 
 #[cfg(test)]
@@ -196,5 +206,18 @@ mod tests {
         let status = tonic::Status::with_error_details(Code::InvalidArgument, "bad", details);
         let Error::Invalid(violations) = failed(&status) else { panic!("{status}") };
         assert_eq!(violations, [Violation::new("amount_minor", "must be positive")]);
+    }
+
+    #[test]
+    fn a_fields_code_arrives() {
+        let negative = FieldViolation {
+            reason: "AMOUNT_NEGATIVE".into(),
+            ..FieldViolation::new("amount_minor", "a positive amount is needed")
+        };
+        let details = ErrorDetails::with_bad_request(vec![negative]);
+        let status = tonic::Status::with_error_details(Code::InvalidArgument, "bad", details);
+        let Error::Invalid(violations) = failed(&status) else { panic!("{status}") };
+        assert_eq!(violations, [Violation::of_amount("amount_minor", -1).unwrap()]);
+        assert_eq!(code("WORD_OF_A_LATER_VERSION"), None);
     }
 }

@@ -39,32 +39,38 @@ async fn each_bad_amount_has_its_code_and_changes_no_row() -> anyhow::Result<()>
         (payment(&world, "k-1", "authorized").await?, payment(&world, "k-2", "captured").await?);
     let nobodys = proto::PaymentId::new().to_string();
     let (capture, refund) = (format!("{authorized}/capture"), format!("{captured}/refunds"));
-    let bad = |amount: Value| (json!({ "amount_minor": amount }), 422, "validation", Some("/amount_minor"));
+    let bad = |amount: Value, code| {
+        (json!({ "amount_minor": amount }), 422, "validation", Some(("/amount_minor", code)))
+    };
+    let unknown = Some(("/currency", "currency-unknown"));
     let of = |currency: &str| json!({ "amount_minor": 1, "currency": currency });
     let before = rows(&world).await?;
     for path in [&capture, &refund] {
-        for (body, status, kind, pointer) in [
-            bad(json!(0)),
-            bad(json!(-1)),
-            bad(json!(i64::MIN)),
-            bad(json!(9_223_372_036_854_775_808_u64)),
-            bad(json!(1e20)),
-            bad(json!(10.5)),
-            bad(json!("10.00")),
-            bad(json!("10")),
-            bad(json!(true)),
+        for (body, status, kind, error) in [
+            bad(json!(0), "amount-zero"),
+            bad(json!(-1), "amount-negative"),
+            bad(json!(i64::MIN), "amount-negative"),
+            bad(json!(9_223_372_036_854_775_808_u64), "amount-overflow"),
+            bad(json!(1e20), "amount-overflow"),
+            bad(json!(-1e20), "amount-overflow"),
+            bad(json!(10.5), "amount-precision"),
+            bad(json!("10.00"), "amount-malformed"),
+            bad(json!("10"), "amount-malformed"),
+            bad(json!(true), "amount-malformed"),
+            bad(Value::Null, "amount-malformed"),
             (json!({ "amount_minor": i64::MAX }), 409, "amount-too-large", None),
             (json!({ "amount_minor": 1_000_000 }), 409, "amount-too-large", None),
             (of("USD"), 422, "currency-mismatch", None),
-            (of("XXX"), 422, "validation", Some("/currency")),
-            (of("eur"), 422, "validation", Some("/currency")),
-            (of("ZZZ"), 422, "validation", Some("/currency")),
+            (of("XXX"), 422, "validation", unknown),
+            (of("eur"), 422, "validation", unknown),
+            (of("ZZZ"), 422, "validation", unknown),
         ] {
             let answer = world.post(&format!("/v1/payments/{path}"), "k", &body).await?;
-            let told =
-                (answer.status, answer.body["type"].as_str(), answer.body["errors"][0]["pointer"].as_str());
+            let wrong = &answer.body["errors"][0];
+            let wrong = wrong["pointer"].as_str().zip(wrong["code"].as_str());
+            let told = (answer.status, answer.body["type"].as_str(), wrong);
             let kind = format!("https://banyan.dev/problems/{kind}");
-            assert_eq!(told, (status, Some(kind.as_str()), pointer), "{path} {body}");
+            assert_eq!(told, (status, Some(kind.as_str()), error), "{path} {body}");
         }
     }
     for (path, body, status, kind) in [

@@ -90,8 +90,7 @@ pub(crate) async fn intend(home: &Home, request: &Request) -> Result<Intended, E
 }
 
 fn valid(request: &Request) -> Result<(), Error> {
-    let amount = request.amount_minor.filter(|amount| *amount <= 0);
-    let amount = amount.map(|_| Violation::new("amount_minor", "a positive amount is needed"));
+    let amount = request.amount_minor.and_then(|minor| Violation::of_amount("amount_minor", minor));
     let violations: Vec<_> = amount.into_iter().chain(bad_reason(request.reason.as_deref())).collect();
     if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
 }

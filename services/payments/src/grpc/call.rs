@@ -5,7 +5,7 @@ use std::time::Duration;
 use chassis::deadline::deadline;
 use chassis::service_token;
 use payments::{Actor, Epoch, Error, IdempotencyKey, Page, Tenant, Violation};
-use proto::{Currency, Money, PaymentId, payments as v1};
+use proto::{Currency, Money, MoneyError, PaymentId, payments as v1};
 use time::OffsetDateTime;
 use tonic::{Request, Status};
 use uuid::Uuid;
@@ -107,11 +107,11 @@ impl Fields {
     }
 
     pub(super) fn amount(&mut self, amount: Option<v1::Money>) -> Option<Money> {
-        self.read("amount", amount.ok_or(proto::MoneyError::Missing).and_then(Money::try_from))
+        self.money("amount", amount.ok_or(MoneyError::Missing).and_then(Money::try_from))
     }
 
     pub(super) fn currency(&mut self, code: &str) -> Option<Currency> {
-        self.read("currency", code.parse())
+        self.money("currency", code.parse())
     }
 
     pub(super) fn page(&mut self, request: &v1::ListPaymentsRequest) -> Option<Page> {
@@ -144,6 +144,16 @@ impl Fields {
 
     pub(super) fn time(&mut self, field: &'static str, ms: i64) -> Option<OffsetDateTime> {
         self.read(field, OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000))
+    }
+
+    fn money<T>(&mut self, field: &'static str, read: Result<T, MoneyError>) -> Option<T> {
+        match read {
+            Err(error @ MoneyError::Currency(_)) => {
+                self.0.push(Violation::of_currency(field, &error));
+                None
+            }
+            read => self.read(field, read),
+        }
     }
 
     fn read<T>(&mut self, field: &'static str, read: Result<T, impl ToString>) -> Option<T> {

@@ -75,11 +75,15 @@ fn failed_precondition(error: &dyn std::error::Error, reason: &'static str, fact
 }
 
 fn invalid(violations: &[Violation]) -> Status {
-    let fields: Vec<FieldViolation> =
-        violations.iter().map(|it| FieldViolation::new(it.field, it.reason.clone())).collect();
+    let fields: Vec<FieldViolation> = violations.iter().map(field).collect();
     let named =
         violations.iter().map(|it| format!("{}: {}", it.field, it.reason)).collect::<Vec<_>>().join("; ");
     Status::with_error_details(Code::InvalidArgument, named, ErrorDetails::with_bad_request(fields))
+}
+
+fn field(violation: &Violation) -> FieldViolation {
+    let reason = violation.code.map(|code| code.to_ascii_uppercase().replace('-', "_")).unwrap_or_default();
+    FieldViolation { reason, ..FieldViolation::new(violation.field, violation.reason.clone()) }
 }
 
 /// The caller takes the amount to be in another currency than the payment's.
@@ -153,9 +157,12 @@ mod tests {
 
     #[test]
     fn each_field_is_named() {
-        let status = of(&Error::Invalid(vec![Violation::new("amount_minor", "a positive amount is needed")]));
+        let zero = Violation::of_amount("amount_minor", 0).unwrap();
+        let status = of(&Error::Invalid(vec![zero, Violation::new("reason", "too long")]));
         let details = status.get_error_details();
-        let fields = &details.bad_request().unwrap().field_violations;
-        assert_eq!((status.code(), fields[0].field.as_str()), (Code::InvalidArgument, "amount_minor"));
+        let told = details.bad_request().unwrap().field_violations.iter();
+        let told: Vec<_> = told.map(|it| (it.field.as_str(), it.reason.as_str())).collect();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(told, [("amount_minor", "AMOUNT_ZERO"), ("reason", "")]);
     }
 }

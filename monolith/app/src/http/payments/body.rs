@@ -5,7 +5,7 @@ use chassis::problem::FieldError;
 use payments::{Payment, Status};
 use proto::{Currency, Money};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Number, Value};
 use time::OffsetDateTime;
 use utoipa::{IntoResponses, ToSchema};
 use uuid::Uuid;
@@ -14,8 +14,9 @@ use uuid::Uuid;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Amount {
-    /// Minor units of the payment's currency; left out: all there is.
-    #[schema(value_type = Option<i64>, minimum = 1, example = 1290)]
+    /// Minor units of the payment's currency; left out: all there is. `null` is refused.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = i64, minimum = 1, example = 1290)]
     pub(super) amount_minor: Option<Minor>,
     /// ISO 4217. Left out, or the payment's.
     #[schema(example = "EUR", pattern = "^[A-Z]{3}$")]
@@ -25,35 +26,49 @@ pub(super) struct Amount {
     pub(super) reason: Option<String>,
 }
 
-/// A whole number of minor units, or what else was sent in its place.
+/// A whole number of minor units, or the code of what else was sent in its place.
 #[derive(Debug)]
 pub(super) struct Minor(Result<i64, &'static str>);
 
 impl Amount {
     /// The minor units that were asked for.
     pub(super) fn minor(&self) -> Result<Option<i64>, Problem> {
+        const WHOLE: &str = "must be a whole number of minor units in 64 bits, such as 1050 for 10.50 EUR";
         let read = self.amount_minor.as_ref().map(|minor| minor.0).transpose();
-        read.map_err(|wrong| Problem::validation([FieldError::new("/amount_minor", wrong)]))
+        read.map_err(|code| Problem::validation([FieldError::new("/amount_minor", WHOLE).coded(code)]))
     }
 
     /// The currency that they were asked for in.
     pub(super) fn currency(&self) -> Result<Option<Currency>, Problem> {
         let read = self.currency.as_deref().map(str::parse::<Currency>).transpose();
-        read.map_err(|error| Problem::validation([FieldError::new("/currency", error.to_string())]))
+        read.map_err(|error| {
+            let wrong = FieldError::new("/currency", error.to_string());
+            Problem::validation([wrong.coded("currency-unknown")])
+        })
     }
 }
 
 impl<'de> Deserialize<'de> for Minor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const WHOLE: &str = "must be a whole number of minor units in 64 bits, such as 1050 for 10.50 EUR";
         let read = match Value::deserialize(deserializer)? {
-            Value::Number(number) => number.as_i64().ok_or(WHOLE),
+            Value::Number(number) => number.as_i64().ok_or_else(|| not_whole(&number)),
             Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
-                Err(WHOLE)
+                Err("amount-malformed")
             }
         };
         Ok(Self(read))
     }
+}
+
+/// What is there counts, and `null` is there: it is what becomes of a client's `NaN`, and must not mean all there is.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Minor>, D::Error> {
+    Minor::deserialize(deserializer).map(Some)
+}
+
+/// Why a number is no whole one of 64 bits.
+fn not_whole(number: &Number) -> &'static str {
+    let too_large = number.as_f64().is_none_or(|number| number.abs() >= 2_f64.powi(63));
+    if too_large { "amount-overflow" } else { "amount-precision" }
 }
 
 /// Why.
