@@ -21,6 +21,12 @@ const REACHED: Duration = Duration::from_secs(60);
 /// Until what was asked for has come to its end after the restart.
 const SOON: Duration = Duration::from_secs(90);
 
+/// Here a dead process's claim runs out by itself: the one that a command is committed with, and the resolver's.
+const RUN_OUT: [(Point, Cause); 2] =
+    [(Point::IntentCommitted, Cause::Refund), (Point::DueClaimed, Cause::Silence)];
+/// A claim lasts 15 s, so an end before this did not wait for it.
+const RUN_OUT_MIN: Duration = Duration::from_secs(5);
+
 /// What makes the process reach a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
@@ -47,6 +53,12 @@ enum Cause {
 struct Case {
     point: Point,
     cause: Cause,
+}
+
+impl Case {
+    fn runs_out(self) -> bool {
+        RUN_OUT.contains(&(self.point, self.cause))
+    }
 }
 
 /// Every point that a home has, by what leads to it. A caller's commands pass the same points as the engine's.
@@ -116,16 +128,24 @@ impl Told<'_> {
             let status = self.shop.world.ended(self.name(), REACHED).await;
             let status = status.with_context(|| format!("{case:?} was not reached"))?;
             ensure!(status.signal() == Some(SIGABRT), "{case:?}: it ended otherwise: {status}");
-            self.free().await?;
+            let died = Instant::now();
+            if !case.runs_out() {
+                self.free().await?;
+            }
             self.shop.start_ready(self.spec(None)).await?;
-            Ok(())
+            Ok(died)
         };
-        let (accepted, ()) = tokio::try_join!(self.cause(n, case.cause, prepared), dies)?;
+        let (accepted, died) = tokio::try_join!(self.cause(n, case.cause, prepared), dies)?;
+        let waited = died.elapsed();
+        ensure!(
+            !case.runs_out() || waited > RUN_OUT_MIN,
+            "{case:?}: it ended {waited:?} after the death, and did not wait for the dead one's claim"
+        );
         Ok(accepted)
     }
 
-    /// What the dead one holds ends at once. By themselves its claims and leases last 10 to 15 s, which `crashes` and the
-    /// dropped requests wait for; here it would be ten minutes of waiting.
+    /// What the dead one holds ends at once. By themselves its claims and leases last 10 to 15 s, which the cases of
+    /// [`RUN_OUT`] wait for; at every point it would be ten minutes of waiting.
     async fn free(&self) -> Result<()> {
         let pool = self.home();
         let claims = "update payments.intent set claimed_until = now() where state <> 'done' and claimed_until > now()";
