@@ -1,5 +1,7 @@
 //! Ten thousand requests of every kind, dropped by their clients at random moments.
 
+mod sessions;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -12,6 +14,7 @@ use tests::checker::{Accepted, Ended};
 use tests::load::Client;
 use tests::{Binaries, Shop, Side, story, until};
 
+pub(crate) use self::sessions::Sessions;
 use crate::migration::{born_at, until_status};
 use crate::orders::{order, place};
 
@@ -134,14 +137,16 @@ async fn dropped(side: Side) {
         let first = born_at(&shop, side, &client).await?;
         let targets = Targets::prepare(&client).await?;
         let patience = usual(&client, &targets.purchase).await? * 2;
+        let sessions = Sessions::count(&shop).await?;
 
         let drops =
             futures::stream::iter(0..REQUESTS).map(|n| drop_early(client.clone(), targets.ask(n), patience));
         let answered: usize =
             drops.buffer_unordered(AT_ONCE).map(usize::from).fold(0, async |a, b| a + b).await;
+        let last_drop = Instant::now();
         ensure!(answered < REQUESTS * 9 / 10, "{answered} were answered before they could be dropped");
 
-        // No connection was poisoned: each of the pools' is used now. These orders wait behind those of clients that left.
+        // Each connection of the pools is used now. These orders wait behind those of clients that left.
         let mut accepted = many(&client, "after", "captured", &targets.purchase, CAPTURED).await?;
         accepted.extend(finish(&client, &targets.authorized).await?);
         shop.settle(SETTLED).await?;
@@ -152,8 +157,7 @@ async fn dropped(side: Side) {
         accepted.extend(first);
         let findings = shop.check(accepted).await?;
         assert!(findings.holds(), "{findings}");
-        idle(&shop.source).await?;
-        idle(&shop.target).await
+        sessions.are_whole(last_drop).await
     })
     .await;
 }
@@ -165,20 +169,6 @@ async fn commands(pool: &PgPool) -> Result<(i64, i64)> {
          from payments.intent where state = 'done' and idempotency_key is not null",
     );
     Ok(row.fetch_one(pool).await?)
-}
-
-/// Waits until no session of a module has a transaction open.
-pub(crate) async fn idle(admin: &PgPool) -> Result<()> {
-    until("all transactions to end", SOON, async || {
-        let open: i64 = sqlx::query_scalar(
-            "select count(*) from pg_stat_activity
-             where datname = current_database() and state like 'idle in transaction%'",
-        )
-        .fetch_one(admin)
-        .await?;
-        Ok((open == 0).then_some(()))
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,6 +12,8 @@ use tests::checker::{Accepted, Ended};
 use tests::load::Client;
 use tests::{Binaries, Shop, story, until};
 
+use crate::dropped::Sessions;
+
 const SOON: Duration = Duration::from_secs(30);
 /// A thousand orders take their time to be paid on a small machine.
 const SETTLED: Duration = Duration::from_secs(120);
@@ -91,15 +93,17 @@ async fn a_thousand_dropped_requests_leave_no_half_order() {
         let patient =
             futures::future::try_join_all((0..AT_ONCE).map(|n| answered_after(&client, n, &body))).await?;
         let usual = patient.iter().sum::<Duration>() / u32::try_from(AT_ONCE)?;
+        let sessions = Sessions::count(&shop).await?;
 
         // Each is dropped, connection and all, somewhere between its first byte and its answer.
         let drops = futures::stream::iter(0..REQUESTS)
             .map(|n| drop_early(client.clone(), n, usual * 2, body.clone()));
         let answered: usize =
             drops.buffer_unordered(AT_ONCE).map(usize::from).fold(0, async |a, b| a + b).await;
+        let last_drop = Instant::now();
         ensure!(answered < REQUESTS * 9 / 10, "{answered} were answered before they could be dropped");
 
-        // No connection was poisoned: each of the pool's is used now, and every order is stored whole.
+        // Each connection of the pool is used now, and every order is stored whole.
         let mut accepted = Vec::new();
         for n in 0..50 {
             accepted.push(place(&client, &format!("after-{n}"), &body, Ended::Paid).await?);
@@ -113,7 +117,7 @@ async fn a_thousand_dropped_requests_leave_no_half_order() {
         let findings = shop.check(accepted).await?;
         assert!(findings.holds(), "{findings}");
         assert_eq!(i64::try_from(findings.paid)?, stored, "every stored order is paid");
-        idle(&shop.source).await
+        sessions.are_whole(last_drop).await
     })
     .await;
 }
@@ -131,18 +135,4 @@ async fn drop_early(client: Client, n: usize, patience_max: Duration, body: Valu
     let request =
         client.request(reqwest::Method::POST, "/v1/orders").header("idempotency-key", key).json(&body);
     tokio::time::timeout(patience, request.send()).await.is_ok_and(|sent| sent.is_ok())
-}
-
-/// Waits until no session of a module has a transaction open.
-async fn idle(admin: &PgPool) -> Result<()> {
-    until("all transactions to end", SOON, async || {
-        let open: i64 = sqlx::query_scalar(
-            "select count(*) from pg_stat_activity
-             where datname = current_database() and state like 'idle in transaction%'",
-        )
-        .fetch_one(admin)
-        .await?;
-        Ok((open == 0).then_some(()))
-    })
-    .await
 }
