@@ -4,9 +4,9 @@ mod sessions;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use futures::StreamExt;
+use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt};
 use rand::Rng;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -26,6 +26,9 @@ const ORDERS_EVERY: usize = 5;
 const CAPTURED: usize = 60;
 /// Payments that are captured or voided, whichever comes first.
 const AUTHORIZED: usize = 60;
+
+/// The key under which a payment that is left authorized is voided afterwards.
+const THE_END: &str = "the-end";
 
 const SOON: Duration = Duration::from_secs(120);
 /// Thousands of orders take their time to be paid on a small machine.
@@ -87,11 +90,13 @@ async fn many(
     try_join_all(keys.iter().map(|key| place(client, key, body, Ended::Paid))).await
 }
 
-/// True when the answer was faster than the drop.
-async fn drop_early(client: Client, ask: Ask, patience_max: Duration) -> bool {
+/// True when the answer was faster than the drop. Whatever else ends a request is no drop.
+async fn drop_early(client: Client, ask: Ask, patience_max: Duration) -> Result<bool> {
     let patience = patience_max.mul_f64(rand::rng().random_range(0.0..1.0));
-    let request = client.request(reqwest::Method::POST, &ask.path).header("idempotency-key", ask.key);
-    tokio::time::timeout(patience, request.json(&ask.body).send()).await.is_ok_and(|sent| sent.is_ok())
+    let request = client.request(reqwest::Method::POST, &ask.path).header("idempotency-key", &ask.key);
+    let sent = tokio::time::timeout(patience, request.json(&ask.body).send()).await.ok();
+    let answered = sent.transpose().with_context(|| format!("{} under {} failed", ask.path, ask.key))?;
+    Ok(answered.is_some())
 }
 
 /// How long an answer takes when as many ask at once as later.
@@ -118,7 +123,7 @@ async fn finish(client: &Client, authorized: &[Accepted]) -> Result<Vec<Accepted
                 "captured" => Ok(Some(Ended::Paid)),
                 "voided" => Ok(Some(Ended::Cancelled)),
                 _ => {
-                    client.post(&format!("/v1/payments/{payment}/void"), "the-end", &json!({})).await?;
+                    client.post(&format!("/v1/payments/{payment}/void"), THE_END, &json!({})).await?;
                     Ok(None)
                 }
             }
@@ -141,19 +146,18 @@ async fn dropped(side: Side) {
 
         let drops =
             futures::stream::iter(0..REQUESTS).map(|n| drop_early(client.clone(), targets.ask(n), patience));
-        let answered: usize =
-            drops.buffer_unordered(AT_ONCE).map(usize::from).fold(0, async |a, b| a + b).await;
+        let answered: Vec<bool> = drops.buffer_unordered(AT_ONCE).try_collect().await?;
         let last_drop = Instant::now();
+        let answered = answered.into_iter().filter(|answered| *answered).count();
         ensure!(answered < REQUESTS * 9 / 10, "{answered} were answered before they could be dropped");
 
         // Each connection of the pools is used now. These orders wait behind those of clients that left.
         let mut accepted = many(&client, "after", "captured", &targets.purchase, CAPTURED).await?;
         accepted.extend(finish(&client, &targets.authorized).await?);
         shop.settle(SETTLED).await?;
-        let (refunds, commands) =
-            commands(if side == Side::Source { &shop.source } else { &shop.target }).await?;
-        ensure!(refunds > i64::try_from(CAPTURED)?, "only {refunds} refunds outlived their requests");
-        ensure!(commands > refunds, "neither captures nor voids outlived their requests");
+        let outlived =
+            Outlived::count(&shop.source, if side == Side::Source { &shop.source } else { &shop.target });
+        outlived.await?.are_enough()?;
         accepted.extend(first);
         let findings = shop.check(accepted).await?;
         assert!(findings.holds(), "{findings}");
@@ -162,13 +166,43 @@ async fn dropped(side: Side) {
     .await;
 }
 
-/// Commands of callers that came to an outcome: refunds, and all.
-async fn commands(pool: &PgPool) -> Result<(i64, i64)> {
-    let row = sqlx::query_as(
-        "select count(*) filter (where operation = 'refund'), count(*)
-         from payments.intent where state = 'done' and idempotency_key is not null",
-    );
-    Ok(row.fetch_one(pool).await?)
+/// What the dropped requests have done, by kind.
+#[derive(Debug)]
+struct Outlived {
+    orders: i64,
+    refunds: i64,
+    captures: i64,
+    voids: i64,
+}
+
+impl Outlived {
+    async fn count(source: &PgPool, home: &PgPool) -> Result<Self> {
+        let orders = "select count(*) from orders.orders where idempotency_key like 'dropped-%'";
+        let commands = "
+            select count(*) filter (where operation = 'refund'),
+                   count(*) filter (where operation = 'capture'),
+                   count(*) filter (where operation = 'void')
+            from payments.intent
+            where state = 'done' and idempotency_key is not null and idempotency_key <> $1";
+        let orders = sqlx::query_scalar(orders).fetch_one(source).await?;
+        let (refunds, captures, voids): (i64, i64, i64) =
+            sqlx::query_as(commands).bind(THE_END).fetch_one(home).await?;
+        Ok(Self { orders, refunds, captures, voids })
+    }
+
+    /// A quarter of the orders' keys, a few refunds of each payment, and of both that an authorized payment can come to: it takes
+    /// one command, mostly a capture, which is asked for first.
+    fn are_enough(&self) -> Result<()> {
+        let least = |count: usize| i64::try_from(count);
+        ensure!(
+            self.orders >= least(REQUESTS / ORDERS_EVERY / 2 / 4)?
+                && self.refunds >= least(5 * CAPTURED)?
+                && self.captures >= least(AUTHORIZED / 4)?
+                && self.voids >= least(AUTHORIZED / 20)?,
+            "too little outlived its requests: {self:?}"
+        );
+        Ok(())
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
