@@ -1,4 +1,4 @@
-//! Every scripted outcome of the provider x {charge, authorize, capture, refund, void}, through both homes: each ends in the
+//! Every scripted outcome of the provider x {open, charge, authorize, capture, refund, void}, through both homes: each ends in the
 //! right state within the bound, once, and the journal says the same as the ledger.
 
 use std::time::Duration;
@@ -33,6 +33,9 @@ const OUTCOMES: [&str; 8] = [
 /// The command whose outcome is scripted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
+    /// The first of a charge's two requests: the payment intent is made.
+    Open,
+    /// The second: it is confirmed.
     Charge,
     Authorize,
     Capture,
@@ -40,7 +43,7 @@ enum Step {
     Void,
 }
 
-const STEPS: [Step; 5] = [Step::Charge, Step::Authorize, Step::Capture, Step::Refund, Step::Void];
+const STEPS: [Step; 6] = [Step::Open, Step::Charge, Step::Authorize, Step::Capture, Step::Refund, Step::Void];
 
 /// One command with one outcome.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +70,7 @@ impl Case {
                 "error_after" => return "pm_500_after_charge".to_owned(),
                 _ => "confirm",
             },
+            Step::Open => "create",
             Step::Capture => "capture",
             Step::Refund => "refund",
             Step::Void => "cancel",
@@ -76,7 +80,7 @@ impl Case {
 
     fn capture_method(self) -> &'static str {
         match self.step {
-            Step::Charge | Step::Refund => "automatic",
+            Step::Open | Step::Charge | Step::Refund => "automatic",
             Step::Authorize | Step::Capture | Step::Void => "manual",
         }
     }
@@ -84,7 +88,7 @@ impl Case {
     /// The route of the scripted command, for those that a merchant gives.
     fn verb(self) -> Option<&'static str> {
         match self.step {
-            Step::Charge | Step::Authorize => None,
+            Step::Open | Step::Charge | Step::Authorize => None,
             Step::Capture => Some("capture"),
             Step::Refund => Some("refunds"),
             Step::Void => Some("void"),
@@ -94,7 +98,7 @@ impl Case {
     /// Where the payment stands before the merchant's command.
     fn before(self) -> &'static str {
         match self.step {
-            Step::Charge | Step::Authorize => "requested",
+            Step::Open | Step::Charge | Step::Authorize => "requested",
             Step::Refund => "captured",
             Step::Capture | Step::Void => "authorized",
         }
@@ -103,9 +107,9 @@ impl Case {
     /// Where it stands after the scripted command.
     fn after(self) -> &'static str {
         match (self.step, self.outcome) {
-            (Step::Charge | Step::Authorize, "declined") => "declined",
+            (Step::Open | Step::Charge | Step::Authorize, "declined") => "declined",
             (_, "declined") => self.before(),
-            (Step::Charge | Step::Capture, _) => "captured",
+            (Step::Open | Step::Charge | Step::Capture, _) => "captured",
             (Step::Authorize, _) => "authorized",
             (Step::Refund, _) => "refunded",
             (Step::Void, _) => "voided",
@@ -120,11 +124,13 @@ impl Case {
         }
     }
 
-    /// The provider's movements at the end, as `kind amount` with `n` for the whole amount.
+    /// The kinds of the provider's movements at the end, in order.
     fn movements(self) -> &'static [&'static str] {
         match (self.step, self.after()) {
-            (Step::Charge, "declined") | (Step::Authorize, "declined") => &["decline"],
-            (Step::Charge, _) => &["charge"],
+            // Without a payment intent nothing could be declined.
+            (Step::Open, "declined") => &[],
+            (Step::Charge | Step::Authorize, "declined") => &["decline"],
+            (Step::Open | Step::Charge, _) => &["charge"],
             (Step::Authorize, _) => &["authorization", "cancel"],
             (Step::Capture, "captured") => &["authorization", "capture"],
             (Step::Capture, _) => &["authorization", "cancel"],
