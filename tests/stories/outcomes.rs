@@ -18,6 +18,11 @@ use crate::orders::{order, place};
 /// seconds to charge, and all cases share two cores.
 const BOUND: Duration = Duration::from_secs(60);
 
+/// A late command is done ten seconds after it was asked for. Its first answer is waited for for two, so by then a resolver has
+/// tried more than once.
+const LATE_MIN: f64 = 9.0;
+const TRIES_MIN: i32 = 2;
+
 /// What the provider is made to do.
 const OUTCOMES: [&str; 8] = [
     "declined",
@@ -201,6 +206,15 @@ async fn resolved(pool: &PgPool) -> Result<()> {
     Ok(())
 }
 
+/// A command that the provider does ten seconds late was asked for meanwhile: who sleeps through that would pass as well.
+async fn asked_meanwhile(pool: &PgPool, named: &str, payment: &str) -> Result<()> {
+    let sql = "select tries, extract(epoch from claimed_until - created_at)::float8
+               from payments.intent where payment_id = $1::uuid order by tries desc limit 1";
+    let (tries, seconds): (i32, f64) = sqlx::query_as(sql).bind(payment).fetch_one(pool).await?;
+    ensure!(tries >= TRIES_MIN && seconds >= LATE_MIN, "{named}: {tries} tries of a resolver in {seconds} s");
+    Ok(())
+}
+
 async fn every_outcome(side: Side) {
     story(async |world, stack| {
         let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
@@ -218,7 +232,8 @@ async fn every_outcome(side: Side) {
         let tales = bodies.iter().map(|(case, body)| tell(&client, home, *case, body));
         let mut accepted = try_join_all(tales).await?;
         shop.settle(BOUND).await?;
-        resolved(if side == Side::Source { &shop.source } else { &shop.target }).await?;
+        let pool = if side == Side::Source { &shop.source } else { &shop.target };
+        resolved(pool).await?;
 
         let journal = std::fs::read_to_string(world.logs().join("journal.jsonl"))?;
         for ((case, _), accepted) in bodies.iter().zip(&accepted) {
@@ -226,6 +241,9 @@ async fn every_outcome(side: Side) {
             ensure!(why["owner"] == json!(home), "{case:?}: {why}");
             let moved = moved(&journal, &accepted.payment);
             ensure!(moved == case.movements(), "{case:?}: the provider did {moved:?}");
+            if case.outcome == "late" {
+                asked_meanwhile(pool, &format!("{case:?}"), &accepted.payment).await?;
+            }
         }
         accepted.extend(first);
         let findings = shop.check(accepted).await?;
