@@ -3,12 +3,15 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tests::checker::Ended;
-use tests::{Binaries, Shop, story};
+use tests::{Binaries, Shop, World, story, until};
 
-use super::numbers::{named_in, shown};
+use super::numbers::{named_in, received, shown};
 use super::sender::{Sender, event};
 use super::{SOON, books, intent_of, one_each, operator, until_all_taken, until_notice};
 use crate::orders::{order, place};
+
+/// How often the provider repeats a webhook that was taken.
+const AGAIN: i64 = 2;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_notice_reaches_the_home_that_owns_its_payment() {
@@ -75,7 +78,8 @@ async fn what_the_provider_sends_doubled_and_reordered_finds_its_place() {
         let provider = processes.iter().find(|(name, ..)| name == "provider");
         let admin =
             provider.and_then(|(_, listening, _)| listening.get("admin")).context("no admin address")?;
-        let disorder = json!({ "duplicate": 2, "reverse": true, "hold_ms": 300 });
+        // Held for longer than it takes to make the next ones, the newest goes first.
+        let disorder = json!({ "duplicate": AGAIN, "reverse": true, "hold_ms": 2_000 });
         let called = reqwest::Client::new().post(format!("http://{admin}/admin/webhooks")).json(&disorder);
         assert!(called.send().await?.status().is_success());
 
@@ -95,9 +99,28 @@ async fn what_the_provider_sends_doubled_and_reordered_finds_its_place() {
         shop.settle(SOON).await?;
         // Five payments, two of them refunded: each told something, and all of it was what the books have.
         until_all_taken(&shop, 7).await?;
+        came_in_disorder(&shop, world).await?;
         let findings = shop.check(accepted).await?;
         assert!(findings.holds(), "{findings}");
         Ok(())
     })
     .await;
+}
+
+/// Each notice came again as often as it should, and one came before another that the provider made earlier.
+async fn came_in_disorder(shop: &Shop<'_>, world: &World) -> Result<()> {
+    until("every notice to come again", SOON, async || {
+        let notices: i64 =
+            sqlx::query_scalar("select count(*) from webhooks.notice").fetch_one(&shop.source).await?;
+        let repeated = received(world, "monolith", "repeated").await?;
+        ensure!(repeated >= AGAIN * notices, "{notices} notices, {repeated} repeats");
+        Ok(Some(()))
+    })
+    .await?;
+    // The provider's ids are in the order in which it made them.
+    let sql = "select exists (select from webhooks.notice a join webhooks.notice b
+                              on a.received_at < b.received_at and a.id > b.id)";
+    let reordered: bool = sqlx::query_scalar(sql).fetch_one(&shop.source).await?;
+    ensure!(reordered, "every notice came in its order");
+    Ok(())
 }

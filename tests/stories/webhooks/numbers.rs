@@ -15,13 +15,26 @@ pub(super) fn named_in(file: &str) -> Result<BTreeSet<String>> {
 
 /// The numbers of webhooks that a process shows.
 pub(super) async fn shown(world: &World, process: &str) -> Result<BTreeSet<String>> {
+    let text = metrics(world, process).await?;
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    Ok(types.filter(|name| name.starts_with("webhooks_")).map(str::to_owned).collect())
+}
+
+/// How many webhooks a process has given this answer.
+pub(super) async fn received(world: &World, process: &str, answer: &str) -> Result<i64> {
+    let text = metrics(world, process).await?;
+    let label = format!("answer=\"{answer}\"");
+    let of_answer = |line: &&str| line.starts_with("webhooks_received_total{") && line.contains(&label);
+    let counts = text.lines().filter(of_answer).filter_map(|line| line.rsplit(' ').next());
+    Ok(counts.map(str::parse::<i64>).sum::<Result<i64, _>>()?)
+}
+
+async fn metrics(world: &World, process: &str) -> Result<String> {
     let processes = world.processes().await;
     let listening = processes.iter().find(|(name, ..)| name == process).map(|(_, listening, _)| listening);
     let admin =
         listening.and_then(|listening| listening.get("admin")).context("it names no admin address")?;
-    let text = reqwest::get(format!("http://{admin}/metrics")).await?.text().await?;
-    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-    Ok(types.filter(|name| name.starts_with("webhooks_")).map(str::to_owned).collect())
+    Ok(reqwest::get(format!("http://{admin}/metrics")).await?.text().await?)
 }
 
 #[test]
