@@ -112,6 +112,19 @@ fn libraries_know_no_business_word() {
     assert!(files > 20, "only {files} files were read");
 }
 
+#[test]
+fn each_chapter_has_its_line_in_the_documentation() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let chapters = std::fs::read_to_string(root.join("tests/stories/main.rs")).unwrap();
+    let chapters = chapters.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+    // What the outbox's own chapters publish is no chapter.
+    let chapters: BTreeSet<&str> = chapters.filter(|chapter| *chapter != "notes").collect();
+    let page = std::fs::read_to_string(root.join("docs/testing.md")).unwrap();
+    let table = page.lines().skip_while(|line| !line.starts_with("| chapter ")).skip(2);
+    let rows = table.map_while(|line| line.strip_prefix("| `")?.split('`').next());
+    assert_eq!(rows.collect::<BTreeSet<_>>(), chapters);
+}
+
 fn files_under(folder: &std::path::Path) -> std::io::Result<Vec<std::path::PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {
