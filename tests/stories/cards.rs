@@ -12,6 +12,7 @@ use tests::{Binaries, Shop, Spec, story};
 
 use self::outputs::{Collector, Outputs};
 use crate::orders::order;
+use crate::webhooks::{Sender, event, until_notice};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -30,6 +31,21 @@ fn talkative(mut spec: Spec, collector: &Collector) -> Spec {
 /// The digits as a client may write them.
 fn groups_of_four(digits: &str, between: &str) -> String {
     digits.as_bytes().chunks(4).map(String::from_utf8_lossy).collect::<Vec<_>>().join(between)
+}
+
+/// The first digit as a path or a query may write it.
+fn in_percent(digits: &str) -> String {
+    digits.replacen('4', "%34", 1)
+}
+
+/// The first digit as JSON may write it.
+fn escaped(digits: &str) -> String {
+    digits.replacen('4', "\\u0034", 1)
+}
+
+/// The digits of another script.
+fn wide(digits: &str) -> String {
+    digits.chars().filter_map(|it| char::from_u32(0xff10 + it.to_digit(10)?)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,6 +82,7 @@ async fn a_card_number_is_refused_everywhere_and_found_nowhere() {
             "monolith/outbox.event",
             "service/payments.payment",
             "topic/payments.v1",
+            "monolith.log",
             "spans",
         ] {
             assert!(found.contains(place), "the control is not found in {place}, only in {found}");
@@ -73,6 +90,7 @@ async fn a_card_number_is_refused_everywhere_and_found_nowhere() {
         for (place, text) in [
             ("journal.jsonl", payment.as_str()),
             ("monolith.log", "TRACE"),
+            ("payments-service.log", "TRACE"),
             ("metrics/monolith", "/v1/orders"),
         ] {
             assert!(outputs.has(place, text), "{place} has no {text}");
@@ -94,7 +112,8 @@ async fn rows(shop: &Shop<'_>) -> Result<Vec<i64>> {
     ])
 }
 
-/// Orders with the marker as key, payment method and trace, and one that is charged, whose payment is returned.
+/// Orders with the marker as key, payment method and trace, and one that is charged, whose payment is returned. The marker is in a
+/// webhook too, of which the log must tell.
 async fn let_in(shop: &Shop<'_>) -> Result<String> {
     let client = shop.client("acme")?;
     let mut body = order(&client, "pm_card_visa", "automatic").await?;
@@ -106,5 +125,8 @@ async fn let_in(shop: &Shop<'_>) -> Result<String> {
     let answer = request.header("tracestate", format!("shop={MARKER}")).json(&body).send().await?;
     ensure!(answer.status() == 201, "{} {}", answer.status(), answer.text().await?);
     let payment = good.body["payment_id"].as_str().context("an order has a payment")?;
+    let surprise = format!("evt_{MARKER}");
+    Sender::new(shop).taken(&event(&surprise, "refund.created", payment, &format!("re_{MARKER}"))).await?;
+    until_notice(shop, &surprise, "surprise").await?;
     Ok(payment.to_owned())
 }

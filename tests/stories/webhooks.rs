@@ -13,6 +13,7 @@ use sqlx::PgPool;
 use tests::checker::{Accepted, Ended};
 use tests::{Process, Shop, until};
 
+pub(crate) use self::sender::{Sender, event};
 use crate::migration::until_status;
 use crate::orders::{order, place};
 
@@ -30,7 +31,7 @@ async fn notice(shop: &Shop<'_>, id: &str) -> Result<(String, Option<String>)> {
     Ok(sqlx::query_as(sql).bind(id).fetch_one(&shop.source).await?)
 }
 
-async fn until_notice(shop: &Shop<'_>, id: &str, state: &str) -> Result<Option<String>> {
+pub(crate) async fn until_notice(shop: &Shop<'_>, id: &str, state: &str) -> Result<Option<String>> {
     until(&format!("notice {id} to be {state}"), SOON, async || {
         let (now, why) = notice(shop, id).await?;
         ensure!(now == state, "it is {now}: {why:?}");

@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
+use super::{CARD, escaped, groups_of_four, in_percent, wide};
+
 /// What was found where.
 pub(super) struct Outputs(Vec<(String, Vec<u8>)>);
 
@@ -105,13 +107,18 @@ impl Outputs {
         Ok(Self(all))
     }
 
-    /// Where a number stands: as digits in any grouping, also in hexadecimal, or as a varint of protobuf.
+    /// Where a number stands: as digits in any grouping, also in hexadecimal, as a varint of protobuf, in the other forms in which
+    /// clients sent it, or as a list of bytes.
     pub(super) fn places_of_digits(&self, digits: &str) -> Vec<&str> {
         let number = varint(digits.parse().unwrap_or_default());
+        let forms = forms(digits);
         let is_in = |bytes: &[u8]| {
             let is_digit = |byte: &&u8| !matches!(byte, b' ' | b'-');
             let plain: Vec<u8> = bytes.iter().filter(is_digit).copied().collect();
-            holds(&plain, digits.as_bytes()) || holds(bytes, &number)
+            let text = String::from_utf8_lossy(bytes);
+            holds(&plain, digits.as_bytes())
+                || holds(bytes, &number)
+                || forms.iter().any(|form| text.contains(form))
         };
         let found = self.0.iter().filter(|(_, bytes)| is_in(bytes));
         found.map(|(place, _)| place.as_str()).collect()
@@ -156,6 +163,12 @@ async fn topics(shop: &Shop<'_>) -> Result<BTreeSet<String>> {
     Ok(topics)
 }
 
+/// What a log shows of a number that it repeats as it came.
+fn forms(digits: &str) -> [String; 5] {
+    let listed = digits.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
+    [in_percent(digits), groups_of_four(digits, "%20"), escaped(digits), wide(digits), listed]
+}
+
 fn holds(bytes: &[u8], needle: &[u8]) -> bool {
     bytes.windows(needle.len()).any(|window| window == needle)
 }
@@ -168,4 +181,19 @@ pub(super) fn varint(mut number: u64) -> Vec<u8> {
     }
     bytes.push(number as u8);
     bytes
+}
+
+#[test]
+fn a_number_is_found_in_every_form_in_which_it_was_sent() {
+    let grouped = [" ", "-"].map(|between| groups_of_four(CARD, between));
+    for form in forms(CARD).into_iter().chain(grouped).chain([CARD.to_owned()]) {
+        let line = format!("INFO refused \"{form}\" at once");
+        assert_eq!(
+            Outputs(vec![("log".to_owned(), line.into_bytes())]).places_of_digits(CARD),
+            ["log"],
+            "{form}"
+        );
+    }
+    let other = Outputs(vec![("log".to_owned(), b"INFO refused 4111-1111-1111-1112".to_vec())]);
+    assert_eq!(other.places_of_digits(CARD), [] as [&str; 0]);
 }

@@ -7,7 +7,7 @@ use tests::load::Client;
 use tests::{Shop, World};
 use uuid::Uuid;
 
-use super::{CARD, groups_of_four};
+use super::{CARD, escaped, groups_of_four, in_percent, wide};
 
 /// Sends requests and counts those that were refused as they must be.
 struct Planter {
@@ -46,12 +46,9 @@ impl Planter {
         let method: Method = method.to_uppercase().parse()?;
         let filled = path.replace("{id}", &Uuid::now_v7().to_string());
         ensure!(!filled.contains('{'), "{path} has a parameter that nobody plants");
-        for form in [
-            CARD.to_owned(),
-            groups_of_four(CARD, "-"),
-            CARD.replacen('4', "%34", 1),
-            groups_of_four(CARD, "%20"),
-        ] {
+        for form in
+            [CARD.to_owned(), groups_of_four(CARD, "-"), in_percent(CARD), groups_of_four(CARD, "%20")]
+        {
             self.refused(&method, &path.replace("{id}", &form), |it| it).await.or_else(|error| {
                 // A route without a parameter has none to plant it in.
                 if path.contains('{') { Err(error) } else { Ok(()) }
@@ -127,13 +124,11 @@ async fn told(answer: reqwest::Response) -> Result<()> {
 /// Bodies with the number in one place each, whatever that place is for; and broken ones.
 fn bodies(api: &Value, schema: &Value) -> Vec<String> {
     let mut bodies: Vec<String> = planted(api, schema).iter().map(Value::to_string).collect();
-    let escaped = CARD.replacen('4', "\\u0034", 1);
-    let wide: String = CARD.chars().filter_map(|it| char::from_u32(0xff10 + it.to_digit(10)?)).collect();
     bodies.extend([
         json!({ CARD: 1 }).to_string(),
         json!({ "note": groups_of_four(CARD, " ") }).to_string(),
-        format!("{{\"note\":\"{escaped}\"}}"),
-        format!("{{\"note\":\"{wide}\"}}"),
+        format!("{{\"note\":\"{}\"}}", escaped(CARD)),
+        format!("{{\"note\":\"{}\"}}", wide(CARD)),
         format!("{{\"note\": \"{CARD}"),
         format!("{{\"amount_minor\": {CARD}.0}}"),
         CARD.to_owned(),

@@ -8,14 +8,14 @@ use uuid::Uuid;
 use webhooks::{HEADER, sign};
 
 /// The provider, as far as it sends webhooks.
-pub(super) struct Sender<'s> {
+pub(crate) struct Sender<'s> {
     pub(super) http: reqwest::Client,
     pub(super) url: String,
     secret: &'s Secret,
 }
 
 impl<'s> Sender<'s> {
-    pub(super) fn new(shop: &'s Shop<'_>) -> Self {
+    pub(crate) fn new(shop: &'s Shop<'_>) -> Self {
         Self { http: reqwest::Client::new(), url: shop.webhook_url(), secret: shop.webhook_secret() }
     }
 
@@ -35,7 +35,7 @@ impl<'s> Sender<'s> {
     }
 
     /// It must be taken.
-    pub(super) async fn taken(&self, event: &Value) -> Result<()> {
+    pub(crate) async fn taken(&self, event: &Value) -> Result<()> {
         let answer = self.tell(event).await?;
         ensure!(answer == (200, String::new()), "{answer:?} to {event}");
         Ok(())
@@ -47,7 +47,7 @@ pub(super) fn now() -> time::OffsetDateTime {
 }
 
 /// An event of one of acme's payments.
-pub(super) fn event(id: &str, kind: &str, payment: &str, object: &str) -> Value {
+pub(crate) fn event(id: &str, kind: &str, payment: &str, object: &str) -> Value {
     json!({
         "id": id, "object": "event", "type": kind, "created": now().unix_timestamp(), "pending_webhooks": 1,
         "data": { "object": { "id": object, "status": "succeeded", "metadata": {
