@@ -99,8 +99,8 @@ const PAYMENTS: [Part; 10] = [
          orders under way (the best of those tried) and place the next one when the database says that one is paid. Each \
          order has one line and a card that is charged at once. The provider takes as long as the options say for each \
          request, and a paid order makes two, one after the other. The limit: connections that each insert one row a \
-         transaction as fast as they can, with nothing else running; as many as there were orders under way, since each order \
-         has one writer at a time, but no more than the shop held connections.",
+         transaction as fast as they can, with nothing else running; as many as orders were under way, since each order has \
+         one writer at a time, but no more than the shop held.",
     ),
     ("in process: database", "In process: the database", DATABASE),
     ("in process: processor", "In process: the processor", PROCESSOR),

@@ -35,7 +35,8 @@ const TRY_SECONDS: u64 = 5;
 const PAID: &str = "paid orders";
 const STATEMENTS: &str = "statements of the shop";
 const COMMITS: &str = "writing commits that wait for the disk";
-const BARE: &str = "limit: bare commits of as many writers as there are orders under way";
+const BARE: &str =
+    "limit: bare commits of as many connections as orders were under way, but no more than the shop held";
 
 /// Runs all rounds, and has the checker look at both shops at the end.
 pub(crate) async fn run(options: Options) -> Result<()> {
@@ -131,7 +132,8 @@ impl<'a> Run<'a> {
         let rate = *lane.rate.get_or_insert(counted.paid / counted.seconds / 2.0);
         let timed = lane.field.open(&lane.side, rate, self.options.seconds).await?;
         lane.side.stop().await?;
-        let bare = limits::commits(&self.ground.stack, counted.sessions, self.options.limit_seconds).await?;
+        let writers = writers(lane.at_once, counted.sessions);
+        let bare = limits::commits(&self.ground.stack, writers, self.options.limit_seconds).await?;
         if round > 0 {
             self.count(lane, &counted, bare, at_rest);
             self.time(lane, timed, rate);
@@ -201,6 +203,11 @@ async fn best(lane: &Lane<'_>, tried: &[u32]) -> Result<u32> {
     Ok(best.0)
 }
 
+/// How many connections commit beside a round. Each order has one writer at a time, and each writer one connection of the shop.
+fn writers(at_once: u32, sessions: u32) -> u32 {
+    at_once.min(sessions)
+}
+
 /// What was to be reached.
 fn claims(report: &Report, way: Way) -> Vec<Claim> {
     let row = way.name();
@@ -224,4 +231,15 @@ async fn at_rest(side: &mut Side<'_>) -> Result<()> {
     let findings = side.shop.check(Vec::new()).await?;
     ensure!(findings.holds(), "what was measured is not right:\n{findings}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_has_a_writer_for_each_order_but_no_more_than_the_shop_held() {
+        assert_eq!(writers(16, 60), 16, "a connection that is idle writes nothing");
+        assert_eq!(writers(200, 60), 60, "an order that waits for a connection writes nothing");
+    }
 }
