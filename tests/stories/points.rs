@@ -1,4 +1,4 @@
-//! The process is aborted at every durable boundary of payments, in both homes, and started again: one charge, balanced books,
+//! The process is aborted at every crash point of payments, in both homes, and started again: one charge, balanced books,
 //! no unknown left. A point that is not reached fails the story.
 
 use std::io::Write as _;

@@ -1,7 +1,8 @@
 //! Where a process can die, by name, so that tests can kill it exactly there.
 //!
-//! Every durable boundary of the domain is a [`Point`]. A build with debug assertions can be told to abort at one; in a release
-//! build there is nothing to tell.
+//! Every boundary between the steps of an effect, and of what else takes more than one, is a [`Point`]. What is one statement or
+//! one transaction, and is repeated whole when it is not done, has none. A build with debug assertions can be told to abort at a
+//! point; in a release build there is nothing to tell.
 
 use std::{fmt, str::FromStr};
 
@@ -171,6 +172,15 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn every_variant_is_among_all_points() {
+        let (_, body) = include_str!("crash.rs").split_once("pub enum Point {").unwrap();
+        let (body, _) = body.split_once('}').unwrap();
+        let lines = body.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+        let variants: Vec<&str> = lines.filter_map(|line| line.strip_suffix(',')).collect();
+        assert_eq!(variants, Point::ALL.map(|point| format!("{point:?}")));
+    }
 
     #[test]
     fn every_point_has_a_name_of_its_own_and_is_found_by_it() {
