@@ -33,11 +33,13 @@ const RUN_OUT_MIN: Duration = Duration::from_secs(5);
 enum Cause {
     /// An order is paid at once.
     Charge,
+    /// An order's money is reserved.
+    Reserve,
     /// The first confirmation is lost, so that there is no answer, and the resolver takes it up.
     Silence,
     /// A merchant captures what was authorized before.
     Capture,
-    /// A merchant refunds what was captured before.
+    /// A merchant refunds a part of what was captured before: a second one would fit too.
     Refund,
     /// A merchant voids what was authorized before.
     Void,
@@ -74,9 +76,11 @@ fn cases(side: Side) -> Vec<Case> {
                 Point::RequestedClaimed | Point::ObjectMade | Point::ObjectCommitted | Point::ReplicaApplied,
                 _,
             ) => &[Cause::Charge],
-            (Point::IntentCommitted | Point::OutcomeCommitted, _) => &[Cause::Charge, Cause::Refund],
-            (Point::BeforeMove | Point::Answered, _) => &[Cause::Charge, Cause::Capture],
-            (Point::OutcomeWritten, _) => &[Cause::Charge, Cause::Void],
+            (Point::IntentCommitted, _) => &[Cause::Charge, Cause::Refund],
+            (Point::BeforeMove | Point::Answered | Point::OutcomeWritten, _) => {
+                &[Cause::Charge, Cause::Reserve, Cause::Capture, Cause::Refund, Cause::Void]
+            }
+            (Point::OutcomeCommitted, _) => &[Cause::Charge, Cause::Refund],
             (Point::DueClaimed | Point::UnknownCommitted, _) => &[Cause::Silence],
             (Point::RefusalCommitted, _) => &[Cause::Refusal],
             (Point::AdjustmentWritten | Point::AdjustmentCommitted, _) => &[Cause::Elsewhere],
@@ -165,7 +169,7 @@ impl Told<'_> {
 
     async fn prepare(&self, n: usize, cause: Cause) -> Result<Prepared> {
         let (card, capture_method, status, ends) = match cause {
-            Cause::Charge | Cause::Silence => return Ok(Prepared { accepted: None }),
+            Cause::Charge | Cause::Reserve | Cause::Silence => return Ok(Prepared { accepted: None }),
             Cause::Capture => ("pm_card_visa", "manual", "authorized", Ended::Paid),
             Cause::Void => ("pm_card_visa", "manual", "authorized", Ended::Cancelled),
             Cause::Refund | Cause::Elsewhere | Cause::OldAnswers => {
@@ -196,16 +200,25 @@ impl Told<'_> {
     async fn cause(&self, n: usize, cause: Cause, prepared: Prepared) -> Result<Accepted> {
         let Some(accepted) = prepared.accepted else {
             let card = if cause == Cause::Silence { "pm_not_charged_no_answer" } else { "pm_card_visa" };
+            let reserve = cause == Cause::Reserve;
+            let (method, ends) =
+                if reserve { ("manual", Ended::Cancelled) } else { ("automatic", Ended::Paid) };
             let body =
-                until("the products", SOON, async || Ok(Some(order(&self.client, card, "automatic").await?)))
+                until("the products", SOON, async || Ok(Some(order(&self.client, card, method).await?)))
                     .await?;
-            let accepted = place(&self.client, &format!("point-{n}"), &body, Ended::Paid).await?;
-            self.until_end(&accepted.payment, "captured").await?;
+            let accepted = place(&self.client, &format!("point-{n}"), &body, ends).await?;
+            if reserve {
+                self.until_end(&accepted.payment, "authorized").await?;
+                self.command(&accepted.payment, "void", &json!({})).await?;
+                self.until_end(&accepted.payment, "voided").await?;
+            } else {
+                self.until_end(&accepted.payment, "captured").await?;
+            }
             return Ok(accepted);
         };
         let payment = accepted.payment.as_str();
         match cause {
-            Cause::Charge | Cause::Silence | Cause::OldAnswers => {}
+            Cause::Charge | Cause::Reserve | Cause::Silence | Cause::OldAnswers => {}
             Cause::Capture => {
                 self.command(payment, "capture", &json!({})).await?;
                 self.until_end(payment, "captured").await?;
@@ -215,8 +228,10 @@ impl Told<'_> {
                 self.until_end(payment, "voided").await?;
             }
             Cause::Refund => {
-                self.command(payment, "refunds", &json!({})).await?;
-                self.until_end(payment, "refunded").await?;
+                self.command(payment, "refunds", &json!({ "amount_minor": 1 })).await?;
+                self.until_end(payment, "captured").await?;
+                let answer = self.client.get(&format!("/v1/payments/{payment}")).await?;
+                ensure!(answer.body["refunded_minor"] == json!(1), "{}", answer.body);
             }
             Cause::Refusal => {
                 self.command(payment, "refunds", &json!({})).await?;
