@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use sqlx::PgPool;
-use tests::World;
+use ::tests::World;
 
 use super::{
     Options, database,
