@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
+use serde_json::Value;
+
+/// Every kind of movement. One that is not known here could be money that nobody counts.
+const KINDS: [&str; 7] =
+    ["charge", "authorization", "capture", "cancel", "refund", "refund_failure", "decline"];
 
 /// One movement of money, or a provider's "no".
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Movement {
-    /// `charge`, `authorization`, `capture`, `cancel`, `refund` or `decline`.
+    /// `charge`, `authorization`, `capture`, `cancel`, `refund`, `refund_failure` or `decline`.
     pub kind: String,
     /// Minor units.
     pub amount: i64,
@@ -32,24 +37,26 @@ impl Movement {
     /// Minor units that reached us (positive) or left us (negative).
     pub(super) fn taken(&self) -> i64 {
         match self.kind.as_str() {
-            "charge" | "capture" => self.amount,
+            "charge" | "capture" | "refund_failure" => self.amount,
             "refund" => -self.amount,
             _ => 0,
         }
     }
 }
 
-/// All movements in the file. Lines that are none (the provider keeps its idempotency records there too) are passed over;
-/// so is a torn last line, which the provider never answered for.
+/// All movements in the file. A torn last line is passed over: the provider never answered for it.
 pub(super) fn read(path: &Path) -> Result<Vec<Movement>> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("read the journal {}", path.display()))?;
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    Ok(whole.lines().filter_map(movement).collect())
+    whole.lines().filter_map(|line| movement(line).transpose()).collect()
 }
 
-fn movement(line: &str) -> Option<Movement> {
-    let movement: Movement = serde_json::from_str(line).ok()?;
-    let known = ["charge", "authorization", "capture", "cancel", "refund", "decline"];
-    known.contains(&movement.kind.as_str()).then_some(movement)
+/// What moved by a line. One without a kind moved nothing: the provider keeps its answers and its events there too.
+pub(super) fn movement(line: &str) -> Result<Option<Movement>> {
+    let line: Value = serde_json::from_str(line).context("a line of the journal is no JSON")?;
+    let Some(kind) = line.get("kind") else { return Ok(None) };
+    let known = kind.as_str().is_some_and(|kind| KINDS.contains(&kind));
+    ensure!(known, "the journal has a movement of an unknown kind {kind}");
+    serde_json::from_value(line).context("a movement of the journal can't be read").map(Some)
 }

@@ -44,7 +44,8 @@ fn beyond(evidence: &Evidence, findings: &mut Findings) {
     for movement in &evidence.movements {
         let (taken, returned) = sums.entry(movement.tag("payment_id")).or_default();
         match movement.taken() {
-            minor if minor > 0 => *taken += minor,
+            // A refund that came back was not returned, and nothing more was taken by it.
+            minor if minor > 0 && movement.kind != "refund_failure" => *taken += minor,
             minor => *returned -= minor,
         }
     }

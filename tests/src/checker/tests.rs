@@ -196,6 +196,36 @@ fn money_that_nobody_asked_for_is_accepted_once_it_is_adjusted() {
 }
 
 #[test]
+fn a_refund_that_came_back_is_money_that_was_not_returned() {
+    let tags = BTreeMap::from([("payment_id".to_owned(), PAYMENT.to_owned())]);
+    let by_hand = |kind: &str| Movement {
+        kind: kind.into(),
+        amount: 200,
+        idempotency_key: None,
+        metadata: tags.clone(),
+        ..charge()
+    };
+    let mut evidence = well();
+    evidence.movements.push(by_hand("refund"));
+    assert!(!check(&evidence).charged_twice.is_empty(), "nobody asked for it");
+    evidence.movements.push(by_hand("refund_failure"));
+    let findings = check(&evidence);
+    assert!(findings.holds(), "{findings}");
+    assert_eq!(broken(|e| e.movements.push(by_hand("refund_failure")), |f| &f.books), PAYMENT);
+}
+
+#[test]
+fn a_movement_of_an_unknown_kind_is_an_error() {
+    let line = |kind: &str| format!(r#"{{"seq":1,"kind":"{kind}","amount":5,"currency":"eur"}}"#);
+    for kind in ["charge", "authorization", "capture", "cancel", "refund", "refund_failure", "decline"] {
+        assert!(journal::movement(&line(kind)).unwrap().is_some(), "{kind}");
+    }
+    assert!(journal::movement(r#"{"seq":1,"delivered":["evt_1"]}"#).unwrap().is_none());
+    assert!(journal::movement(&line("refound")).is_err());
+    assert!(journal::movement(r#"{"seq":1,"kind":"charge"}"#).is_err(), "it has no amount");
+}
+
+#[test]
 fn a_committed_event_must_be_in_the_topic() {
     let forgotten = |e: &mut Evidence| drop(e.records.remove(1));
     assert_eq!(broken(forgotten, |f| &f.events_lost), format!("orders.v1/{ORDER}"));
