@@ -1,6 +1,7 @@
 //! The stories: one for each promise and crash point, against real processes, PostgreSQL and Kafka. `docs/testing.md`
 //! tells how to write one.
 
+mod away;
 mod cards;
 mod crashes;
 mod dropped;

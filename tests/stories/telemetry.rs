@@ -32,7 +32,8 @@ const RULES: [&str; 3] = [
     "deploy/prometheus/reconciliation.rules.yaml",
 ];
 
-async fn scrape(listening: &Listening) -> Result<String> {
+/// What a process shows at `/metrics`.
+pub(crate) async fn scrape(listening: &Listening) -> Result<String> {
     let admin = listening.get("admin").context("it names no admin address")?;
     let answer = reqwest::get(format!("http://{admin}/metrics")).await?;
     ensure!(answer.status() == 200, "{}", answer.status());
@@ -40,7 +41,7 @@ async fn scrape(listening: &Listening) -> Result<String> {
 }
 
 /// The sum of all series of `name` whose labels contain `label`.
-fn sum(text: &str, name: &str, label: &str) -> Result<f64> {
+pub(crate) fn sum(text: &str, name: &str, label: &str) -> Result<f64> {
     let mut sum = 0.0;
     for line in text.lines() {
         let Some((series, value)) = line.rsplit_once(' ') else { continue };
