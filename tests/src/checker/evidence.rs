@@ -86,6 +86,8 @@ pub struct Home {
     pub postings: Vec<Posting>,
     /// Payments with a command whose outcome is not known.
     pub unknown: Vec<String>,
+    /// Callers' commands that it did.
+    pub done: Vec<Done>,
     /// Its outbox's log.
     pub events: Vec<Event>,
     /// What its inboxes could not apply, one line each.
@@ -128,6 +130,17 @@ pub struct Posting {
     pub amount_minor: i64,
     /// In this currency.
     pub currency: String,
+}
+
+/// A command that a caller gave under a key, and that was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, sqlx::FromRow)]
+pub struct Done {
+    /// The payment.
+    pub payment_id: String,
+    /// `capture`, `void` or `refund`.
+    pub operation: String,
+    /// The caller's key.
+    pub key: String,
 }
 
 /// A committed event.
@@ -190,6 +203,7 @@ async fn home(pool: &PgPool) -> Result<Home> {
         payments: store::payments(pool).await?.into_iter().map(|row| (row.id.clone(), row)).collect(),
         postings: store::postings(pool).await?,
         unknown: store::unknown(pool).await?,
+        done: store::done(pool).await?,
         events: store::events(pool).await?,
         waiting: store::waiting(pool).await?,
     })

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Evidence, Findings, Movement};
+use super::{Done, Evidence, Findings, Movement};
 
 pub(super) fn check(evidence: &Evidence, findings: &mut Findings) {
     doubled(evidence, findings);
+    repeated(evidence, findings);
     beyond(evidence, findings);
     transactions(evidence, findings);
     clearing(evidence, findings);
@@ -25,6 +26,18 @@ fn doubled(evidence: &Evidence, findings: &mut Findings) {
         findings
             .charged_twice
             .add(payment, format!("{times} movements `{kind}` for the one request {request}"));
+    }
+}
+
+/// One key is one command, however often it came and whichever home was asked: answers travel with a payment.
+fn repeated(evidence: &Evidence, findings: &mut Findings) {
+    let mut seen: BTreeMap<&Done, usize> = BTreeMap::new();
+    for done in evidence.homes().flat_map(|(_, home)| &home.done) {
+        *seen.entry(done).or_default() += 1;
+    }
+    for (done, times) in seen.into_iter().filter(|(_, times)| *times > 1) {
+        let why = format!("{times} commands `{}` were done for the one key {}", done.operation, done.key);
+        findings.charged_twice.add(&done.payment_id, why);
     }
 }
 

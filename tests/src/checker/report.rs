@@ -56,7 +56,7 @@ pub struct Findings {
     pub open: Broken,
     /// Accepted orders that are gone, or whose end differs between order, payment, ledger, topic and journal.
     pub lost: Broken,
-    /// Payments for which the provider took (or returned) money more than once.
+    /// Payments for which the provider took (or returned) money more than once, or a caller's command was done more than once.
     pub charged_twice: Broken,
     /// Committed events that are not in Kafka, and records in Kafka that were never committed.
     pub events_lost: Broken,

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use sqlx::PgPool;
 
-use super::{Event, Order, Payment, Posting};
+use super::{Done, Event, Order, Payment, Posting};
 use crate::store;
 
 pub(super) async fn orders(pool: &PgPool) -> Result<Vec<Order>> {
@@ -45,6 +45,16 @@ pub(super) async fn receipts(pool: &PgPool) -> Result<Vec<(String, String, i64)>
 /// Payments with a command that has no definite outcome.
 pub(super) async fn unknown(pool: &PgPool) -> Result<Vec<String>> {
     let rows = sqlx::query_scalar("select payment_id::text from payments.intent where state <> 'done'");
+    Ok(rows.fetch_all(pool).await?)
+}
+
+/// Callers' commands that were done while their keys are still kept: afterwards the same key is another command.
+pub(super) async fn done(pool: &PgPool) -> Result<Vec<Done>> {
+    let rows = sqlx::query_as(
+        "select payment_id::text, operation, idempotency_key as key from payments.intent
+         where state = 'done' and result not like 'refused:%' and idempotency_key is not null
+           and created_at > now() - interval '7 days'",
+    );
     Ok(rows.fetch_all(pool).await?)
 }
 

@@ -173,6 +173,21 @@ fn a_second_charge_is_found_by_command_and_by_amount() {
 }
 
 #[test]
+fn a_command_that_is_done_twice_under_one_key_is_found_in_both_homes() {
+    let done = |key: &str| Done { payment_id: PAYMENT.into(), operation: "refund".into(), key: key.into() };
+    let mut evidence = well();
+    evidence.source.done = vec![done("r1"), done("r2"), Done { operation: "capture".into(), ..done("r1") }];
+    let findings = check(&evidence);
+    assert!(findings.holds(), "{findings}");
+    assert_eq!(broken(|e| e.target.done = vec![done("r1"), done("r1")], |f| &f.charged_twice), PAYMENT);
+    let in_both = |e: &mut Evidence| {
+        e.source.done.push(done("r1"));
+        e.target.done.push(done("r1"));
+    };
+    assert_eq!(broken(in_both, |f| &f.charged_twice), PAYMENT);
+}
+
+#[test]
 fn money_that_only_the_provider_knows_unbalances_the_books() {
     assert_eq!(broken(|e| e.movements.clear(), |f| &f.books), PAYMENT);
     assert_eq!(broken(|e| e.source.postings[1].amount_minor = -11, |f| &f.books), PAYMENT);
