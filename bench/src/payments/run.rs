@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use ::tests::World;
 use anyhow::{Context, Result, ensure};
 use sqlx::PgPool;
-use ::tests::World;
 
 use super::{
     Options, database,
