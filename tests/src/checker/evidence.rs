@@ -88,6 +88,8 @@ pub struct Home {
     pub unknown: Vec<String>,
     /// Callers' commands that it did.
     pub done: Vec<Done>,
+    /// What it answers to callers' keys.
+    pub answers: Vec<Kept>,
     /// Its outbox's log.
     pub events: Vec<Event>,
     /// What its inboxes could not apply, one line each.
@@ -141,6 +143,25 @@ pub struct Done {
     pub operation: String,
     /// The caller's key.
     pub key: String,
+}
+
+/// What a home kept of a key whose command has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct Kept {
+    /// The payment.
+    pub payment_id: String,
+    /// `capture`, `void` or `refund`.
+    pub operation: String,
+    /// The caller's key.
+    pub key: String,
+    /// Of the request that the key stands for.
+    pub fingerprint: String,
+    /// The command.
+    pub command_id: String,
+    /// The version that was answered and a digest of the state, or the provider's refusal.
+    pub answer: String,
+    /// Whether the other home must have it too: its event carried it there, and neither home forgets it within the hour.
+    pub is_shared: bool,
 }
 
 /// A committed event.
@@ -204,6 +225,7 @@ async fn home(pool: &PgPool) -> Result<Home> {
         postings: store::postings(pool).await?,
         unknown: store::unknown(pool).await?,
         done: store::done(pool).await?,
+        answers: store::answers(pool).await?,
         events: store::events(pool).await?,
         waiting: store::waiting(pool).await?,
     })

@@ -13,7 +13,9 @@ mod report;
 mod store;
 mod stream;
 
-pub use evidence::{Accepted, Done, Ended, Event, Evidence, Home, Order, Payment, Places, Posting, gather};
+pub use evidence::{
+    Accepted, Done, Ended, Event, Evidence, Home, Kept, Order, Payment, Places, Posting, gather,
+};
 pub use journal::Movement;
 pub use report::{Broken, Findings};
 pub use store::{Unsettled, unsettled};

@@ -64,7 +64,7 @@ pub struct Findings {
     pub events_out_of_order: Broken,
     /// Ledger transactions that don't sum to zero, and payments where the journal and the clearing account differ.
     pub books: Broken,
-    /// Payments that differ between the homes at rest.
+    /// Payments that differ between the homes at rest, by their rows, their ledgers or their answers.
     pub parity: Broken,
     /// What inboxes could not apply.
     pub waiting: Vec<String>,

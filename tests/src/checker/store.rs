@@ -3,7 +3,7 @@
 use anyhow::Result;
 use sqlx::PgPool;
 
-use super::{Done, Event, Order, Payment, Posting};
+use super::{Done, Event, Kept, Order, Payment, Posting};
 use crate::store;
 
 pub(super) async fn orders(pool: &PgPool) -> Result<Vec<Order>> {
@@ -54,6 +54,18 @@ pub(super) async fn done(pool: &PgPool) -> Result<Vec<Done>> {
         "select payment_id::text, operation, idempotency_key as key from payments.intent
          where state = 'done' and result not like 'refused:%' and idempotency_key is not null
            and created_at > now() - interval '7 days'",
+    );
+    Ok(rows.fetch_all(pool).await?)
+}
+
+/// What is kept of the keys of commands that ended. By its own clock, either home may forget an answer an hour before the other.
+pub(super) async fn answers(pool: &PgPool) -> Result<Vec<Kept>> {
+    let rows = sqlx::query_as(
+        "select payment_id::text, operation, key, fingerprint, command_id::text,
+                coalesce(answer_version || ' ' || md5(answer), refusal) as answer,
+                answer is not null and created_at > now() - interval '6 days 23 hours' as is_shared
+         from payments.idempotency
+         where (answer is not null or refusal is not null) and created_at > now() - interval '7 days'",
     );
     Ok(rows.fetch_all(pool).await?)
 }

@@ -282,6 +282,47 @@ fn replicas_must_be_equal() {
     assert_eq!(broken(elsewhere, |f| &f.parity), PAYMENT);
 }
 
+fn kept(key: &str, answer: &str, is_shared: bool) -> Kept {
+    Kept {
+        payment_id: PAYMENT.into(),
+        operation: "refund".into(),
+        key: key.into(),
+        fingerprint: "f".into(),
+        command_id: "c2".into(),
+        answer: answer.into(),
+        is_shared,
+    }
+}
+
+#[test]
+fn answers_must_be_equal() {
+    let with = |e: &mut Evidence, source: Vec<Kept>, target: Vec<Kept>| {
+        (e.source.answers, e.target.answers) = (source, target);
+    };
+    let (done, refused) = (kept("r1", "3 d41d", true), kept("r2", "charge_disputed", false));
+    let mut evidence = well();
+    // A refusal has no event; and the owner forgets first.
+    with(&mut evidence, vec![done.clone(), refused], vec![done.clone(), kept("r3", "2 d41d", true)]);
+    let findings = check(&evidence);
+    assert!(findings.holds(), "{findings}");
+    for other in [
+        kept("r1", "4 d41d", true),
+        kept("r1", "charge_disputed", false),
+        Kept { fingerprint: "g".into(), ..done.clone() },
+        Kept { command_id: "c3".into(), ..done.clone() },
+        kept("r4", "3 d41d", true),
+    ] {
+        let differ = |e: &mut Evidence| with(e, vec![done.clone()], vec![other]);
+        assert_eq!(broken(differ, |f| &f.parity), PAYMENT);
+    }
+    // The service's payment: now the source is the one that lacks it.
+    let moved = |e: &mut Evidence| {
+        e.owners.insert(PAYMENT.into(), "target".into());
+        e.target.answers.push(done.clone());
+    };
+    assert_eq!(broken(moved, |f| &f.parity), PAYMENT);
+}
+
 #[test]
 fn what_waits_in_an_inbox_is_no_pass() {
     let mut evidence = well();
