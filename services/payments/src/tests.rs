@@ -355,14 +355,22 @@ async fn who_asks_and_why_is_kept() {
     world.end().await;
 }
 
-/// Rows of every table of the database.
-async fn rows(world: &World) -> i64 {
-    let tables = "select format('%I.%I', schemaname, tablename) from pg_tables
-        where schemaname in ('payments', 'outbox', 'strangler') and tablename not like '%lease%'";
+/// Every row of every table, as the database has it: another row, or another version of one, shows. But for leases, which are
+/// renewed.
+async fn rows(world: &World) -> Vec<String> {
+    let tables = "select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where c.relkind = 'r' and n.nspname in ('payments', 'outbox', 'strangler') and c.relname not like '%lease%'
+        order by 1";
     let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&world.admin).await.unwrap();
-    let counts: Vec<String> = tables.iter().map(|table| format!("(select count(*) from {table})")).collect();
-    let sql = sqlx::AssertSqlSafe(format!("select {}", counts.join(" + ")));
-    sqlx::query_scalar(sql).fetch_one(&world.admin).await.unwrap()
+    assert!(tables.iter().any(|table| table == "payments.intent"), "{tables:?}");
+    let mut rows = Vec::new();
+    for table in tables {
+        let sql =
+            format!("select '{table} ' || t.xmin::text || ' ' || md5(t::text) from {table} t order by 1");
+        let more = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(sql)).fetch_all(&world.admin).await;
+        rows.extend(more.unwrap());
+    }
+    rows
 }
 
 #[tokio::test]
@@ -415,8 +423,10 @@ async fn each_bad_amount_has_its_code_and_changes_no_row() {
     }
     assert_eq!(rows(&world).await, before);
     assert_eq!(world.get(id).await.refunded_minor, 0);
+    let touched = "update payments.payment set updated_at = updated_at where id = $1";
+    sqlx::query(touched).bind(id.uuid()).execute(&world.admin).await.unwrap();
+    assert_ne!(rows(&world).await, before, "a row that is written again shows");
     client.clone().refund_payment(with(1, Some("EUR"))).await.unwrap();
-    assert!(rows(&world).await > before, "the rows that a refund makes are counted");
     world.end().await;
 }
 
