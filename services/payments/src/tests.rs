@@ -1,5 +1,7 @@
 //! Stories over real gRPC and a real PostgreSQL, with a provider in memory.
 
+mod statements;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +34,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 type Client = PaymentsServiceClient<InterceptedService<Channel, Bearer>>;
 
-/// A service that listens, with its engine.
+/// A service that listens.
 struct World {
     database: stack::Database,
     admin: sqlx::PgPool,
@@ -53,7 +55,16 @@ fn bearer(audience: &str) -> Bearer {
 }
 
 impl World {
+    /// With its engine.
     async fn new(name: &str) -> World {
+        let world = World::without_engine(name).await;
+        let engine = Engine::new(world.home.clone(), Limits::default());
+        world.tasks.spawn(engine.run(world.shutdown.clone()));
+        world
+    }
+
+    async fn without_engine(name: &str) -> World {
+        statements::count();
         let database = stack::shared().await.unwrap().database(name).await.unwrap();
         let (_, address) = database.url().rsplit_once('@').unwrap();
         let login = |role: &str| -> Url {
@@ -92,7 +103,6 @@ impl World {
         );
         let requests = chassis::Telemetry::new("tests", None).unwrap().grpc();
         tasks.spawn(grpc::serve(listener, services.unwrap(), requests, shutdown.clone()));
-        tasks.spawn(Engine::new(home.clone(), Limits::default()).run(shutdown.clone()));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         World { database, admin, home, authority, provider, channel, shutdown, tasks }
     }
