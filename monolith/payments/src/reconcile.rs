@@ -182,8 +182,8 @@ impl Run<'_> {
         if let Some((payment, _)) = &found.payment {
             match self.owns(*payment).await? {
                 Some(true) => {}
-                // The new owner reads a window. What is older nobody else would find.
-                Some(false) if found.at < self.start => return Ok(false),
+                // The new owner reads a window, at a time of its own. What is older nobody else may find.
+                Some(false) if found.at < self.now - self.config.window / 2 => return Ok(false),
                 Some(false) => {
                     self.close(&[(found.subject.clone(), "its payment is the other home's now".to_owned())])
                         .await?;

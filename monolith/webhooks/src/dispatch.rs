@@ -135,8 +135,8 @@ impl Dispatcher {
                 let why = "its payment is not known, or not yet";
                 self.later(&due, State::Early, why, self.options.unplaced_after).await
             }
-            Ok(Err(error)) => self.later(&due, State::Waiting, &error.to_string(), ASK_MAX).await,
-            Err(_) => self.later(&due, State::Waiting, "its owner did not answer in time", ASK_MAX).await,
+            Ok(Err(error)) => self.unasked(&due, &error.to_string()).await,
+            Err(_) => self.unasked(&due, "its owner did not answer in time").await,
         };
         if let Err(error) = marked {
             failed(&error, "a notice can't be marked; it will be delivered again");
@@ -156,6 +156,15 @@ impl Dispatcher {
         tracing::error!(notice, %payment, kind, what, "the provider tells of what the books don't have");
         self.metrics.told("surprise");
         store::park(&self.pool, notice, State::Surprise, what, ASK_AGAIN_EVERY).await
+    }
+
+    /// An owner that can't be asked takes nothing back of what a person is told.
+    async fn unasked(&self, due: &Due, why: &str) -> Result<(), Error> {
+        if store::ask_again(&self.pool, &due.notice.id, backoff(due.tries)).await? {
+            self.metrics.told("later");
+            return Ok(());
+        }
+        self.later(due, State::Waiting, why, ASK_MAX).await
     }
 
     /// Keeps it for another try; once it was tried for long enough, tries become rare and a person is told. The time counts

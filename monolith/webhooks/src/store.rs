@@ -166,6 +166,16 @@ pub(crate) async fn finish(pool: &PgPool, id: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// The owner of a notice that a person is told of could not be asked: it stays what it is. False for any other notice.
+pub(crate) async fn ask_again(pool: &PgPool, id: &str, pause: Duration) -> Result<bool, Error> {
+    let sql = "
+        update webhooks.notice
+        set next_at = now() + $2::double precision * (0.75 + random() * 0.5) * interval '1 second'
+        where id = $1 and state in ('surprise', 'unplaced')";
+    let done = sqlx::query(sql).bind(id).bind(pause.as_secs_f64()).execute(pool).await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Custody goes on; the next try comes after `pause`, a quarter more or less. Nothing when somebody else ended it meanwhile.
 pub(crate) async fn park(
     pool: &PgPool,

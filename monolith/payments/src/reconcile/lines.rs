@@ -14,7 +14,7 @@ use crate::{Error, Payment, store};
 
 /// How far clocks may differ, and how long a booking may take.
 const SLACK: Duration = Duration::minutes(5);
-/// Open differences from before the window that one run looks after, the oldest first.
+/// Open differences from before the window that one run looks after, drawn by lot when there are more.
 const OLD_MAX: i64 = 100;
 /// How often a page is asked for until the run ends.
 const PAGE_TRIES_MAX: u32 = 3;
@@ -81,7 +81,7 @@ impl Run<'_> {
             loop {
                 let pause = match self.home.provider.settlements(within.clone(), after).await {
                     Err(failure) if tries >= PAGE_TRIES_MAX => return Err(failure),
-                    Err(Failure::NotNow { after, .. }) => after,
+                    Err(Failure::NotNow { after, .. }) => after.max(PAGE_PAUSE),
                     Err(_) => PAGE_PAUSE,
                     Ok(page) => return Ok(page),
                 };
@@ -188,7 +188,9 @@ impl Known {
     /// A page's next line of the same payment is compared with what its books are now.
     fn adjusted(&mut self, line: &SettlementLine, after: Option<Payment>) {
         let books = self.payment(line).and_then(|payment| self.books.get_mut(&payment));
-        if let (Some(books), Some(after)) = (books, after) {
+        if let (Some(books), Some(after)) = (books, after)
+            && after.version == books.version + 1
+        {
             books.version = after.version;
         }
     }

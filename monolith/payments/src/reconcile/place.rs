@@ -47,9 +47,15 @@ pub(crate) fn place(line: &SettlementLine, books: Option<&Books>) -> Placed {
         found.detail = "a command on its payment has no outcome yet".to_owned();
         return only(Verdict::Waits(Box::new(found)));
     }
-    let (entry, adjustments) = (books.answers_for(line), books.adjustments(line));
+    let adjustments = books.adjustments(line);
+    let adjusted = adjustments.iter().fold(0_i64, |sum, minor| sum.saturating_add(*minor));
+    // A line that was booked by itself stays so, whatever its command's transaction answers for.
+    if adjusted == line.amount.minor && books.currency == line.amount.currency {
+        return only(Verdict::Agrees { adjusted: true });
+    }
+    let entry = books.answers_for(line);
     let here_minor = (entry.is_some() || !adjustments.is_empty())
-        .then(|| entry.map_or(0, |entry| entry.minor).saturating_add(adjustments.iter().sum()));
+        .then(|| entry.map_or(0, |entry| entry.minor).saturating_add(adjusted));
     let verdict = match here_minor {
         Some(minor) if minor == line.amount.minor && books.currency == line.amount.currency => {
             Verdict::Agrees { adjusted: !adjustments.is_empty() }

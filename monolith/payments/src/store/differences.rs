@@ -196,14 +196,18 @@ pub(crate) async fn count_open(pool: &PgPool) -> Result<Vec<(DifferenceKind, i64
     rows.into_iter().map(read).collect()
 }
 
-/// When the lines of open differences from before a time are, or should be, in the list.
+/// When the lines of open differences from before a time are, or should be, in the list, in order. More than the most are drawn by
+/// lot: old ones that only a person ends must not keep the others.
 pub(crate) async fn open_before(
     pool: &PgPool,
     before: OffsetDateTime,
     batch_max: i64,
 ) -> Result<Vec<OffsetDateTime>, Error> {
     let sql = "
-        select at from payments.difference where state = 'open' and kind <> 'state' and at < $1 order by at limit $2";
+        select drawn.at from (
+            select at from payments.difference where state = 'open' and kind <> 'state' and at < $1
+            order by random() limit $2
+        ) drawn order by drawn.at";
     Ok(sqlx::query_scalar(sql).bind(before).bind(batch_max).fetch_all(pool).await?)
 }
 
