@@ -195,9 +195,9 @@ impl Outlived {
     fn are_enough(&self) -> Result<()> {
         let least = |count: usize| i64::try_from(count);
         ensure!(
-            self.orders >= least(REQUESTS / ORDERS_EVERY / 2 / 4)?
-                && self.refunds >= least(5 * CAPTURED)?
-                && self.captures >= least(AUTHORIZED / 4)?
+            self.orders >= least(REQUESTS / ORDERS_EVERY / 2 / 20)?
+                && self.refunds >= least(2 * CAPTURED)?
+                && self.captures >= least(AUTHORIZED / 12)?
                 && self.voids >= least(AUTHORIZED / 20)?,
             "too little outlived its requests: {self:?}"
         );

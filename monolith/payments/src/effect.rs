@@ -120,8 +120,12 @@ fn backoff(tries: i32) -> Duration {
 impl Try<'_> {
     /// An answer of the provider, within the bound of the try.
     async fn answer<T>(&self, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let late = |_| Err(Failure::Unknown("the try took too long".to_owned()));
-        tokio::time::timeout_at(self.until, call).await.unwrap_or_else(late)
+        let late = || Err(Failure::Unknown("the try took too long".to_owned()));
+        // A process that slept must not begin to ask: its claim is over, and the provider may have forgotten the key.
+        if Instant::now() >= self.until {
+            return late();
+        }
+        tokio::time::timeout_at(self.until, call).await.unwrap_or_else(|_| late())
     }
 
     /// Whether something was asked before, as far as anyone can know.

@@ -23,6 +23,12 @@ async fn the_ledger_can_only_grow_and_only_in_balance() {
                values (gen_random_uuid(), 'clearing', $1, 'acme', 5, 'EUR')";
     let error = sqlx::query(sql).bind(id.uuid()).execute(&world.home.pool).await.unwrap_err();
     assert_eq!(error.as_database_error().and_then(|it| it.constraint()), Some("ledger_balanced"));
+    // A session that calls itself a replica meets them too.
+    let mut replica = world.admin.begin().await.unwrap();
+    sqlx::query("set local session_replication_role = replica").execute(&mut *replica).await.unwrap();
+    sqlx::query(sql).bind(id.uuid()).execute(&mut *replica).await.unwrap();
+    let error = replica.commit().await.unwrap_err();
+    assert_eq!(error.as_database_error().and_then(|it| it.constraint()), Some("ledger_balanced"));
     world.end().await;
 }
 
