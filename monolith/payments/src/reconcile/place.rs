@@ -50,7 +50,7 @@ pub(crate) fn place(line: &SettlementLine, books: Option<&Books>) -> Placed {
     let adjustments = books.adjustments(line);
     let adjusted = adjustments.iter().fold(0_i64, |sum, minor| sum.saturating_add(*minor));
     // A line that was booked by itself stays so, whatever its command's transaction answers for.
-    if adjusted == line.amount.minor && books.currency == line.amount.currency {
+    if !adjustments.is_empty() && adjusted == line.amount.minor && books.currency == line.amount.currency {
         return only(Verdict::Agrees { adjusted: true });
     }
     let entry = books.answers_for(line);

@@ -191,3 +191,14 @@ proptest! {
         prop_assert_eq!(silent.map(|entry| entry.transaction).collect::<BTreeSet<_>>(), unseen);
     }
 }
+
+#[test]
+fn a_line_that_was_booked_by_itself_stays_so_when_its_command_answers_for_none_any_more() {
+    let mut books = books("pi_1", &[1_000, -300]);
+    let command = books.entries[1].transaction;
+    let second = line("t2", LineKind::Refund, -300, "pi_1", Some(command));
+    let transaction = crate::reconcile::books::adjustment_id(books.payment, &second.id, 0);
+    books.entries.push(Entry { transaction, minor: -300, adjustment: true, line: None });
+    let placed = place(&second, Some(&books));
+    assert_eq!(placed, Placed { entry: None, verdict: Verdict::Agrees { adjusted: true } });
+}
