@@ -78,10 +78,14 @@ async fn what_the_provider_sends_doubled_and_reordered_finds_its_place() {
         let provider = processes.iter().find(|(name, ..)| name == "provider");
         let admin =
             provider.and_then(|(_, listening, _)| listening.get("admin")).context("no admin address")?;
-        // Held for longer than it takes to make the next ones, the newest goes first.
-        let disorder = json!({ "duplicate": AGAIN, "reverse": true, "hold_ms": 2_000 });
-        let called = reqwest::Client::new().post(format!("http://{admin}/admin/webhooks")).json(&disorder);
-        assert!(called.send().await?.status().is_success());
+        let disorder = async |hold_ms: i64| {
+            let wrong = json!({ "duplicate": AGAIN, "reverse": true, "hold_ms": hold_ms });
+            let called = reqwest::Client::new().post(format!("http://{admin}/admin/webhooks")).json(&wrong);
+            assert!(called.send().await?.status().is_success());
+            Ok::<_, anyhow::Error>(())
+        };
+        // All are held, and then let go at once: the newest goes first.
+        disorder(3_600_000).await?;
 
         let client = shop.client("acme")?;
         let mut accepted = Vec::from(one_each(&shop).await?);
@@ -97,6 +101,7 @@ async fn what_the_provider_sends_doubled_and_reordered_finds_its_place() {
             ensure!(matches!(answer.status, 200 | 202), "{} {}", answer.status, answer.body);
         }
         shop.settle(SOON).await?;
+        disorder(0).await?;
         // Five payments, two of them refunded: each told something, and all of it was what the books have.
         until_all_taken(&shop, 7).await?;
         came_in_disorder(&shop, world).await?;
