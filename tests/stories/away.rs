@@ -69,15 +69,16 @@ impl<'a> Home<'a> {
         .await
     }
 
-    /// One command gets so old that the provider has forgotten its key, and young again. No engine has it meanwhile: it would put
-    /// it off for minutes.
+    /// One refund gets so old that the provider has forgotten its key, and young again: once the provider is back, a person would
+    /// have to decide. No engine has it meanwhile.
     async fn shows_an_expired_one(&self) -> Result<()> {
         let aged = "update payments.intent
             set created_at = created_at - interval '25 hours', claimed_until = now() + interval '5 minutes'
             where command_id = (select command_id from payments.intent
-                                where state = 'unknown' and claimed_until <= now() limit 1 for update skip locked)
+                                where operation = 'refund' and state = 'unknown' and claimed_until <= now()
+                                limit 1 for update skip locked)
             returning command_id::text";
-        let command: String = until("a command that nobody has", SOON, async || {
+        let command: String = until("a refund that nobody has", SOON, async || {
             Ok(sqlx::query_scalar(aged).fetch_optional(self.pool).await?)
         })
         .await?;
@@ -86,6 +87,15 @@ impl<'a> Home<'a> {
             set created_at = created_at + interval '25 hours', claimed_until = now(), next_at = now()
             where command_id = $1::uuid";
         sqlx::query(young).bind(command).execute(self.pool).await?;
+        Ok(())
+    }
+
+    /// All that is open but refunds gets so old that the provider has forgotten its key, and stays so: it waits for nobody.
+    async fn ages(&self) -> Result<()> {
+        let sql = "update payments.intent set created_at = created_at - interval '25 hours'
+                   where operation <> 'refund' and state <> 'done'";
+        let aged = sqlx::query(sql).execute(self.pool).await?.rows_affected();
+        ensure!(aged > 0, "nothing was open");
         Ok(())
     }
 }
@@ -149,6 +159,7 @@ async fn comes_back(side: Side) {
         let stay_open = commands(&client, all, (202, json!(true)));
         tokio::try_join!(stay_open, home.shows(&SHOWN))?;
         home.shows_an_expired_one().await?;
+        home.ages().await?;
 
         world.start(provider).await?;
         let back = Instant::now();

@@ -28,7 +28,7 @@ pub(crate) use settle::Settled;
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// The longest pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// The pause once requests may not be repeated any more: only a person, or a late search, can decide.
+/// The pause of a command that is past the provider's key lifetime and waits for a person.
 const EXPIRED_PAUSE: Duration = Duration::from_secs(300);
 /// Tries without an answer from which on each is an alarm.
 const TRIES_ALARM: i32 = 12;
@@ -60,6 +60,16 @@ struct Open {
     /// The next try is not before this pause.
     after: Duration,
     attempt: Attempt,
+    waits: Waits,
+}
+
+/// What an open command waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// Its next try.
+    Try,
+    /// A person: reading does not decide, and repeating could do it twice.
+    Person,
 }
 
 /// What becomes of the attempt whose try had no definite answer.
@@ -99,14 +109,15 @@ pub(crate) async fn run(home: &Home, intent: &Intent) -> Result<Ran, Error> {
 async fn unknown(home: &Home, intent: &Intent, open: &Open) -> Result<Ran, Error> {
     let (payment, command, tries) = (intent.payment.id, intent.command.id, intent.tries);
     let why = &open.why;
-    if !intent.repeatable {
+    let for_person = !intent.repeatable && open.waits == Waits::Person;
+    if for_person {
         tracing::error!(%payment, %command, tries, why, "a person must decide what became of a command");
     } else if tries < TRIES_ALARM {
         tracing::info!(%payment, %command, tries, why, "the provider gave no definite answer");
     } else {
         tracing::error!(%payment, %command, tries, why, "the provider still gives no definite answer");
     }
-    let pause = if intent.repeatable { backoff(tries) } else { EXPIRED_PAUSE };
+    let pause = if for_person { EXPIRED_PAUSE } else { backoff(tries) };
     store::defer(&home.pool, &intent.command, why, pause.max(open.after), open.attempt).await?;
     home.crash.point(Point::UnknownCommitted);
     Ok(Ran::Unknown)
@@ -166,7 +177,7 @@ impl Try<'_> {
 
 impl Open {
     fn because(why: impl Into<String>) -> Self {
-        Self { why: why.into(), after: Duration::ZERO, attempt: Attempt::GoesOn }
+        Self { why: why.into(), after: Duration::ZERO, attempt: Attempt::GoesOn, waits: Waits::Try }
     }
 
     /// The key keeps a fault, and it can't be read yet that nothing came of the request.
@@ -179,9 +190,10 @@ impl Open {
         Self { attempt: Attempt::Over, ..Self::because(why) }
     }
 
-    /// Past the key lifetime a repetition could be done twice; what reading does not decide, a person must.
+    /// Past the key lifetime a repeated refund could be made twice; what reading does not decide, a person must.
     fn expired() -> Self {
-        Self::because("the provider's key has expired: look the command up there by its metadata")
+        let why = "the provider's key has expired: look the command up there by its metadata";
+        Self { waits: Waits::Person, ..Self::because(why) }
     }
 }
 

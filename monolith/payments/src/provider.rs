@@ -20,8 +20,8 @@ pub use memory::{Call, Fault, Memory, Movement};
 pub use settlement::{LineKind, SettlementLine, SettlementPage, UnreadLine};
 pub use stripe::{Stripe, StripeConfig};
 
-/// How long after its first use a request may be repeated under its key. The provider keeps keys for 24 hours; an hour is left
-/// for clocks and queues.
+/// How long after its first use a key keeps a repeated request from being done twice. The provider keeps keys for 24 hours; an
+/// hour is left for clocks and queues. It matters for refunds: a payment intent moves money once under whatever key.
 pub(crate) const REPEAT_WITHIN: Duration = Duration::from_secs(23 * 3600);
 
 /// A payment service provider with Stripe's objects and idempotency keys: the same request under the same key is done once and

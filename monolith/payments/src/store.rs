@@ -24,7 +24,8 @@ pub(crate) use differences::{
 };
 pub(crate) use idempotency::{Kept, Record, claim_key, find_key, forget_answers, keep_answer, load_answers};
 pub(crate) use intent::{
-    Ended, defer, find_open, finish, has_open, insert_intent, is_done, lock_open, release, set_object,
+    Ended, defer, find_open, finish, has_open, insert_intent, is_done, lock_gone_on, lock_open, release,
+    set_object,
 };
 pub(crate) use ledger::{booked, insert_transaction, load_transactions, trial_balance};
 pub(crate) use notice::{adjusted, hasten};

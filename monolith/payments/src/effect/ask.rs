@@ -48,12 +48,12 @@ impl Try<'_> {
             Ok(found) if found.is_empty() => {}
             Ok(found) => return self.adopt(&found).await,
             Err(failure @ Failure::NotNow { .. }) => return Ok(Found::Open(failure.into())),
-            // Under its key the creation is safe to repeat, search or not.
+            // The creation is safe to repeat, search or not.
             Err(failure) => tracing::debug!(%failure, "a payment intent could not be searched for"),
         }
-        if !self.intent.repeatable {
-            return Ok(Found::Open(Open::expired()));
-        }
+        // However old the command is. For as long as the provider keeps the key, this gives the one that was made before. After
+        // that it makes another one, and an earlier one that the search still misses may stand beside it: nobody ever confirms
+        // that, for only one id is committed and only a committed one is confirmed. What is not confirmed moves nothing.
         self.create().await
     }
 
@@ -120,7 +120,7 @@ impl Try<'_> {
                 Standing::Definite(verdict) => return Ok(verdict),
                 Standing::Hopeless(code) => return self.call_off(object, code.to_owned()).await,
                 Standing::Unknown(why) => return Err(Open::because(why)),
-                Standing::Undone if !self.intent.repeatable => return Err(Open::expired()),
+                // However old the command is: whatever key it is asked under, a payment intent moves money once.
                 Standing::Undone => {}
             }
         }

@@ -28,7 +28,7 @@ pub(crate) struct Resolution {
 /// Ends a command by a person's decision, which the audit tells with the outcome.
 ///
 /// # Errors
-/// [`Error::NotFound`] for a command that is not open; [`Error::Busy`] while the resolver may still repeat it;
+/// [`Error::NotFound`] for a command that is not open; [`Error::Busy`] while the resolver may still do it, or has gone on;
 /// [`Error::Invalid`] when the provider contradicts; [`Error::Unavailable`] when it can't be asked; [`Error::NotOwner`].
 pub(crate) async fn resolve(home: &Home, resolution: &Resolution) -> Result<Payment, Error> {
     let intent = store::find_open(&home.pool, resolution.command).await?.ok_or(Error::NotFound)?;
@@ -107,7 +107,8 @@ impl Try<'_> {
         Ok(verdict)
     }
 
-    /// Nothing may move through a charge's payment intent any more; a capture or a void leaves the reservation as it is.
+    /// Nothing may move through a charge's payment intent any more. A capture or a void can't be kept from being done by a try
+    /// that is under way; whoever does not want it cancels, or captures, the payment intent at the provider.
     async fn given_up(&self, object: &Object) -> Result<Verdict, Error> {
         match self.intent.command.operation {
             Operation::Charge | Operation::Authorize => {
@@ -118,7 +119,7 @@ impl Try<'_> {
                 }
             }
             Operation::Capture | Operation::Void | Operation::Refund => {
-                Ok(self.no(&object.id, NOT_DONE.to_owned()))
+                Err(Error::Busy("it is not done yet, and the resolver goes on with it by itself"))
             }
         }
     }

@@ -27,6 +27,11 @@ pub(crate) async fn settle(
     let mut tx = home.pool.begin().await?;
     home.authority.lock(&mut tx, intent.payment.id).await?;
     let payment = store::lock(&mut tx, intent.payment.id).await?.ok_or(Error::NotFound)?;
+    // The resolver does not rest meanwhile. Of a payment intent that a person has not seen nothing can be decided; none is kept
+    // from here on, and what is not kept is not confirmed.
+    if decision.is_some() && store::lock_gone_on(&mut tx, intent).await? {
+        return Err(Error::Busy("the resolver has gone on with the command meanwhile"));
+    }
     let settled = match verdict {
         Verdict::Outcome(outcome) => record(&mut tx, home, intent, &payment, outcome).await?,
         Verdict::Refused(code) => {

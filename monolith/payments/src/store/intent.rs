@@ -252,6 +252,15 @@ pub(crate) async fn lock_open(tx: &mut PgTransaction<'_>, command: Uuid) -> Resu
     Ok(sqlx::query_scalar(sql).bind(command).fetch_one(&mut **tx).await?)
 }
 
+/// Locks an intent until `tx` ends. True when it is open, and another payment intent is kept for it than when it was read.
+pub(crate) async fn lock_gone_on(tx: &mut PgTransaction<'_>, intent: &Intent) -> Result<bool, Error> {
+    let sql = "
+        select state <> 'done' and provider_object is distinct from $2 from payments.intent
+        where command_id = $1 for update";
+    let gone_on = sqlx::query_scalar(sql).bind(intent.command.id).bind(&intent.object).fetch_one(&mut **tx);
+    Ok(gone_on.await?)
+}
+
 /// Whether a payment has a command without a definite answer. Its row is locked, so that none is added meanwhile.
 pub(crate) async fn has_open(tx: &mut PgTransaction<'_>, payment: PaymentId) -> Result<bool, Error> {
     let sql = "select exists (select from payments.intent where payment_id = $1 and state <> 'done')";

@@ -148,3 +148,63 @@ async fn a_decision_waits_for_a_try_that_may_be_under_way() {
     assert_eq!(world.decide(command, None).await.unwrap().status, Status::Declined);
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_capture_that_the_resolver_goes_on_with_is_not_declared_undone() {
+    let world = World::new("hand_capture").await;
+    let id = world.request("pm_card_visa", true).await;
+    world.engine().once().await.unwrap();
+    world.provider.fail_next(Call::Capture, Fault::Lost);
+    let desk = world.desk().answer_within(Duration::from_millis(200));
+    let pending = desk.capture(&capture(id, None, "c"), Epoch(0)).await;
+    assert!(matches!(pending, Err(Error::OutcomePending(_))), "{pending:?}");
+    let command = world.command(id).await;
+    world.expire(command).await;
+    let answer = world.decide(command, None).await;
+    assert!(matches!(answer, Err(Error::Busy(_))), "{answer:?}");
+    world.work().await;
+    assert_eq!(world.payment(id).await.status, Status::Captured);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_charge_without_a_payment_intent_is_declared_undone_or_gets_one_but_not_both() {
+    let world = World::new("hand_none").await;
+    let id = world.request("pm_card_visa", false).await;
+    world.provider.fail_next(Call::Create, Fault::Lost);
+    world.engine().once().await.unwrap();
+    let command = world.command(id).await;
+    world.expire(command).await;
+
+    // The decision has asked the provider and waits for the payment's row, while the resolver makes and keeps one.
+    let mut tx = world.admin.begin().await.unwrap();
+    let row = "select id from payments.payment where id = $1 for update";
+    sqlx::query(row).bind(id.uuid()).execute(&mut *tx).await.unwrap();
+    let resolver = async {
+        someone_waits(&world).await;
+        assert!(store::set_object(&world.home.pool, command, 1, "pi_1").await.unwrap());
+        tx.commit().await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(world.decide(command, None), resolver);
+    assert!(matches!(answer, Err(Error::Busy(_))), "{answer:?}");
+    assert!(world.decisions().await.is_empty());
+    let sql = "update payments.intent set provider_object = null where command_id = $1";
+    sqlx::query(sql).bind(command).execute(&world.admin).await.unwrap();
+
+    assert_eq!(world.decide(command, None).await.unwrap().status, Status::Declined);
+    // Whoever has made one meanwhile does not get to confirm it.
+    assert!(!store::set_object(&world.home.pool, command, 1, "pi_1").await.unwrap());
+    assert_eq!(world.provider.journal(), []);
+    world.end().await;
+}
+
+/// Returns once someone waits for a lock of this database.
+async fn someone_waits(world: &World) {
+    let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    let waits = async {
+        while sqlx::query_scalar::<_, i64>(sql).fetch_one(&world.admin).await.unwrap() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, waits).await.expect("someone waits for a lock");
+}

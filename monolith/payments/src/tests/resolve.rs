@@ -134,38 +134,99 @@ async fn a_refund_is_looked_up_before_it_is_asked_for_again() {
     world.end().await;
 }
 
+/// How many commands of each operation and state are open.
+async fn open(world: &World) -> Vec<(String, String, i64)> {
+    let open = store::open_work(&world.home.pool).await.unwrap().open;
+    open.into_iter().map(|it| (it.operation, it.state, it.count)).collect()
+}
+
 #[tokio::test]
-async fn past_the_keys_lifetime_it_is_only_read() {
+async fn past_the_keys_lifetime_a_payment_intent_is_made_and_confirmed_all_the_same() {
     let world = World::new("expired").await;
-    // Charged, and the payment intent's id is known: reading decides.
-    let read = world.request("pm_card_visa", false).await;
-    world.provider.fail_next(Call::Confirm, Fault::DoneUnanswered);
-    world.engine().once().await.unwrap();
-    age(&world, read).await;
-    world.work().await;
-    charged_once(&world, read).await;
+    for (call, fault, lags) in [
+        // Charged, and its id is known.
+        (Call::Confirm, Fault::DoneUnanswered, false),
+        // Never made; made, and found; made, and never found.
+        (Call::Create, Fault::Lost, false),
+        (Call::Create, Fault::DoneUnanswered, false),
+        (Call::Create, Fault::DoneUnanswered, true),
+        // Made, and not confirmed.
+        (Call::Confirm, Fault::Lost, false),
+    ] {
+        for manual in [false, true] {
+            world.provider.lag_search(lags);
+            let (id, before) = (world.request("pm_card_visa", manual).await, world.provider.intents());
+            world.provider.fail_next(call, fault);
+            world.engine().once().await.unwrap();
+            age(&world, id).await;
+            let operation = if manual { "authorize" } else { "charge" };
+            let waits = [(operation.to_owned(), "unknown".to_owned(), 1)];
+            assert_eq!(open(&world).await, waits, "for nobody {call:?} {fault:?}");
+            world.work().await;
+            if manual {
+                assert_eq!(world.payment(id).await.status, Status::Authorized, "{call:?} {fault:?}");
+            } else {
+                charged_once(&world, id).await;
+            }
+            // The one that nobody finds stays as it is for ever.
+            let made = world.provider.intents() - before;
+            assert_eq!(made, 1 + usize::from(lags), "{call:?} {fault:?}");
+        }
+    }
+    world.end().await;
+}
 
-    // Nothing can be read: it waits for a person, and nothing is sent again.
-    let lost = world.request("pm_card_visa", false).await;
-    world.provider.fail_next(Call::Create, Fault::DoneUnanswered);
-    world.provider.lag_search(true);
-    world.engine().once().await.unwrap();
-    age(&world, lost).await;
-    let intents = world.provider.intents();
-    look(&world).await;
-    assert!(world.payment(lost).await.outcome_pending);
-    assert_eq!(world.provider.intents(), intents);
+#[tokio::test]
+async fn past_the_keys_lifetime_a_reservation_is_captured_or_released_all_the_same() {
+    let world = World::new("expired_later").await;
+    for (call, fault) in [
+        (Call::Capture, Fault::Lost),
+        (Call::Capture, Fault::DoneUnanswered),
+        (Call::Cancel, Fault::Lost),
+        (Call::Cancel, Fault::DoneUnanswered),
+    ] {
+        let id = world.request("pm_card_visa", true).await;
+        world.engine().once().await.unwrap();
+        world.provider.fail_next(call, fault);
+        let desk = world.desk().answer_within(Duration::from_millis(200));
+        let (pending, status, moved) = if call == Call::Capture {
+            (desk.capture(&capture(id, None, "c"), Epoch(0)).await, Status::Captured, vec![1_000])
+        } else {
+            (desk.void(&void(id, "v"), Epoch(0)).await, Status::Voided, vec![])
+        };
+        assert!(matches!(pending, Err(Error::OutcomePending(_))), "{pending:?}");
+        age(&world, id).await;
+        world.work().await;
+        assert_eq!(world.payment(id).await.status, status, "{call:?} {fault:?}");
+        let journal = world.provider.journal().into_iter().filter(|it| it.payment == id);
+        assert_eq!(journal.map(|it| it.amount_minor).collect::<Vec<_>>(), moved, "{call:?} {fault:?}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn past_the_keys_lifetime_a_refund_is_only_read() {
+    let world = World::new("expired_refund").await;
+    for (fault, listed) in [(Fault::DoneUnanswered, vec![400]), (Fault::Lost, vec![])] {
+        let id = world.captured().await;
+        world.provider.fail_next(Call::Refund, fault);
+        let desk = world.desk().answer_within(Duration::from_millis(200));
+        let pending = desk.refund(&refund(id, Some(400), "r"), Epoch(0)).await;
+        assert!(matches!(pending, Err(Error::OutcomePending(_))), "{pending:?}");
+        age(&world, id).await;
+        look(&world).await;
+        assert_eq!(returned(&world, id), listed, "{fault:?}: nothing is sent again");
+        let payment = world.payment(id).await;
+        assert_eq!(payment.refunded_minor, listed.iter().sum::<i64>());
+        assert_eq!(
+            payment.outcome_pending,
+            listed.is_empty(),
+            "{fault:?}: what is not listed waits for a person"
+        );
+    }
+    assert_eq!(open(&world).await, [("refund".to_owned(), "expired".to_owned(), 1)]);
     let work = store::open_work(&world.home.pool).await.unwrap();
-    assert_eq!((work.open[0].state.as_str(), work.open[0].count), ("expired", 1));
     assert!(work.oldest_unknown_s.unwrap() > 24.0 * 3600.0);
-
-    // The search comes after all: it is read, but not confirmed.
-    world.provider.lag_search(false);
-    look(&world).await;
-    assert!(world.payment(lost).await.outcome_pending, "a person must decide");
-    world.provider.turn(lost, ObjectStatus::Canceled);
-    world.work().await;
-    assert_eq!(world.payment(lost).await.status, Status::Declined);
     world.end().await;
 }
 
