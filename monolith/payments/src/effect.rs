@@ -28,7 +28,7 @@ pub(crate) use settle::Settled;
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// The longest pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// The pause of a command that is past the provider's key lifetime and waits for a person.
+/// The pause of a command that is past the provider's key lifetime and waits for a person, or for the provider to be through.
 const EXPIRED_PAUSE: Duration = Duration::from_secs(300);
 /// Tries without an answer from which on each is an alarm.
 const TRIES_ALARM: i32 = 12;
@@ -55,12 +55,12 @@ pub(crate) enum Verdict {
 
 /// Why there is no definite answer, and how to go on.
 #[derive(Debug)]
-struct Open {
-    why: String,
+pub(crate) struct Open {
+    pub(crate) why: String,
     /// The next try is not before this pause.
     after: Duration,
-    attempt: Attempt,
-    waits: Waits,
+    pub(crate) attempt: Attempt,
+    pub(crate) waits: Waits,
 }
 
 /// What an open command waits for.
@@ -68,7 +68,9 @@ struct Open {
 pub(crate) enum Waits {
     /// Its next try.
     Try,
-    /// A person: reading does not decide, and repeating could do it twice.
+    /// The provider, which is at it.
+    Provider,
+    /// A person: reading does not decide, and repeating does not help or could do it twice.
     Person,
 }
 
@@ -112,13 +114,16 @@ async fn unknown(home: &Home, intent: &Intent, open: &Open) -> Result<Ran, Error
     let for_person = !intent.repeatable && open.waits == Waits::Person;
     if for_person {
         tracing::error!(%payment, %command, tries, why, "a person must decide what became of a command");
-    } else if tries < TRIES_ALARM {
+    } else if tries < TRIES_ALARM || open.waits == Waits::Provider {
         tracing::info!(%payment, %command, tries, why, "the provider gave no definite answer");
     } else {
         tracing::error!(%payment, %command, tries, why, "the provider still gives no definite answer");
     }
-    let pause = if for_person { EXPIRED_PAUSE } else { backoff(tries) };
-    store::defer(&home.pool, &intent.command, why, pause.max(open.after), open.attempt).await?;
+    let pause = match (open.waits, intent.repeatable) {
+        (Waits::Try, _) | (Waits::Provider | Waits::Person, true) => backoff(tries),
+        (Waits::Provider | Waits::Person, false) => EXPIRED_PAUSE,
+    };
+    store::defer(&home.pool, &intent.command, open, pause.max(open.after)).await?;
     home.crash.point(Point::UnknownCommitted);
     Ok(Ran::Unknown)
 }
@@ -190,10 +195,19 @@ impl Open {
         Self { attempt: Attempt::Over, ..Self::because(why) }
     }
 
+    /// The provider is at it: there is nothing to do but wait.
+    fn under_way(why: impl Into<String>) -> Self {
+        Self { waits: Waits::Provider, ..Self::because(why) }
+    }
+
+    /// What was read is nothing that the command can have led to: a person must look, if it stays so.
+    fn odd(why: impl Into<String>) -> Self {
+        Self { waits: Waits::Person, ..Self::because(why) }
+    }
+
     /// Past the key lifetime a repeated refund could be made twice; what reading does not decide, a person must.
     fn expired() -> Self {
-        let why = "the provider's key has expired: look the command up there by its metadata";
-        Self { waits: Waits::Person, ..Self::because(why) }
+        Self::odd("the provider's key has expired: look the command up there by its metadata")
     }
 }
 

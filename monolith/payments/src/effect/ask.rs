@@ -29,7 +29,7 @@ impl Try<'_> {
             },
             Operation::Capture | Operation::Void => match &self.intent.object {
                 Some(id) => (id.clone(), self.is_repeated()),
-                None => return Ok(Err(Open::because("the payment has no payment intent"))),
+                None => return Ok(Err(Open::odd("the payment has no payment intent"))),
             },
         };
         Ok(self.act(&id, known).await)
@@ -73,9 +73,7 @@ impl Try<'_> {
             None => {
                 let (payment, command) = (self.intent.payment.id, self.intent.command.id);
                 tracing::error!(%payment, %command, "more than one payment intent of a command has moved money");
-                Ok(Found::Open(Open::because(
-                    "more than one payment intent has moved money: a person must look",
-                )))
+                Ok(Found::Open(Open::odd("more than one payment intent has moved money: a person must look")))
             }
         }
     }
@@ -119,7 +117,7 @@ impl Try<'_> {
             match self.look(object).await? {
                 Standing::Definite(verdict) => return Ok(verdict),
                 Standing::Hopeless(code) => return self.call_off(object, code.to_owned()).await,
-                Standing::Unknown(why) => return Err(Open::because(why)),
+                Standing::Unknown(open) => return Err(open),
                 // However old the command is: whatever key it is asked under, a payment intent moves money once.
                 Standing::Undone => {}
             }
@@ -131,7 +129,7 @@ impl Try<'_> {
                 Standing::Undone => {
                     Err(Open::because(format!("the payment intent is {:?} after the request", answer.status)))
                 }
-                Standing::Unknown(why) => Err(Open::because(why)),
+                Standing::Unknown(open) => Err(open),
             },
             Err(Failure::Declined { code }) => Ok(self.no(object, code)),
             // It may refuse because an earlier request had its effect, so look before believing it.
@@ -139,14 +137,14 @@ impl Try<'_> {
                 Standing::Definite(verdict) => Ok(verdict),
                 Standing::Undone => self.refused(object, code, &message).await,
                 Standing::Hopeless(code) => self.call_off(object, code.to_owned()).await,
-                Standing::Unknown(why) => Err(Open::because(why)),
+                Standing::Unknown(open) => Err(open),
             },
             // The request is over; the payment intent says what came of it.
             Err(Failure::Kept(why)) => match self.look(object).await? {
                 Standing::Definite(verdict) => Ok(verdict),
                 Standing::Undone => Err(Open::over(why)),
                 Standing::Hopeless(code) => self.call_off(object, code.to_owned()).await,
-                Standing::Unknown(why) => Err(Open::because(why)),
+                Standing::Unknown(open) => Err(open),
             },
             Err(failure @ (Failure::Unknown(_) | Failure::NotNow { .. })) => Err(failure.into()),
         }
@@ -201,7 +199,7 @@ impl Try<'_> {
                 "the payment intent is {:?} after it was called off",
                 canceled.status
             ))),
-            Standing::Unknown(why) => Err(Open::because(why)),
+            Standing::Unknown(open) => Err(open),
         }
     }
 }

@@ -7,13 +7,15 @@ use uuid::Uuid;
 
 use super::refund::counts;
 use super::standing::{Standing, standing};
-use super::{Settled, TRY_MAX, Try, Verdict, settle};
+use super::{Open, Settled, TRY_MAX, Try, Verdict, settle};
 use crate::audit::bad_reason;
-use crate::provider::{Failure, Object};
+use crate::provider::{Failure, Object, ObjectStatus};
 use crate::{Actor, Audit, Error, Home, Operation, Outcome, Payment, Violation, store};
 
 /// Why a command that a person says was not done counts as refused.
 const NOT_DONE: &str = "not_done";
+/// The same of a charge whose payment intent took something else than was asked for.
+const OTHER_AMOUNT: &str = "other_amount";
 
 /// What a person decided.
 #[derive(Debug, Clone)]
@@ -57,7 +59,7 @@ pub(crate) async fn resolve(home: &Home, resolution: &Resolution) -> Result<Paym
         actor: &resolution.by,
         action: if resolution.done.is_some() { "decided: done" } else { "decided: not done" },
         reason: Some(&resolution.reason),
-        detail: json!({ "object": resolution.done }),
+        detail: json!({ "object": resolution.done, "code": code(&verdict) }),
     };
     match settle(home, &intent, &verdict, Some(&decision)).await? {
         Settled::Payment(payment) => Ok(*payment),
@@ -83,7 +85,7 @@ impl Try<'_> {
             Standing::Definite(_) | Standing::Undone | Standing::Hopeless(_) => {
                 Err(contradicted(format!("the payment intent is {:?}: it was not done", found.status)))
             }
-            Standing::Unknown(why) => Err(contradicted(why)),
+            Standing::Unknown(open) => Err(contradicted(open.why)),
         }
     }
 
@@ -101,10 +103,27 @@ impl Try<'_> {
                     return Err(contradicted(format!("payment intent {} says that it was done", object.id)));
                 }
                 Standing::Undone | Standing::Hopeless(_) => self.given_up(object).await?,
-                Standing::Unknown(why) => return Err(contradicted(why)),
+                Standing::Unknown(open) => self.odd(object, open).await?,
             };
         }
         Ok(verdict)
+    }
+
+    /// A charge's payment intent did something else, since somebody changed it at the provider. The charge ends without it: a
+    /// reservation is released, and what was taken is a charge that nobody asked for, which reconciliation books.
+    async fn odd(&self, object: &Object, open: Open) -> Result<Verdict, Error> {
+        if self.intent.command.operation != Operation::Charge {
+            return Err(contradicted(open.why));
+        }
+        match object.status {
+            ObjectStatus::Succeeded => Ok(self.no(&object.id, OTHER_AMOUNT.to_owned())),
+            ObjectStatus::RequiresCapture => self.given_up(object).await,
+            ObjectStatus::RequiresConfirmation
+            | ObjectStatus::RequiresPaymentMethod
+            | ObjectStatus::RequiresAction
+            | ObjectStatus::Processing
+            | ObjectStatus::Canceled => Err(contradicted(open.why)),
+        }
     }
 
     /// Nothing may move through a charge's payment intent any more. A capture or a void can't be kept from being done by a try
@@ -158,17 +177,22 @@ impl Try<'_> {
     }
 }
 
-/// Whether a verdict says that the command had no effect.
-fn is_no(verdict: &Verdict) -> bool {
+/// Why it counts as not done, for the audit.
+fn code(verdict: &Verdict) -> Option<&str> {
     match verdict {
-        Verdict::Refused(_) | Verdict::Outcome(Outcome::Declined { .. }) => true,
+        Verdict::Refused(code) | Verdict::Outcome(Outcome::Declined { code, .. }) => Some(code.as_str()),
         Verdict::Outcome(
             Outcome::Succeeded { .. }
             | Outcome::RequiresCapture { .. }
             | Outcome::Canceled { .. }
             | Outcome::Refunded { .. },
-        ) => false,
+        ) => None,
     }
+}
+
+/// Whether a verdict says that the command had no effect.
+fn is_no(verdict: &Verdict) -> bool {
+    code(verdict).is_some()
 }
 
 fn contradicted(why: impl Into<String>) -> Error {

@@ -14,7 +14,7 @@ impl Try<'_> {
     /// Looks the refund up before it is repeated.
     pub(super) async fn refund(&self) -> Result<Verdict, Open> {
         let Some(object) = self.intent.object.as_deref() else {
-            return Err(Open::because("the payment has no payment intent"));
+            return Err(Open::odd("the payment has no payment intent"));
         };
         if self.is_repeated()
             && let Some(found) = self.find_refund(object).await?.0
@@ -55,7 +55,7 @@ impl Try<'_> {
         let ours: Vec<_> = refunds.into_iter().filter(|refund| refund.command == Some(command)).collect();
         if ours.iter().filter(|refund| counts(refund.status)).count() > 1 {
             tracing::error!(payment = %self.intent.payment.id, %command, "more than one refund was made for a command");
-            return Err(Open::because("more than one refund was made: a person must look"));
+            return Err(Open::odd("more than one refund was made: a person must look"));
         }
         let made = ours.iter().find(|refund| counts(refund.status)).or_else(|| ours.first()).cloned();
         Ok((made, returned))
@@ -84,6 +84,6 @@ fn judged(refund: RefundObject) -> Result<Verdict, Open> {
         }
         RefundStatus::Failed => Ok(Verdict::Refused("refund_failed".to_owned())),
         RefundStatus::Canceled => Ok(Verdict::Refused("refund_canceled".to_owned())),
-        RefundStatus::RequiresAction => Err(Open::because("the refund waits for someone to act")),
+        RefundStatus::RequiresAction => Err(Open::odd("the refund waits for someone to act")),
     }
 }

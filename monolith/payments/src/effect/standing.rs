@@ -1,6 +1,6 @@
 //! Where a payment intent stands in view of a command.
 
-use super::{Intent, Verdict};
+use super::{Intent, Open, Verdict};
 use crate::provider::{Object, ObjectStatus};
 use crate::{Operation, Outcome};
 
@@ -12,8 +12,8 @@ pub(super) enum Standing {
     Undone,
     /// It waits for something that can't come; it is to be called off, with this code.
     Hopeless(&'static str),
-    /// Nothing can be said.
-    Unknown(String),
+    /// Nothing can be said, and why.
+    Unknown(Open),
 }
 
 /// One table for all commands and statuses.
@@ -22,15 +22,11 @@ pub(super) fn standing(intent: &Intent, object: &Object) -> Standing {
     let amount = intent.command.amount_minor;
     let definite = |outcome| Standing::Definite(Verdict::Outcome(outcome));
     let refused = |code: &str| Standing::Definite(Verdict::Refused(code.to_owned()));
-    let odd = || {
-        Standing::Unknown(format!(
-            "the payment intent is {:?}, {} received",
-            object.status, object.received_minor
-        ))
-    };
+    let said = || format!("the payment intent is {:?}, {} received", object.status, object.received_minor);
+    let odd = || Standing::Unknown(Open::odd(said()));
     match (intent.command.operation, object.status) {
         // Its outcome is on the way: only wait.
-        (_, ObjectStatus::Processing) => odd(),
+        (_, ObjectStatus::Processing) => Standing::Unknown(Open::under_way(said())),
         (Operation::Charge | Operation::Capture, ObjectStatus::Succeeded)
             if object.received_minor == amount =>
         {

@@ -9,7 +9,7 @@ use sqlx::postgres::PgTransaction;
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::effect::{Attempt, CLAIM, Intent};
+use crate::effect::{Attempt, CLAIM, Intent, Open, Waits};
 use crate::provider::REPEAT_WITHIN;
 use crate::{Actor, Command, Error, Idempotency, Operation, Outcome, Payment, events, store};
 
@@ -213,23 +213,23 @@ pub(crate) async fn set_object(
 pub(crate) async fn defer(
     pool: &PgPool,
     command: &Command,
-    why: &str,
+    open: &Open,
     delay: Duration,
-    next: Attempt,
 ) -> Result<(), Error> {
     let sql = "
         update payments.intent
-        set state = 'unknown', result = $3, claimed_until = now(), attempt = attempt + $5::integer,
+        set state = 'unknown', result = $3, for_person = $7, claimed_until = now(), attempt = attempt + $5::integer,
             kept_at = case when $5 = 1 then null when $6 then coalesce(kept_at, now()) else kept_at end,
             next_at = now() + $4::double precision * (0.75 + random() * 0.5) * interval '1 second'
         where command_id = $1 and attempt = $2 and state <> 'done'";
     sqlx::query(sql)
         .bind(command.id)
         .bind(command.attempt)
-        .bind(why)
+        .bind(&open.why)
         .bind(delay.as_secs_f64())
-        .bind(i32::from(next == Attempt::Over))
-        .bind(next == Attempt::KeepsFault)
+        .bind(i32::from(open.attempt == Attempt::Over))
+        .bind(open.attempt == Attempt::KeepsFault)
+        .bind(open.waits == Waits::Person)
         .execute(pool)
         .await?;
     Ok(())

@@ -14,7 +14,7 @@ pub(crate) struct OpenWork {
     pub(crate) oldest_requested_s: Option<f64>,
 }
 
-/// Intents of one operation and state. `expired`: refunds past the provider's key lifetime.
+/// Intents of one operation and state. `expired`: past the provider's key lifetime, and refunds, or such as only a person can end.
 #[derive(Debug, FromRow)]
 pub(crate) struct OpenIntents {
     pub(crate) operation: String,
@@ -44,7 +44,8 @@ async fn open_intents(pool: &PgPool) -> Result<Vec<OpenIntents>, Error> {
             extract(epoch from now() - min(i.created_at))::double precision as oldest_s
         from payments.intent i cross join lateral (
             select case
-                when i.operation = 'refund' and i.created_at <= now() - $1::double precision * interval '1 second' then 'expired'
+                when (i.operation = 'refund' or i.for_person)
+                    and i.created_at <= now() - $1::double precision * interval '1 second' then 'expired'
                 else i.state end as state
         ) s
         where i.state <> 'done' group by i.operation, s.state";

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::effect::{Resolution, resolve};
-use crate::provider::{Call, Fault};
+use crate::provider::{Call, Fault, ObjectStatus};
+use crate::reconcile::{ReconcileConfig, Reconciler};
 use crate::{Actor, Desk as _};
 
 impl World {
@@ -75,6 +76,54 @@ async fn a_charge_that_was_not_done_can_not_be_done_later() {
     // Whatever was still on its way meets a canceled payment intent.
     let late = world.home.provider.confirm("late", "pi_1").await;
     assert!(late.is_err() && world.provider.journal().is_empty(), "{late:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_charge_that_took_another_amount_is_ended_and_what_it_took_is_booked() {
+    let world = World::new("hand_other").await;
+    let id = world.request("pm_card_visa", false).await;
+    world.provider.fail_next(Call::Confirm, Fault::DoneUnanswered);
+    world.engine().once().await.unwrap();
+    // Somebody had changed the payment intent before it was confirmed.
+    world.provider.received("pi_1", 900);
+    world.provider.alter("pi_1", -100);
+    let command = world.command(id).await;
+    world.expire(command).await;
+    world.hurry().await;
+    world.engine().once().await.unwrap();
+    let open = store::open_work(&world.home.pool).await.unwrap().open;
+    assert_eq!((open[0].operation.as_str(), open[0].state.as_str()), ("charge", "expired"));
+
+    let done = world.decide(command, Some("pi_1")).await;
+    assert!(contradicts(&done), "it is not what was asked for: {done:?}");
+    assert_eq!(world.decide(command, None).await.unwrap().status, Status::Declined);
+    assert_eq!(world.decisions().await, ["decided: not done"]);
+    let sql = "select detail ->> 'code' from payments.audit where actor = 'ann'";
+    let code: String = sqlx::query_scalar(sql).fetch_one(&world.admin).await.unwrap();
+    assert_eq!(code, "other_amount");
+
+    let config = ReconcileConfig { late_after: Duration::ZERO, ..ReconcileConfig::default() };
+    Reconciler::new(world.home.clone(), config).once().await.unwrap();
+    assert_eq!(world.balances(id).await, [("clearing".into(), 900), ("receivable".into(), -900)]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_charge_that_became_a_reservation_is_released_and_ended() {
+    let world = World::new("hand_reserved").await;
+    let id = world.request("pm_card_visa", false).await;
+    world.provider.fail_next(Call::Confirm, Fault::Lost);
+    world.engine().once().await.unwrap();
+    let command = world.command(id).await;
+    world.expire(command).await;
+    world.provider.turn(id, ObjectStatus::Processing);
+    let early = world.decide(command, None).await;
+    assert!(contradicts(&early), "it may be charged yet: {early:?}");
+    world.provider.turn(id, ObjectStatus::RequiresCapture);
+    assert_eq!(world.decide(command, None).await.unwrap().status, Status::Declined);
+    let object = world.home.provider.retrieve("pi_1").await.unwrap();
+    assert_eq!(object.status, ObjectStatus::Canceled);
     world.end().await;
 }
 

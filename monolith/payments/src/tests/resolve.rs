@@ -231,6 +231,25 @@ async fn past_the_keys_lifetime_a_refund_is_only_read() {
 }
 
 #[tokio::test]
+async fn past_the_keys_lifetime_what_the_provider_is_still_at_waits_for_nobody_else() {
+    let world = World::new("expired_processing").await;
+    let id = world.request("pm_card_visa", false).await;
+    world.provider.fail_next(Call::Confirm, Fault::Lost);
+    world.engine().once().await.unwrap();
+    world.provider.turn(id, ObjectStatus::Processing);
+    age(&world, id).await;
+    look(&world).await;
+    assert_eq!(open(&world).await, [("charge".to_owned(), "unknown".to_owned(), 1)]);
+    let sql = "select next_at > now() + interval '1 minute' from payments.intent where payment_id = $1";
+    let rests: bool = sqlx::query_scalar(sql).bind(id.uuid()).fetch_one(&world.admin).await.unwrap();
+    assert!(rests, "a bank may take days");
+    world.provider.turn(id, ObjectStatus::Canceled);
+    world.work().await;
+    assert_eq!(world.payment(id).await.status, Status::Declined);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_payment_intent_has_a_defined_way_from_each_of_its_statuses() {
     let world = World::new("statuses").await;
     let acts = world.request("pm_requires_action", false).await;
