@@ -246,3 +246,6 @@ fn metadata(tag: &Tag) -> [(&'static str, String); 4] {
         ("metadata[command_id]", tag.command.to_string()),
     ]
 }
+
+#[cfg(test)]
+mod tests;
