@@ -14,7 +14,8 @@ pub(crate) struct OpenWork {
     pub(crate) oldest_requested_s: Option<f64>,
 }
 
-/// Intents of one operation and state. `expired`: past the provider's key lifetime, and refunds, or such as only a person can end.
+/// Intents of one operation and state. `expired`: past the provider's key lifetime, and refunds, or as only a person can end
+/// them.
 #[derive(Debug, FromRow)]
 pub(crate) struct OpenIntents {
     pub(crate) operation: String,
