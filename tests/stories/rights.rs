@@ -28,8 +28,8 @@ fn allowed(side: Side, role: &str, schema: &str, table: &str) -> &'static [&'sta
         ("payments", "payments", "idempotency") => &["select", "insert", "update", "delete"],
         ("payments", "payments", "difference" | "reconciliation") => &["select", "insert", "update"],
         ("payments", "payments", "settled") => &["select", "insert", "delete"],
-        // The ledger and the audit only grow.
-        ("payments", "payments", "ledger_entry" | "audit") => &["select", "insert"],
+        // The ledger, its adjustments and the audit only grow.
+        ("payments", "payments", "ledger_entry" | "adjustment" | "audit") => &["select", "insert"],
         // The housekeeper drops the logs' old days, which takes their owner, and so whoever can do everything to them.
         ("housekeeper", "outbox", log) if is_log(log) => &VERBS,
         // A relay reads the log and takes rows from the queue; it can't write an event.

@@ -76,6 +76,7 @@ pub(crate) async fn record_adjustment(
     }
     let event = adjust(&before, adjustment)?;
     store::insert_transaction(&mut tx, &before, &event.ledger).await?;
+    store::insert_adjustment(&mut tx, payment, adjustment).await?;
     let version = events::publish_adjusted(&mut tx, &event).await?;
     let after = Payment { version, ..event.payment };
     if version != before.version + 1 || !store::update(&mut tx, &after, before.version).await? {

@@ -40,11 +40,9 @@ pub(crate) async fn publish_adjusted(
     tx: &mut PgTransaction<'_>,
     event: &AdjustedEvent,
 ) -> Result<i64, Error> {
-    let Adjustment { id, delta_minor, object, reason, .. } = event.adjustment.clone();
-    let adjustment = wire::Adjustment { adjustment_id: id.to_string(), delta_minor, object, reason };
     let adjusted = wire::PaymentAdjusted {
         state: Some(state(&event.payment)),
-        adjustment: Some(adjustment),
+        adjustment: Some(adjustment(&event.adjustment)),
         ledger: vec![transaction(&event.ledger)],
     };
     Ok(outbox::publish(tx, &adjusted).await?)
@@ -108,6 +106,13 @@ fn outcome(outcome: &Outcome) -> wire::ProviderOutcome {
         object: outcome.object().to_owned(),
         decline_code,
     }
+}
+
+/// An adjustment as a message.
+pub(crate) fn adjustment(adjustment: &Adjustment) -> wire::Adjustment {
+    let Adjustment { id, delta_minor, object, payment_intent, reason } = adjustment.clone();
+    let (adjustment_id, payment_intent) = (id.to_string(), payment_intent.unwrap_or_default());
+    wire::Adjustment { adjustment_id, delta_minor, object, reason, payment_intent }
 }
 
 pub(crate) fn transaction(transaction: &Transaction) -> wire::LedgerTransaction {
@@ -191,6 +196,13 @@ pub(crate) fn read_keyed(command: Option<wire::PaymentCommand>) -> Result<Option
         actor: Actor::stored(command.actor),
         reason: Some(command.reason).filter(|reason| !reason.is_empty()),
     }))
+}
+
+/// A message as an adjustment.
+pub(crate) fn read_adjustment(adjustment: wire::Adjustment) -> Result<Adjustment, BoxError> {
+    let wire::Adjustment { adjustment_id, delta_minor, object, reason, payment_intent } = adjustment;
+    let payment_intent = Some(payment_intent).filter(|intent| !intent.is_empty());
+    Ok(Adjustment { id: adjustment_id.parse()?, delta_minor, object, payment_intent, reason })
 }
 
 /// Ledger transactions of a foreign event.

@@ -6,7 +6,9 @@ use outbox::{BoxError, Event as _, Received};
 use proto::{PaymentStream, events as wire};
 use sqlx::postgres::PgTransaction;
 
-use crate::events::{read_answer, read_key, read_keyed, read_ledger, read_requested, read_state};
+use crate::events::{
+    read_adjustment, read_answer, read_key, read_keyed, read_ledger, read_requested, read_state,
+};
 use crate::store::Kept;
 use crate::{Births, Error, Home, Payment, Point, store};
 
@@ -87,10 +89,11 @@ impl Replicate {
                 self.refuse_own(tx, &meta.key).await?;
                 return restore(tx, snapshot, meta.version).await;
             }
-            PaymentStream::Adjusted(wire::PaymentAdjusted { state, ledger, .. }) => {
+            PaymentStream::Adjusted(wire::PaymentAdjusted { state, adjustment, ledger }) => {
                 self.refuse_own(tx, &meta.key).await?;
                 let payment = read_state(state.ok_or("the event has no state")?, meta.version)?;
-                return follow(tx, &payment, ledger).await;
+                follow(tx, &payment, ledger).await?;
+                return adjusted(tx, &payment, vec![adjustment.ok_or("the event has no adjustment")?]).await;
             }
             PaymentStream::Authorized(wire::PaymentAuthorized { state, command, ledger, .. })
             | PaymentStream::Captured(wire::PaymentCaptured { state, command, ledger, .. })
@@ -125,6 +128,18 @@ async fn follow(
     Ok(())
 }
 
+/// Keeps what the other home's adjustments followed, for notices that tell of it here.
+async fn adjusted(
+    tx: &mut PgTransaction<'_>,
+    payment: &Payment,
+    adjustments: Vec<wire::Adjustment>,
+) -> Result<(), BoxError> {
+    for adjustment in adjustments {
+        store::insert_adjustment(tx, payment.id, &read_adjustment(adjustment)?).await?;
+    }
+    Ok(())
+}
+
 /// Starts again from the whole state.
 async fn restore(
     tx: &mut PgTransaction<'_>,
@@ -133,6 +148,7 @@ async fn restore(
 ) -> Result<(), BoxError> {
     let payment = read_state(snapshot.state.ok_or("the snapshot has no state")?, version)?;
     follow(tx, &payment, snapshot.ledger).await?;
+    adjusted(tx, &payment, snapshot.adjustments).await?;
     for record in snapshot.idempotency {
         store::keep_answer(tx, &payment, read_answer(record)?).await?;
     }

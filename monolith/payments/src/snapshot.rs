@@ -5,8 +5,8 @@ use sqlx::postgres::PgTransaction;
 
 use crate::{Error, Payment, events, store};
 
-/// Publishes a payment's state, all its ledger transactions and the answers that are still kept, and returns the event's version.
-/// The transaction is read committed, and has locked the owner row; nobody but the owner may publish one.
+/// Publishes a payment's state, all its ledger transactions and adjustments and the answers that are still kept, and returns the
+/// event's version. The transaction is read committed, and has locked the owner row; nobody but the owner may publish one.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Behind`] when this home's row is not what the stream ends with; [`Error::Outbox`] for a payment
@@ -32,9 +32,11 @@ async fn whole(tx: &mut PgTransaction<'_>, id: PaymentId) -> Result<wire::Paymen
     let payment = store::load(&mut **tx, id).await?.ok_or(Error::NotFound)?;
     let ledger = store::load_transactions(tx, id).await?;
     let answers = store::load_answers(tx, &payment).await?;
+    let adjustments = store::load_adjustments(tx, id).await?;
     Ok(wire::PaymentSnapshot {
         state: Some(events::state(&payment)),
         ledger: ledger.iter().map(events::transaction).collect(),
         idempotency: answers.into_iter().map(events::answer).collect(),
+        adjustments: adjustments.iter().map(events::adjustment).collect(),
     })
 }

@@ -1,5 +1,6 @@
 //! All SQL of the module, by table.
 
+mod adjustment;
 mod audit;
 mod claim;
 mod differences;
@@ -14,6 +15,7 @@ mod settled;
 
 use sqlx::PgPool;
 
+pub(crate) use adjustment::{adjusted, insert_adjustment, load_adjustments};
 pub(crate) use audit::insert_audit;
 #[cfg(test)]
 pub(crate) use claim::{BY_INDEX, SEE_DUE, SEE_REQUESTED};
@@ -28,7 +30,7 @@ pub(crate) use intent::{
     set_object,
 };
 pub(crate) use ledger::{booked, insert_transaction, load_transactions, trial_balance};
-pub(crate) use notice::{adjusted, hasten};
+pub(crate) use notice::hasten;
 pub(crate) use open::{OpenWork, open_work};
 pub(crate) use payment::{
     find, insert_requested, leave, list, load, load_all, lock, lock_now, replace, update,
@@ -40,7 +42,7 @@ use crate::Error;
 
 pub(crate) async fn grant_home(admin: &PgPool, role: &str) -> Result<(), Error> {
     let sql = "select payments.grant_home($1::text::name), payments.grant_audit($1::text::name),
-                   payments.grant_reconciliation($1::text::name)";
+                   payments.grant_reconciliation($1::text::name), payments.grant_adjustments($1::text::name)";
     sqlx::query(sql).bind(role).execute(admin).await?;
     Ok(())
 }

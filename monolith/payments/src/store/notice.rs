@@ -21,19 +21,3 @@ pub(crate) async fn hasten(tx: &mut PgTransaction<'_>, payment: PaymentId) -> Re
     });
     open.transpose()
 }
-
-/// Whether this home has booked, with a difference of this sign, what it found of a provider's object at the provider.
-pub(crate) async fn adjusted(
-    tx: &mut PgTransaction<'_>,
-    payment: PaymentId,
-    object: &str,
-    sign: i64,
-) -> Result<bool, Error> {
-    let sql = "
-        select exists (
-            select from payments.audit a
-            where a.payment_id = $1 and a.action = 'adjusted' and $2 in (a.detail ->> 'object', a.detail ->> 'payment_intent')
-              and sign((a.detail ->> 'delta_minor')::bigint) = $3
-        )";
-    Ok(sqlx::query_scalar(sql).bind(payment.uuid()).bind(object).bind(sign).fetch_one(&mut **tx).await?)
-}

@@ -3,6 +3,7 @@
 use proto::Money;
 use time::OffsetDateTime;
 
+use super::snapshot::{restored, take};
 use super::*;
 use crate::provider::{Call, Fault};
 use crate::reconcile::{ReconcileConfig, Reconciler};
@@ -107,4 +108,29 @@ async fn what_reconciliation_has_booked_surprises_nobody() {
         "no command of ours had it"
     );
     world.end().await;
+}
+
+#[tokio::test]
+async fn what_the_other_home_has_booked_surprises_nobody_either() {
+    let owner = World::new("noticed_there").await;
+    let id = owner.captured().await;
+    let refund = owner.provider.refund_unasked("pi_1", Money::new(300, "EUR".parse().unwrap()));
+    owner.provider.charge_unasked(&tenant(), id, Money::new(500, "EUR".parse().unwrap()));
+    let reconciler = Reconciler::new(owner.home.clone(), ReconcileConfig::default());
+    reconciler.once().await.unwrap();
+
+    let by_events = restored(&owner, id, 1, "noticed_events").await;
+    let version = take(&owner, id).await.unwrap();
+    let by_snapshot = restored(&owner, id, version, "noticed_snapshot").await;
+    for heir in [by_events, by_snapshot] {
+        heir.owns.0.store(true, Ordering::SeqCst);
+        let desk = heir.desk();
+        for told in [notice(id, "refund.created", &refund), notice(id, "payment_intent.succeeded", "pi_2")] {
+            assert_eq!(desk.deliver(&told, Epoch(0)).await.unwrap(), Delivered::Applied, "{}", told.kind);
+        }
+        let another = notice(id, "refund.created", "re_other");
+        assert!(matches!(desk.deliver(&another, Epoch(0)).await.unwrap(), Delivered::Surprise(_)));
+        heir.end().await;
+    }
+    owner.end().await;
 }

@@ -87,11 +87,14 @@ fn histories() -> impl Strategy<Value = History> {
 struct Tables {
     payment: Payment,
     ledger: Vec<Line>,
+    adjustments: Vec<AdjustmentRow>,
     answers: Vec<AnswerRow>,
 }
 
 /// Transaction, account, minor units, currency, tenant.
 type Line = (Uuid, String, i64, String, String);
+/// Transaction, minor units, the provider's object and payment intent, reason.
+type AdjustmentRow = (Uuid, i64, String, Option<String>, String);
 /// Operation, key, fingerprint, command, the answered state and its version.
 type AnswerRow = (String, String, String, Uuid, Vec<u8>, i64);
 
@@ -99,11 +102,14 @@ async fn tables(world: &World, id: PaymentId) -> Tables {
     let sql = "select transaction_id, account, amount_minor, currency, tenant from payments.ledger_entry
                where payment_id = $1 order by 1, 2";
     let ledger = sqlx::query_as(sql).bind(id.uuid()).fetch_all(&world.admin).await.unwrap();
+    let sql = "select transaction_id, delta_minor, object, payment_intent, reason from payments.adjustment
+               where payment_id = $1 order by 1";
+    let adjustments = sqlx::query_as(sql).bind(id.uuid()).fetch_all(&world.admin).await.unwrap();
     let sql =
         "select operation, key, fingerprint, command_id, answer, answer_version from payments.idempotency
                where payment_id = $1 and answer is not null order by 1, 2";
     let answers = sqlx::query_as(sql).bind(id.uuid()).fetch_all(&world.admin).await.unwrap();
-    Tables { payment: world.payment(id).await, ledger, answers }
+    Tables { payment: world.payment(id).await, ledger, adjustments, answers }
 }
 
 /// A payment's whole stream, from the outbox's log.
@@ -138,7 +144,7 @@ async fn perform(world: &World, id: PaymentId, act: &Act, name: &str) -> Result<
                     id: Uuid::now_v7(),
                     delta_minor: *delta_minor,
                     object,
-                    payment_intent: None,
+                    payment_intent: Some("pi_7".to_owned()),
                     reason,
                 };
                 world.adjust(id, &adjustment, "anna").await
@@ -205,7 +211,7 @@ fn replay(stream: Vec<(i64, PaymentStream)>) -> Tables {
     let mut stream = stream.into_iter();
     let Some((1, PaymentStream::Requested(first))) = stream.next() else { panic!("no first event") };
     let mut payment = events::read_requested(first, 1).unwrap();
-    let (mut books, mut answers) = (Vec::new(), Vec::new());
+    let (mut books, mut adjustments, mut answers) = (Vec::new(), Vec::new(), Vec::new());
     for (version, event) in stream {
         let (state, ledger) = match event {
             PaymentStream::Authorized(wire::PaymentAuthorized { state, command, outcome, ledger })
@@ -220,11 +226,8 @@ fn replay(stream: Vec<(i64, PaymentStream)>) -> Tables {
                 (state, ledger)
             }
             PaymentStream::Adjusted(wire::PaymentAdjusted { state, adjustment, ledger }) => {
-                let wire::Adjustment { adjustment_id, delta_minor, object, reason } = adjustment.unwrap();
-                let id = adjustment_id.parse().unwrap();
-                let event =
-                    adjust(&payment, &Adjustment { id, delta_minor, object, payment_intent: None, reason })
-                        .unwrap();
+                let event = adjust(&payment, &events::read_adjustment(adjustment.unwrap()).unwrap()).unwrap();
+                adjustments.push(adjustment_row(event.adjustment));
                 payment = Payment { version: payment.version + 1, ..event.payment };
                 books.push(event.ledger);
                 (state, ledger)
@@ -236,8 +239,9 @@ fn replay(stream: Vec<(i64, PaymentStream)>) -> Tables {
         let booked = events::read_ledger(ledger).unwrap();
         assert!(booked.is_empty() || books.last() == booked.first());
     }
+    adjustments.sort();
     answers.sort();
-    Tables { ledger: lines(&payment, &books), payment, answers }
+    Tables { ledger: lines(&payment, &books), payment, adjustments, answers }
 }
 
 fn read_event(
@@ -265,6 +269,11 @@ fn read_event(
         reason: None,
     });
     decide(before, &command, &outcome).unwrap()
+}
+
+fn adjustment_row(adjustment: Adjustment) -> AdjustmentRow {
+    let Adjustment { id, delta_minor, object, payment_intent, reason } = adjustment;
+    (id, delta_minor, object, payment_intent, reason)
 }
 
 fn answer_row(command: &Command, answer: &Payment) -> Option<AnswerRow> {

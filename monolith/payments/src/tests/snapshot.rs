@@ -12,13 +12,15 @@ async fn tables(world: &World, id: PaymentId) -> Vec<String> {
         union all
         select 'ledger ' || (to_jsonb(e) - 'created_at')::text from payments.ledger_entry e where payment_id = $1
         union all
+        select 'adjustment ' || to_jsonb(a)::text from payments.adjustment a where payment_id = $1
+        union all
         select 'answer ' || (to_jsonb(i) - 'created_at')::text from payments.idempotency i where payment_id = $1
         order by 1";
     sqlx::query_scalar(sql).bind(id.uuid()).fetch_all(&world.admin).await.unwrap()
 }
 
 /// A snapshot in a transaction of its own.
-async fn take(world: &World, id: PaymentId) -> Result<i64, Error> {
+pub(super) async fn take(world: &World, id: PaymentId) -> Result<i64, Error> {
     let mut tx = world.home.pool.begin().await.unwrap();
     let version = snapshot(&mut tx, id).await?;
     tx.commit().await.unwrap();
@@ -26,7 +28,7 @@ async fn take(world: &World, id: PaymentId) -> Result<i64, Error> {
 }
 
 /// A home without the payment, which gets its stream from `from` on.
-async fn restored(owner: &World, id: PaymentId, from: i64, name: &str) -> World {
+pub(super) async fn restored(owner: &World, id: PaymentId, from: i64, name: &str) -> World {
     let world = World::new(name).await;
     world.owns.0.store(false, Ordering::SeqCst);
     for (version, event) in published(owner, id).await.into_iter().filter(|(version, _)| *version >= from) {
