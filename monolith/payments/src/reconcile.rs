@@ -31,6 +31,8 @@ pub(crate) use absent::Unseen;
 pub(crate) use books::{Books, Entry};
 pub(crate) use found::Found;
 pub(crate) use metrics::LastRun;
+#[cfg(test)]
+pub(crate) use report::OPEN_MAX;
 
 pub use accept::accept;
 pub use config::ReconcileConfig;

@@ -1,10 +1,12 @@
 //! What an operator asks of a home: commands of both programs.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::report::unshown;
 use super::{ReconcileConfig, Reconciled, Reconciler, accept, differences, table};
 use crate::effect::{Resolution, resolve};
 use crate::{Actor, Error, Home};
@@ -63,7 +65,7 @@ pub enum Order {
 pub struct Told {
     /// Lines, each ended.
     pub text: String,
-    /// Differences that were shown and are open.
+    /// Differences that are open, of those that were asked for.
     pub open: usize,
 }
 
@@ -78,10 +80,13 @@ pub async fn operate(home: &Home, config: &ReconcileConfig, order: Order) -> Res
             let lines = compared(&Reconciler::new(home.clone(), config.clone())).await?;
             let found = differences(home, all).await?;
             let open = found.iter().filter(|difference| difference.closed.is_none()).count();
-            Ok(Told {
-                text: format!("{lines} lines of the provider's list were compared\n{}", table(&found)),
-                open,
-            })
+            let mut text = format!("{lines} lines of the provider's list were compared\n{}", table(&found));
+            let more = unshown(home, open).await?;
+            if more > 0 {
+                // Writing to a string can't fail.
+                let _ = writeln!(text, "and {more} more are open");
+            }
+            Ok(Told { text, open: open + more })
         }
         Order::AcceptDifference { id, by, reason } => {
             let accepted = accept(home, id, &by, &reason).await?;

@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use super::DifferenceKind;
 use crate::{Error, Home, Tenant, store};
 
-/// Open differences that are shown.
-const OPEN_MAX: i64 = 1_000;
+/// Open differences that are shown, the newest.
+pub(crate) const OPEN_MAX: i64 = 1_000;
 /// Closed differences that are shown beside them, the last ones.
 const CLOSED_MAX: i64 = 100;
 /// Between two columns.
@@ -40,12 +40,18 @@ pub struct Difference {
     pub closed: Option<(String, String)>,
 }
 
-/// The open differences of a home, at most 1,000; with `closed` the last 100 closed ones too.
+/// The open differences of a home, the newest first and at most 1,000; with `closed` the last 100 closed ones behind them.
 ///
 /// # Errors
 /// [`Error::Database`].
 pub async fn differences(home: &Home, closed: bool) -> Result<Vec<Difference>, Error> {
     store::differences(&home.pool, OPEN_MAX, if closed { CLOSED_MAX } else { 0 }).await
+}
+
+/// How many differences of a home are open beside those that are shown.
+pub(super) async fn unshown(home: &Home, shown: usize) -> Result<usize, Error> {
+    let open: i64 = store::count_open(&home.pool).await?.into_iter().map(|(_, count)| count).sum();
+    Ok(usize::try_from(open).unwrap_or_default().saturating_sub(shown))
 }
 
 /// Differences as a table, one line each.

@@ -171,14 +171,14 @@ pub(crate) async fn accept(
     row.map(Difference::try_from).transpose()
 }
 
-/// Differences by number: the open ones, and behind them up to `closed_max` of the last closed ones.
+/// Differences, the newest first: up to `open_max` of the open ones, and behind them up to `closed_max` of the closed ones.
 pub(crate) async fn differences(
     pool: &PgPool,
     open_max: i64,
     closed_max: i64,
 ) -> Result<Vec<Difference>, Error> {
     let sql = "
-        (select * from payments.difference where state = 'open' order by id limit $1)
+        (select * from payments.difference where state = 'open' order by id desc limit $1)
         union all
         (select * from payments.difference where state = 'closed' order by id desc limit $2)";
     let rows: Vec<Row> = sqlx::query_as(sql).bind(open_max).bind(closed_max).fetch_all(pool).await?;

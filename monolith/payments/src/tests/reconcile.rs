@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::provider::{Call, Fault, ObjectStatus};
-use crate::reconcile::{Difference, DifferenceKind, ReconcileConfig, Reconciled, Reconciler, differences};
+use crate::reconcile::{
+    Difference, DifferenceKind, OPEN_MAX, Order, ReconcileConfig, Reconciled, Reconciler, differences,
+    operate,
+};
 use crate::{Desk as _, Status};
 use proto::Money;
 
@@ -317,7 +320,7 @@ async fn a_reservation_captured_in_the_dashboard_is_booked_by_its_capture_and_on
     world.provider.charge_again(&object);
     let found = world.reconcile(strict()).await;
     let kinds: Vec<_> = found.iter().map(|it| (it.kind, it.closed.is_none())).collect();
-    assert_eq!(kinds, [(DifferenceKind::MissingHere, true), (DifferenceKind::State, true)]);
+    assert_eq!(kinds, [(DifferenceKind::State, true), (DifferenceKind::MissingHere, true)], "newest first");
     assert_eq!(world.clearing_and_receivable(id).await, (0, 0), "the capture would book it again");
     // The line is out of the window when the merchant captures.
     world.provider.age_lines(time::Duration::days(10));
@@ -396,6 +399,26 @@ async fn one_reconciles_at_a_time() {
         }
     });
     again.await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_is_too_much_to_be_shown_is_counted() {
+    let world = World::new("many").await;
+    let sql = "
+        insert into payments.difference (subject, kind, object, detail, at)
+        select 'line:txn_' || n, 'missing_here', 'ch_' || n, 'no payment is known here', now()
+        from generate_series(1, $1::bigint) n order by n";
+    sqlx::query(sql).bind(OPEN_MAX + 1).execute(&world.admin).await.unwrap();
+    let told = operate(&world.home, &strict(), Order::Reconcile { all: false }).await.unwrap();
+    let lines: Vec<&str> = told.text.lines().collect();
+    assert!(lines[2].starts_with("1001 ") && lines[1_001].starts_with("2 "), "the newest first");
+    assert_eq!((lines.len(), lines.last()), (1_003, Some(&"and 1 more are open")));
+    assert_eq!(told.open, 1_001);
+
+    sqlx::query("delete from payments.difference where id = 1").execute(&world.admin).await.unwrap();
+    let told = operate(&world.home, &strict(), Order::Reconcile { all: false }).await.unwrap();
+    assert!(told.open == 1_000 && !told.text.contains("more are open"), "all are shown");
     world.end().await;
 }
 
