@@ -39,7 +39,7 @@ pub(crate) async fn born_at(shop: &Shop<'_>, side: Side, client: &Client) -> Res
 }
 
 /// Gives a command and waits until it is answered.
-async fn command(client: &Client, payment: &str, verb: &str, body: &Value) -> Result<()> {
+pub(crate) async fn command(client: &Client, payment: &str, verb: &str, body: &Value) -> Result<()> {
     let key = format!("{verb}-{payment}");
     until(&format!("{verb} of {payment}"), SOON, async || {
         let answer = client.post(&format!("/v1/payments/{payment}/{verb}"), &key, body).await?;
