@@ -2,7 +2,8 @@
 //!
 //! [`Stack::start`] takes the first source that works and says which: addresses from the environment, containers,
 //! or processes of its own. What it started never outlives it, not even when its owner is killed with `kill -9`:
-//! see [`Stack`]. Tests call [`shared`] and ask it for a [`Database`] and a topic prefix each.
+//! see [`Stack`]. Tests call [`shared`] and ask it for a [`Database`] and a topic prefix each; [`statements`] counts what they
+//! send to it.
 
 mod choice;
 mod config;
@@ -15,6 +16,7 @@ mod native;
 mod ready;
 mod shared;
 mod stack;
+pub mod statements;
 mod store;
 mod url;
 

@@ -64,7 +64,7 @@ impl World {
     }
 
     async fn without_engine(name: &str) -> World {
-        statements::count();
+        stack::statements::count();
         let database = stack::shared().await.unwrap().database(name).await.unwrap();
         let (_, address) = database.url().rsplit_once('@').unwrap();
         let login = |role: &str| -> Url {

@@ -49,7 +49,7 @@ pub(crate) struct Answer {
 impl World {
     /// With `remote` as the payments service.
     pub(crate) async fn open(remote: Arc<dyn Desk>) -> anyhow::Result<Self> {
-        crate::statements::count();
+        stack::statements::count();
         let stack = stack::shared().await?;
         let database = stack.database("app").await?;
         let databases = databases(&database)?;

@@ -1,59 +1,15 @@
 //! A list costs as many statements with fifty rows as with two.
 
-use std::cell::Cell;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
 use chassis::token::Role;
 use serde_json::{Value, json};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
-use tracing_subscriber::Layer;
-use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use stack::statements;
 
 use crate::fixture::{World, post, token};
 use crate::moving::Service;
-
-/// Counts what sqlx says it has sent.
-struct Count;
-
-thread_local! {
-    /// A test has one thread, and all that it awaits runs on it.
-    static SENT: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Before the first statement of this process: what a place in the code logs is decided once.
-pub(crate) fn count() {
-    static BEGUN: Once = Once::new();
-    BEGUN.call_once(|| {
-        let counting = tracing_subscriber::registry().with(Count);
-        tracing::subscriber::set_global_default(counting).expect("no test logs in another way");
-    });
-}
-
-/// The beginning of a statement.
-#[derive(Default)]
-struct Summary(String);
-
-impl Visit for Summary {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        if field.name() == "summary" {
-            self.0 = format!("{value:?}");
-        }
-    }
-}
-
-impl<S: Subscriber> Layer<S> for Count {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut summary = Summary::default();
-        event.record(&mut summary);
-        // What the pool asks a connection that it lends again is not the list's: a new connection is not asked.
-        if event.metadata().target() == "sqlx::query" && !summary.0.contains("statement_timestamp()") {
-            SENT.set(SENT.get() + 1);
-        }
-    }
-}
 
 #[tokio::test]
 async fn no_list_costs_a_statement_for_each_row() -> anyhow::Result<()> {
@@ -76,9 +32,9 @@ async fn no_list_costs_a_statement_for_each_row() -> anyhow::Result<()> {
                 "{uri} {}",
                 answer.body
             );
-            let before = SENT.get();
+            let before = statements::sent();
             world.get(tenant, &uri).await?;
-            counts.push(SENT.get() - before);
+            counts.push(statements::sent() - before);
         }
         println!("{path}: {counts:?} statements for 2 and for 50 rows");
         assert!(

@@ -1,54 +1,8 @@
 //! A list costs as many statements with fifty rows as with two.
 
-use std::cell::Cell;
-use std::sync::Once;
-
-use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
-use tracing_subscriber::Layer;
-use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use stack::statements;
 
 use super::*;
-
-/// Counts what sqlx says it has sent.
-struct Count;
-
-thread_local! {
-    /// A test has one thread, and all that it awaits runs on it, the service included.
-    static SENT: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Before the first statement of this process: what a place in the code logs is decided once.
-pub(super) fn count() {
-    static BEGUN: Once = Once::new();
-    BEGUN.call_once(|| {
-        let counting = tracing_subscriber::registry().with(Count);
-        tracing::subscriber::set_global_default(counting).expect("no test logs in another way");
-    });
-}
-
-/// The beginning of a statement.
-#[derive(Default)]
-struct Summary(String);
-
-impl Visit for Summary {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        if field.name() == "summary" {
-            self.0 = format!("{value:?}");
-        }
-    }
-}
-
-impl<S: Subscriber> Layer<S> for Count {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut summary = Summary::default();
-        event.record(&mut summary);
-        // What the pool asks a connection that it lends again is not the list's: a new connection is not asked.
-        if event.metadata().target() == "sqlx::query" && !summary.0.contains("statement_timestamp()") {
-            SENT.set(SENT.get() + 1);
-        }
-    }
-}
 
 /// Payments of a tenant, and for each two a booking in a currency of its own: as many rows of the trial balance.
 async fn fill(world: &World, tenant: &str, rows: i64) {
@@ -89,9 +43,9 @@ async fn balanced(world: &World, tenant: &str) -> usize {
 /// Statements of a call the second time, for the first may prepare what that one uses; the call says how many rows it got.
 async fn sent(rows: usize, call: impl AsyncFn() -> usize) -> usize {
     assert_eq!(call().await, rows);
-    let before = SENT.get();
+    let before = statements::sent();
     call().await;
-    SENT.get() - before
+    statements::sent() - before
 }
 
 #[tokio::test]
