@@ -1,0 +1,49 @@
+//! Whose difference it is, of the two homes.
+
+use super::*;
+use crate::reconcile::DifferenceKind;
+
+#[tokio::test]
+async fn what_no_payment_is_known_of_is_the_sources_to_tell() {
+    let world = World::new("unknown_payment").await;
+    world.provider.charge_unasked(&tenant(), PaymentId::new(), euros(500));
+    let target = Home { name: "target", ..world.home.clone() };
+    Reconciler::new(target, strict()).once().await.unwrap();
+    assert!(differences(&world.home, true).await.unwrap().is_empty());
+    let found = world.reconcile(strict()).await;
+    let [difference] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((difference.kind, closed(difference)), (DifferenceKind::MissingHere, None));
+    assert!(difference.payment.is_none() && difference.detail.contains("no payment"), "{difference:?}");
+    world.same_again(strict()).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_payment_of_the_other_home_is_the_other_homes_to_reconcile() {
+    let world = World::new("foreign").await;
+    let id = world.captured().await;
+    world.provider.alter("pi_1", -100);
+    assert!(world.reconcile(strict()).await[0].closed.is_none());
+    world.owns.0.store(false, Ordering::SeqCst);
+    world.provider.refund_unasked("pi_1", euros(300));
+    let found = world.reconcile(strict()).await;
+    let [difference] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(closed(difference), Some(("reconciliation", "its payment is the other home's now")));
+    assert_eq!(world.clearing_and_receivable(id).await, (1_000, 0));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_difference_that_only_the_old_owner_can_find_stays_open_there() {
+    let world = World::new("old_foreign").await;
+    world.captured().await;
+    world.provider.alter("pi_1", -100);
+    assert!(world.reconcile(strict()).await[0].closed.is_none());
+    world.provider.age_lines(time::Duration::days(10));
+    let aged = "update payments.difference set at = at - interval '10 days'";
+    sqlx::query(aged).execute(&world.admin).await.unwrap();
+    world.owns.0.store(false, Ordering::SeqCst);
+    let found = world.reconcile(strict()).await;
+    assert!(found.len() == 1 && found[0].closed.is_none(), "{found:?}");
+    world.end().await;
+}
