@@ -1,32 +1,23 @@
-//! A provider in memory, with faults on demand, for tests of whatever stands on [`Provider`].
+//! A provider in memory, with faults on demand, for tests of whatever stands on [`crate::Provider`].
 
+mod api;
 mod dashboard;
 mod fault;
 mod settled;
+mod state;
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use proto::PaymentId;
-use time::OffsetDateTime;
 use tokio::sync::Notify;
-use uuid::Uuid;
 
 use self::settled::Settled;
-use super::{
-    Failure, Move, NewIntent, Object, ObjectStatus, Provider, RefundObject, RefundStatus, SettlementPage,
-};
-use crate::{CaptureMethod, Operation};
+use super::{Failure, Move, NewIntent, Object, ObjectStatus, RefundObject};
+use crate::Operation;
 
 pub use fault::{Call, Fault};
-
-/// The payment method that is declined.
-const DECLINED: &str = "pm_card_declined";
-/// The payment method whose owner must do something.
-const REQUIRES_ACTION: &str = "pm_requires_action";
 
 /// Money that moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,199 +195,5 @@ impl Memory {
     async fn hang<T>(&self) -> Result<T, Failure> {
         self.hanging.notify_one();
         std::future::pending().await
-    }
-}
-
-impl State {
-    fn fault(&mut self, call: Call) -> Option<Fault> {
-        let at = self.faults.iter().position(|(planned, _)| *planned == call);
-        at.and_then(|at| self.faults.remove(at)).map(|(_, fault)| fault)
-    }
-
-    fn keep_fault(&mut self, key: &str) {
-        self.answers.insert(key.to_owned(), Err(Failure::Kept("a fault".to_owned())));
-    }
-
-    /// Answers a key as before, or does the request and keeps the answer.
-    fn once(&mut self, key: &str, request: &Request) -> Result<Answer, Failure> {
-        if self.late.iter().any(|(late, _)| late == key) {
-            return Err(Failure::Unknown("the key is in flight".to_owned()));
-        }
-        if let Some(answer) = self.answers.get(key) {
-            return answer.clone();
-        }
-        let answer = self.perform(request);
-        self.answers.insert(key.to_owned(), answer.clone());
-        answer
-    }
-
-    fn perform(&mut self, request: &Request) -> Result<Answer, Failure> {
-        match request {
-            Request::Create(new) => Ok(Answer::Object(self.create(new))),
-            Request::Confirm(object) => self.step(object, confirm),
-            Request::Capture(capture) => self.step(&capture.object, |new, found| {
-                demand(found, &[ObjectStatus::RequiresCapture])?;
-                found.status = ObjectStatus::Succeeded;
-                found.received_minor = capture.amount.minor;
-                Ok(movement(new, Operation::Capture, capture.amount.minor))
-            }),
-            Request::Cancel(object) => self.step(object, cancel),
-            Request::Refund(refund) => self.refund(refund).map(Answer::Refund),
-        }
-    }
-
-    fn create(&mut self, new: &NewIntent) -> Object {
-        let id = format!("pi_{}", self.intents.len() + 1);
-        let status = ObjectStatus::RequiresConfirmation;
-        let object = Object { id: id.clone(), status, received_minor: 0, decline_code: String::new() };
-        self.intents.insert(id, (new.clone(), object.clone()));
-        object
-    }
-
-    fn step(
-        &mut self,
-        object: &str,
-        change: impl FnOnce(&NewIntent, &mut Object) -> Result<Option<Movement>, Failure>,
-    ) -> Result<Answer, Failure> {
-        let Some((new, found)) = self.intents.get_mut(object) else { return Err(missing(object)) };
-        if let Some(movement) = change(new, found)? {
-            self.journal.push(movement);
-            self.settled.charge(&new.tag, object, new.amount.currency, movement.amount_minor);
-        }
-        Ok(Answer::Object(found.clone()))
-    }
-
-    fn refund(&mut self, refund: &Move) -> Result<RefundObject, Failure> {
-        let id = format!("re_{}", self.refunds.len() + 1);
-        let (new, found) = self.intents.get(&refund.object).ok_or_else(|| missing(&refund.object))?;
-        demand(found, &[ObjectStatus::Succeeded])?;
-        let amount = refund.amount.minor;
-        self.journal.extend(movement(new, Operation::Refund, amount));
-        self.settled.refund(&refund.tag, (&refund.object, &id), new.amount.currency, amount);
-        let (command, status) = (Some(refund.tag.command), RefundStatus::Succeeded);
-        let made = RefundObject { id, command, amount_minor: amount, status };
-        self.refunds.push((refund.object.clone(), made.clone()));
-        Ok(made)
-    }
-}
-
-fn confirm(new: &NewIntent, found: &mut Object) -> Result<Option<Movement>, Failure> {
-    demand(found, &[ObjectStatus::RequiresConfirmation])?;
-    if new.payment_method == DECLINED {
-        found.status = ObjectStatus::RequiresPaymentMethod;
-        found.decline_code = "card_declined".to_owned();
-        return Err(Failure::Declined { code: "card_declined".to_owned() });
-    }
-    if new.payment_method == REQUIRES_ACTION {
-        found.status = ObjectStatus::RequiresAction;
-        return Ok(None);
-    }
-    match new.capture_method {
-        CaptureMethod::Manual => {
-            found.status = ObjectStatus::RequiresCapture;
-            Ok(None)
-        }
-        CaptureMethod::Automatic => {
-            found.status = ObjectStatus::Succeeded;
-            found.received_minor = new.amount.minor;
-            Ok(movement(new, Operation::Charge, new.amount.minor))
-        }
-    }
-}
-
-fn cancel(_: &NewIntent, found: &mut Object) -> Result<Option<Movement>, Failure> {
-    let open = [
-        ObjectStatus::RequiresConfirmation,
-        ObjectStatus::RequiresPaymentMethod,
-        ObjectStatus::RequiresAction,
-        ObjectStatus::RequiresCapture,
-    ];
-    demand(found, &open)?;
-    found.status = ObjectStatus::Canceled;
-    Ok(None)
-}
-
-fn demand(object: &Object, allowed: &[ObjectStatus]) -> Result<(), Failure> {
-    if allowed.contains(&object.status) {
-        return Ok(());
-    }
-    let message = format!("the payment intent is {:?}", object.status);
-    Err(Failure::Refused { code: "payment_intent_unexpected_state".to_owned(), message })
-}
-
-fn missing(object: &str) -> Failure {
-    Failure::Unknown(format!("no payment intent {object}"))
-}
-
-fn movement(new: &NewIntent, operation: Operation, amount_minor: i64) -> Option<Movement> {
-    Some(Movement { payment: new.tag.payment, operation, amount_minor })
-}
-
-impl Answer {
-    fn object(self) -> Result<Object, Failure> {
-        match self {
-            Answer::Object(object) => Ok(object),
-            Answer::Refund(refund) => Err(Failure::Unknown(format!("the key has refund {}", refund.id))),
-        }
-    }
-
-    fn refund(self) -> Result<RefundObject, Failure> {
-        match self {
-            Answer::Refund(refund) => Ok(refund),
-            Answer::Object(object) => Err(Failure::Unknown(format!("the key has {}", object.id))),
-        }
-    }
-}
-
-#[async_trait]
-impl Provider for Memory {
-    async fn create(&self, key: &str, intent: &NewIntent) -> Result<Object, Failure> {
-        self.change(Call::Create, key, Request::Create(intent.clone())).await?.object()
-    }
-
-    async fn confirm(&self, key: &str, object: &str) -> Result<Object, Failure> {
-        self.change(Call::Confirm, key, Request::Confirm(object.to_owned())).await?.object()
-    }
-
-    async fn capture(&self, key: &str, capture: &Move) -> Result<Object, Failure> {
-        self.change(Call::Capture, key, Request::Capture(capture.clone())).await?.object()
-    }
-
-    async fn cancel(&self, key: &str, object: &str) -> Result<Object, Failure> {
-        self.change(Call::Cancel, key, Request::Cancel(object.to_owned())).await?.object()
-    }
-
-    async fn retrieve(&self, object: &str) -> Result<Object, Failure> {
-        let read = |state: &mut State| state.intents.get(object).map(|(_, found)| found.clone());
-        self.read(Call::Retrieve, |state| read(state).ok_or_else(|| missing(object))).await
-    }
-
-    async fn search(&self, command: Uuid) -> Result<Vec<Object>, Failure> {
-        self.read(Call::Search, |state| {
-            let of_it = state.intents.values().filter(|(new, _)| new.tag.command == command);
-            let found = of_it.filter(|_| !state.search_lags).map(|(_, object)| object.clone());
-            Ok(found.collect())
-        })
-        .await
-    }
-
-    async fn refund(&self, key: &str, refund: &Move) -> Result<RefundObject, Failure> {
-        self.change(Call::Refund, key, Request::Refund(refund.clone())).await?.refund()
-    }
-
-    async fn refunds(&self, object: &str) -> Result<Vec<RefundObject>, Failure> {
-        self.read(Call::Refunds, |state| {
-            let of_it = state.refunds.iter().rev().filter(|(intent, _)| intent == object);
-            Ok(of_it.map(|(_, refund)| refund.clone()).collect())
-        })
-        .await
-    }
-
-    async fn settlements(
-        &self,
-        within: Range<OffsetDateTime>,
-        after: Option<&str>,
-    ) -> Result<SettlementPage, Failure> {
-        self.read(Call::Settlements, |state| Ok(state.settled.page(&within, after))).await
     }
 }
