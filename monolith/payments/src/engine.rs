@@ -49,8 +49,8 @@ pub struct Engine {
 #[derive(Debug, Default)]
 struct Round {
     turn: usize,
-    due_after: String,
-    requested_after: String,
+    due: store::Floors,
+    requested: store::Floors,
 }
 
 /// The pause after a look at the tables that failed.
@@ -121,8 +121,7 @@ impl Engine {
         let mut resumed = Vec::new();
         // A look that may take nothing would pass tenants over.
         if most > 0 {
-            let due = store::claim_due(&mut connection, &round.due_after, most).await?;
-            round.due_after = due.after;
+            let due = store::claim_due(&mut connection, &mut round.due, most).await?;
             (started, resumed) = (due.touched, due.work);
         }
         if !resumed.is_empty() {
@@ -133,8 +132,7 @@ impl Engine {
         }
         if !permits.is_empty() {
             let most = count(permits.len());
-            let requested = store::claim_requested(&mut connection, &round.requested_after, most).await?;
-            round.requested_after = requested.after;
+            let requested = store::claim_requested(&mut connection, &mut round.requested, most).await?;
             if !requested.work.is_empty() {
                 self.home.crash.point(Point::RequestedClaimed);
             }
@@ -185,7 +183,7 @@ impl Engine {
 impl Round {
     /// Both begin with the first tenant again.
     fn is_through(&self) -> bool {
-        self.due_after.is_empty() && self.requested_after.is_empty()
+        self.due.is_through() && self.requested.is_through()
     }
 }
 

@@ -4,9 +4,11 @@ mod adjustment;
 mod audit;
 mod claim;
 mod differences;
+mod floors;
 mod idempotency;
 mod intent;
 mod ledger;
+mod look;
 mod notice;
 mod open;
 mod payment;
@@ -17,19 +19,22 @@ use sqlx::PgPool;
 
 pub(crate) use adjustment::{adjusted, insert_adjustment, load_adjustments};
 pub(crate) use audit::insert_audit;
-#[cfg(test)]
-pub(crate) use claim::{BY_INDEX, SEE_DUE, SEE_REQUESTED};
 pub(crate) use claim::{claim_due, claim_requested};
 pub(crate) use differences::{
     Turn, accept, close, close_states, count_open, differences, is_open, keep_run, last_run, open,
     open_before,
 };
+pub(crate) use floors::Floors;
+#[cfg(test)]
+pub(crate) use floors::Start;
 pub(crate) use idempotency::{Kept, Record, claim_key, find_key, forget_answers, keep_answer, load_answers};
 pub(crate) use intent::{
     Ended, defer, find_open, finish, has_open, insert_intent, is_done, lock_gone_on, lock_open, release,
     set_object,
 };
 pub(crate) use ledger::{booked, insert_transaction, load_transactions, trial_balance};
+#[cfg(test)]
+pub(crate) use look::{BY_INDEX, SEE_DUE, SEE_REQUESTED};
 pub(crate) use notice::hasten;
 pub(crate) use open::{OpenWork, open_work};
 pub(crate) use payment::{

@@ -1,0 +1,106 @@
+//! Where looks begin.
+//!
+//! Work that is done leaves dead entries in the indexes, before all that is left; while any transaction has an older snapshot, nobody
+//! may remove them. So an engine remembers which tenants had something due and where the first of it lay: a tenant's *floor*. It
+//! never passes a row that was seen and is due still.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use super::look::Seen;
+
+/// Known tenants that one look visits at most.
+const TENANTS_MAX: usize = 64;
+/// Tenants that one look walks over at most.
+const WALK_MAX: i32 = 64;
+/// Tenants that are known at most; others are visited by walks only.
+const KNOWN_MAX: usize = 10_000;
+/// The pause between two walks over all tenants from their beginning. They find what was put below a floor or was committed more
+/// than [`super::look::LATE`] after its time.
+const WALK_EVERY: Duration = Duration::from_secs(2);
+/// A walk rests for this many times as long as it took, if that is longer.
+const WALK_REST: u32 = 10;
+
+/// What an engine remembers of its looks at one table.
+#[derive(Debug, Default)]
+pub(crate) struct Floors {
+    /// By tenant that had something due: when the first of it was.
+    known: BTreeMap<String, OffsetDateTime>,
+    /// The known tenant after which the next look begins; empty: with the first.
+    known_after: String,
+    /// Whatever became due until then was seen; by the database's clock.
+    since: Option<OffsetDateTime>,
+    /// The tenant after which the walk goes on; empty: with the first.
+    walked_to: String,
+    /// How long the walk's looks took so far.
+    walk_took: Duration,
+    /// `None`: no walk has ended yet.
+    walk_due: Option<Instant>,
+}
+
+/// Where one look begins.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) walk_after: String,
+    /// Tenants to walk over at most; 0: none is due.
+    pub(crate) walk_max: i32,
+    pub(crate) since: Option<OffsetDateTime>,
+    pub(crate) tenants: Vec<String>,
+    /// One for each of `tenants`.
+    pub(crate) floors: Vec<OffsetDateTime>,
+}
+
+impl Floors {
+    /// Where the next look begins.
+    pub(crate) fn start(&self) -> Start {
+        let walks = self.walk_due.is_none_or(|due| due <= Instant::now());
+        let after = (Bound::Excluded(self.known_after.as_str()), Bound::Unbounded);
+        let known = self.known.range::<str, _>(after).take(TENANTS_MAX);
+        let (tenants, floors): (Vec<_>, Vec<_>) =
+            known.map(|(tenant, floor)| (tenant.clone(), *floor)).unzip();
+        Start {
+            walk_after: self.walked_to.clone(),
+            walk_max: if walks { WALK_MAX } else { 0 },
+            since: self.since,
+            tenants,
+            floors,
+        }
+    }
+
+    /// Takes in what the look saw that began there. One that failed is repeated from where it began.
+    pub(super) fn absorb(&mut self, start: &Start, seen: Seen, took: Duration) {
+        for (tenant, floor) in seen.tenants.into_iter().zip(seen.floors) {
+            match floor {
+                Some(floor) if self.known.len() < KNOWN_MAX || self.known.contains_key(&tenant) => {
+                    self.known.insert(tenant, floor);
+                }
+                Some(_) => {}
+                // What becomes due later comes with the time.
+                None => {
+                    self.known.remove(&tenant);
+                }
+            }
+        }
+        self.since = Some(seen.since);
+        let last = start.tenants.last().filter(|_| start.tenants.len() == TENANTS_MAX);
+        self.known_after = last.cloned().unwrap_or_default();
+        if start.walk_max == 0 {
+            return;
+        }
+        self.walk_took += took;
+        self.walked_to = seen.walked_to;
+        if self.walked_to.is_empty() {
+            self.walk_due = Some(Instant::now() + WALK_EVERY.max(self.walk_took * WALK_REST));
+            self.walk_took = Duration::ZERO;
+        }
+    }
+
+    /// The next look begins with the first tenant again.
+    pub(crate) fn is_through(&self) -> bool {
+        self.known_after.is_empty() && self.walked_to.is_empty()
+    }
+}
