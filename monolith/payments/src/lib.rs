@@ -30,6 +30,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod transitions;
+mod turns;
 
 pub use adjust::{AdjustedEvent, Adjustment, adjust};
 pub use audit::{Actor, Audit};

@@ -6,10 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chassis::fingerprint::fingerprint;
 use proto::{Money, PaymentId};
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::effect::{self, Intended, Intent, Ran, Request, Settled, intend, replay};
+use crate::turns::Turns;
 use crate::{
     Balance, Capture, Delivered, Desk, Epoch, Error, Home, Idempotency, IdempotencyKey, Metrics, Notice,
     Operation, Page, Payment, Refund, Tenant, Violation, Void, fee, notice, store,
@@ -17,8 +18,13 @@ use crate::{
 
 /// How long a caller waits for an outcome by default.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Commands at once, those whose callers have left included; more are refused and may be sent again.
+/// Commands at once, those whose callers have left included; more are refused and may be sent again. Half of them for a tenant,
+/// as with the bounds below: one whose commands hang at the provider leaves the others theirs.
 const COMMANDS_MAX: usize = 256;
+/// Callers at once that wait for an engine to get the outcome; more hear at once that it is not known yet.
+const WAITING_MAX: usize = 256;
+/// Looks at once for the answers of keys whose commands found no turn. A refusal must not cost a connection each.
+const REPEATS_MAX: usize = 8;
 /// How often a caller that waits looks whether an engine has got the outcome.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -27,7 +33,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub struct Local {
     home: Home,
     tasks: TaskTracker,
-    permits: Arc<Semaphore>,
+    commands: Turns,
+    waiting: Turns,
+    repeats: Turns,
     answer_within: Duration,
     metrics: Metrics,
 }
@@ -35,8 +43,15 @@ pub struct Local {
 impl Local {
     /// The desk of a home. The process waits for `tasks` before it ends.
     pub fn new(home: Home, tasks: TaskTracker) -> Self {
-        let permits = Arc::new(Semaphore::new(COMMANDS_MAX));
-        Self { home, tasks, permits, answer_within: ANSWER_WITHIN, metrics: Metrics::noop() }
+        Self {
+            home,
+            tasks,
+            commands: Turns::new(COMMANDS_MAX),
+            waiting: Turns::new(WAITING_MAX),
+            repeats: Turns::new(REPEATS_MAX),
+            answer_within: ANSWER_WITHIN,
+            metrics: Metrics::noop(),
+        }
     }
 
     /// Answers [`Error::OutcomePending`] after another time than 10 s.
@@ -53,22 +68,29 @@ impl Local {
         self
     }
 
+    /// With so many turns for commands, and for their callers to wait.
+    #[cfg(test)]
+    pub(crate) fn commands_max(mut self, max: usize) -> Self {
+        (self.commands, self.waiting) = (Turns::new(max), Turns::new(max));
+        self
+    }
+
     async fn perform(&self, request: Request) -> Result<Payment, Error> {
-        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            tracing::error!(commands_max = COMMANDS_MAX, "a command was refused: too many are open");
-            return Err(Error::Unavailable("too many commands are open".to_owned()));
-        };
+        let Some(turn) = self.commands.take(&request.tenant) else { return self.repeat(&request).await };
+        let until = Instant::now() + self.answer_within;
         let committed = Arc::new(OnceLock::new());
         let (home, known) = (self.home.clone(), committed.clone());
         let in_flight = self.metrics.command();
         let work = async move {
-            let answer = perform(home, request, known).await;
-            drop((permit, in_flight));
-            answer
+            let tried = perform(home, request, known).await;
+            // What is open is the engine's from here on; only its caller still waits.
+            drop((turn, in_flight));
+            tried
         };
-        let waiting = chassis::shield(&self.tasks, work);
-        match tokio::time::timeout(self.answer_within, waiting).await {
-            Ok(Ok(answer)) => answer,
+        match tokio::time::timeout_at(until, chassis::shield(&self.tasks, work)).await {
+            Ok(Ok(Ok(Intended::Answered(payment)))) => Ok(*payment),
+            Ok(Ok(Ok(Intended::Open(intent)))) => self.outcome(&intent, until).await,
+            Ok(Ok(Err(error))) => Err(error),
             Ok(Err(lost)) => Err(Error::Unavailable(lost.to_string())),
             Err(_) => match committed.get() {
                 Some(payment) => Err(pending(payment)),
@@ -76,44 +98,66 @@ impl Local {
             },
         }
     }
-}
 
-/// From the first transaction to the outcome. Ends by itself: every step is bounded, and without an outcome an engine goes on.
-async fn perform(home: Home, request: Request, committed: Arc<OnceLock<Payment>>) -> Result<Payment, Error> {
-    let intent = match intend(&home, &request).await? {
-        Intended::Answered(payment) => return Ok(*payment),
-        Intended::Open(intent) => intent,
-    };
-    let payment = committed.get_or_init(|| intent.payment.clone());
-    match effect::run(&home, &intent).await {
-        Ok(Ran::Settled(settled)) => settled.into(),
-        Ok(Ran::Unknown) => outcome(&home, &intent).await,
-        // The command is committed; what failed is this try.
-        Err(error) => {
-            tracing::warn!(payment = %payment.id, error = &error as &dyn std::error::Error, "a command has to be tried again");
-            outcome(&home, &intent).await
+    /// Waits until then for an engine to get the outcome, and no longer than its caller does.
+    async fn outcome(&self, intent: &Intent, until: Instant) -> Result<Payment, Error> {
+        let (payment, command) = (&intent.payment, &intent.command);
+        let (Some(_turn), Some(idempotency)) = (self.waiting.take(&payment.tenant), &command.idempotency)
+        else {
+            return Err(pending(payment));
+        };
+        let pool = &self.home.pool;
+        let record = tokio::time::timeout_at(until, async {
+            while !store::is_done(pool, command.id).await? {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            store::find_key(pool, &payment.tenant, payment.id, command.operation, idempotency).await
+        });
+        let Ok(Ok(record)) = record.await else { return Err(pending(payment)) };
+        match replay(record, idempotency)? {
+            Intended::Answered(payment) => Ok(*payment),
+            Intended::Open(intent) => Err(pending(&intent.payment)),
         }
+    }
+
+    /// What a command is answered that found no turn: what its key was answered before, which is read without the owner's lock,
+    /// for an answer that was given stays.
+    async fn repeat(&self, request: &Request) -> Result<Payment, Error> {
+        let (tenant, idempotency) = (&request.tenant, &request.idempotency);
+        if let Some(_turn) = self.repeats.take(tenant) {
+            let pool = &self.home.pool;
+            let record =
+                store::find_key(pool, tenant, request.payment, request.operation, idempotency).await?;
+            if record.as_ref().is_some_and(|record| record.answer.is_some())
+                && let Intended::Answered(payment) = replay(record, idempotency)?
+            {
+                return Ok(*payment);
+            }
+        }
+        tracing::error!(commands_max = COMMANDS_MAX, "a command was refused: too many are open");
+        Err(Error::Unavailable("too many commands are open".to_owned()))
     }
 }
 
-/// Waits for an engine to get the outcome, as long as a caller would.
-async fn outcome(home: &Home, intent: &Intent) -> Result<Payment, Error> {
-    let waited = tokio::time::timeout(ANSWER_WITHIN, async {
-        while !store::is_done(&home.pool, intent.command.id).await? {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        Ok::<_, Error>(())
-    });
-    let (Ok(Ok(())), Some(idempotency)) = (waited.await, &intent.command.idempotency) else {
-        return Err(pending(&intent.payment));
+/// The first transaction and the first try. Ends by itself, for every step is bounded; what is open afterwards, an engine goes on
+/// with.
+async fn perform(home: Home, request: Request, committed: Arc<OnceLock<Payment>>) -> Result<Intended, Error> {
+    let intent = match intend(&home, &request).await? {
+        Intended::Open(intent) => intent,
+        answered @ Intended::Answered(_) => return Ok(answered),
     };
-    let payment = &intent.payment;
-    let record =
-        store::find_key(&home.pool, &payment.tenant, payment.id, intent.command.operation, idempotency)
-            .await?;
-    match replay(record, idempotency)? {
-        Intended::Answered(payment) => Ok(*payment),
-        Intended::Open(intent) => Err(pending(&intent.payment)),
+    let payment = committed.get_or_init(|| intent.payment.clone());
+    match effect::run(&home, &intent).await {
+        Ok(Ran::Settled(settled)) => {
+            let answer: Result<Payment, Error> = settled.into();
+            answer.map(|payment| Intended::Answered(Box::new(payment)))
+        }
+        Ok(Ran::Unknown) => Ok(Intended::Open(intent)),
+        // The command is committed; what failed is this try.
+        Err(error) => {
+            tracing::warn!(payment = %payment.id, error = &error as &dyn std::error::Error, "a command has to be tried again");
+            Ok(Intended::Open(intent))
+        }
     }
 }
 

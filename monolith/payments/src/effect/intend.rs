@@ -59,7 +59,7 @@ pub(crate) struct Intent {
 /// What a caller's command came to.
 #[derive(Debug)]
 pub(crate) enum Intended {
-    /// Committed; now do it.
+    /// Committed, and without a definite answer.
     Open(Box<Intent>),
     /// The key's stored answer.
     Answered(Box<Payment>),

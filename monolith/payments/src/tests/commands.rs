@@ -157,3 +157,87 @@ async fn a_caller_that_leaves_stops_nothing() {
     tokio::time::timeout(SOON, done).await.unwrap();
     world.end().await;
 }
+
+/// A captured payment of 1,000 of another tenant.
+async fn captured_of(world: &World, tenant: &str) -> PaymentId {
+    let id = PaymentId::new();
+    let event = wire::PaymentRequested { tenant: tenant.to_owned(), ..requested(id, "pm_card_visa", false) };
+    let mut tx = world.home.pool.begin().await.unwrap();
+    outbox::publish(&mut tx, &event).await.unwrap();
+    tx.commit().await.unwrap();
+    world.apply(id, 1, PaymentStream::Requested(event)).await.unwrap();
+    world.engine().once().await.unwrap();
+    id
+}
+
+/// How many intents were asked and not answered.
+async fn unknown(world: &World) -> i64 {
+    let sql = "select count(*) from payments.intent where state = 'unknown'";
+    sqlx::query_scalar(sql).fetch_one(&world.admin).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_tenant_whose_commands_hang_leaves_other_tenants_and_known_keys_their_answers() {
+    let world = World::new("turns").await;
+    let desk = world.desk().commands_max(4);
+    let done = world.captured().await;
+    let payments = [world.captured().await, world.captured().await, world.captured().await];
+    let other = captured_of(&world, "other").await;
+    let answered = desk.refund(&refund(done, Some(100), "k"), Epoch(0)).await.unwrap();
+
+    let mut hanging = tokio::task::JoinSet::new();
+    for id in [payments[0], payments[1]] {
+        world.provider.fail_next(Call::Refund, Fault::LostHangs);
+        let desk = desk.clone();
+        hanging.spawn(async move { desk.refund(&refund(id, Some(100), "k"), Epoch(0)).await });
+        tokio::time::timeout(SOON, world.provider.hangs()).await.unwrap();
+    }
+    // Its half is taken.
+    let refused = desk.refund(&refund(payments[2], Some(100), "k"), Epoch(0)).await.unwrap_err();
+    assert!(matches!(&refused, Error::Unavailable(why) if why.contains("too many commands")), "{refused:?}");
+    assert!(refused.is_retryable());
+    assert_eq!(desk.refund(&refund(done, Some(100), "k"), Epoch(0)).await.unwrap(), answered);
+    let reused = desk.refund(&refund(done, Some(101), "k"), Epoch(0)).await;
+    assert!(matches!(reused, Err(Error::KeyReused)), "{reused:?}");
+    let theirs = Refund { tenant: "other".parse().unwrap(), ..refund(other, Some(100), "k") };
+    assert_eq!(desk.refund(&theirs, Epoch(0)).await.unwrap().refunded_minor, 100);
+    assert!(hanging.try_join_next().is_none(), "both still hang");
+    hanging.abort_all();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_command_that_waits_for_an_engine_keeps_no_other_waiting() {
+    let world = World::new("waits").await;
+    let desk = world.desk().commands_max(2);
+    let (first, second, third) = (world.captured().await, world.captured().await, world.captured().await);
+    world.provider.fail_next(Call::Refund, Fault::Lost);
+    let waiting = tokio::spawn({
+        let desk = desk.clone();
+        async move { desk.refund(&refund(first, Some(100), "k"), Epoch(0)).await }
+    });
+    // Its try is over; the turn is free in the next moment.
+    let next = async {
+        while unknown(&world).await == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        loop {
+            match desk.refund(&refund(second, Some(100), "k"), Epoch(0)).await {
+                Err(Error::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
+                answer => break answer,
+            }
+        }
+    };
+    let next = tokio::time::timeout(SOON, next).await.unwrap();
+    assert_eq!(next.unwrap().refunded_minor, 100);
+    // No more than a bounded number waits: the next hears at once that its outcome is not known yet.
+    world.provider.fail_next(Call::Refund, Fault::Lost);
+    let pending = desk.refund(&refund(third, Some(100), "k"), Epoch(0)).await;
+    assert!(matches!(&pending, Err(Error::OutcomePending(payment)) if payment.id == third), "{pending:?}");
+    assert!(!waiting.is_finished(), "the first still waits");
+    world.work().await;
+    let waited = tokio::time::timeout(SOON, waiting).await.unwrap().unwrap();
+    assert_eq!(waited.unwrap().refunded_minor, 100);
+    assert_eq!(desk.refund(&refund(third, Some(100), "k"), Epoch(0)).await.unwrap().refunded_minor, 100);
+    world.end().await;
+}
