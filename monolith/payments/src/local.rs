@@ -25,6 +25,8 @@ const COMMANDS_MAX: usize = 256;
 const WAITING_MAX: usize = 256;
 /// Looks at once for the answers of keys whose commands found no turn. A refusal must not cost a connection each.
 const REPEATS_MAX: usize = 8;
+/// Trial balances at once, each of which adds up all lines of a tenant on a connection of those who move money.
+const BALANCES_MAX: usize = 2;
 /// How often a caller that waits looks whether an engine has got the outcome.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -36,6 +38,7 @@ pub struct Local {
     commands: Turns,
     waiting: Turns,
     repeats: Turns,
+    balances: Turns,
     answer_within: Duration,
     metrics: Metrics,
 }
@@ -49,6 +52,7 @@ impl Local {
             commands: Turns::new(COMMANDS_MAX),
             waiting: Turns::new(WAITING_MAX),
             repeats: Turns::new(REPEATS_MAX),
+            balances: Turns::new(BALANCES_MAX),
             answer_within: ANSWER_WITHIN,
             metrics: Metrics::noop(),
         }
@@ -178,8 +182,20 @@ impl Desk for Local {
         store::list(&self.home.pool, tenant, page).await
     }
 
+    /// In a task of its own: the statement of a caller that leaves goes on, and must keep its turn.
     async fn trial_balance(&self, tenant: &Tenant) -> Result<Vec<Balance>, Error> {
-        store::trial_balance(&self.home.pool, tenant).await
+        let Some(turn) = self.balances.take(tenant) else {
+            return Err(Error::Unavailable("other trial balances are being added up".to_owned()));
+        };
+        let (pool, tenant) = (self.home.pool.clone(), tenant.clone());
+        let work = async move {
+            let balances = store::trial_balance(&pool, &tenant).await;
+            drop(turn);
+            balances
+        };
+        chassis::shield(&self.tasks, work)
+            .await
+            .unwrap_or_else(|lost| Err(Error::Unavailable(lost.to_string())))
     }
 
     async fn quote_fee(&self, amount: Money) -> Result<Money, Error> {

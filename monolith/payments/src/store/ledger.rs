@@ -90,15 +90,31 @@ pub(crate) async fn load_transactions(
     Ok(transactions)
 }
 
-/// A tenant's trial balance. At most one row for each account and currency.
+/// How a trial balance is read. Its cost grows with all that was ever booked for the tenant, and it must not keep a connection
+/// from those who move money for long.
+const BOUNDED: &str = "begin read only; set local statement_timeout = '5s'";
+
+/// A tenant's trial balance. At most one row for each account and currency. [`Error::Unavailable`] when it takes over 5 s.
 pub(crate) async fn trial_balance(pool: &PgPool, tenant: &Tenant) -> Result<Vec<Balance>, Error> {
     let sql = "
         select account, currency,
                coalesce(sum(amount_minor) filter (where amount_minor > 0), 0)::text as debits,
                coalesce(-sum(amount_minor) filter (where amount_minor < 0), 0)::text as credits
         from payments.ledger_entry where tenant = $1 group by currency, account";
-    let sums: Vec<Sums> = sqlx::query_as(sql).bind(tenant.as_str()).fetch_all(pool).await?;
+    let mut tx = pool.begin_with(BOUNDED).await?;
+    let sums: Vec<Sums> =
+        sqlx::query_as(sql).bind(tenant.as_str()).fetch_all(&mut *tx).await.map_err(in_time)?;
+    tx.commit().await?;
     let mut balances = sums.into_iter().map(Balance::try_from).collect::<Result<Vec<_>, _>>()?;
     balances.sort_by_key(|balance| (balance.currency, balance.account));
     Ok(balances)
+}
+
+/// A statement that took too long (57014) may be quicker another time.
+fn in_time(error: sqlx::Error) -> Error {
+    let cancelled = error.as_database_error().and_then(|error| error.code()).as_deref() == Some("57014");
+    if cancelled {
+        return Error::Unavailable("the trial balance took too long to add up".to_owned());
+    }
+    Error::Database(error)
 }

@@ -131,3 +131,57 @@ async fn the_trial_balance_is_a_fold_over_the_rows_even_beyond_64_bits() {
     assert_eq!(desk.trial_balance(&"other".parse().unwrap()).await.unwrap(), []);
     world.end().await;
 }
+
+/// Sums that wait in the database for [`hang_sums`]' lock.
+async fn hanging(world: &World) -> i64 {
+    let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'advisory'";
+    sqlx::query_scalar(sql).fetch_one(&world.admin).await.unwrap()
+}
+
+/// From now on each trial balance takes as long as somebody holds advisory lock 7; the ledger's other readers and writers don't.
+async fn hang_sums(world: &World) {
+    let sql = "
+        create function payments.wait_for_seven() returns boolean language plpgsql as $$ begin
+            if current_query() like '%as debits%' then perform pg_advisory_xact_lock_shared(7); end if;
+            return true;
+        end $$;
+        create policy waits on payments.ledger_entry using (payments.wait_for_seven());
+        alter table payments.ledger_entry enable row level security";
+    sqlx::raw_sql(sql).execute(&world.admin).await.unwrap();
+}
+
+#[tokio::test]
+async fn trial_balances_that_take_long_leave_commands_their_connections() {
+    let world = World::new("sums").await;
+    let (desk, id) = (world.desk(), world.captured().await);
+    hang_sums(&world).await;
+    let mut seven = world.admin.acquire().await.unwrap();
+    sqlx::query("select pg_advisory_lock(7)").execute(&mut *seven).await.unwrap();
+    // More than the pool has connections.
+    let mut sums = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let desk = desk.clone();
+        sums.spawn(async move { desk.trial_balance(&tenant()).await });
+    }
+    for _ in 0..39 {
+        let refused = tokio::time::timeout(SOON, sums.join_next()).await.unwrap().unwrap().unwrap();
+        let refused = refused.unwrap_err();
+        assert!(matches!(&refused, Error::Unavailable(why) if why.contains("other")), "{refused:?}");
+        assert!(refused.is_retryable());
+    }
+    let hangs = async {
+        while hanging(&world).await == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, hangs).await.unwrap();
+    assert_eq!(desk.refund(&refund(id, Some(300), "r"), Epoch(0)).await.unwrap().refunded_minor, 300);
+    assert!(hanging(&world).await <= 1, "a tenant has one of the two turns");
+    // The last one ends by its own bound.
+    let late = tokio::time::timeout(SOON, sums.join_next()).await.unwrap().unwrap().unwrap();
+    assert!(matches!(&late, Err(Error::Unavailable(why)) if why.contains("too long")), "{late:?}");
+    sqlx::query("select pg_advisory_unlock(7)").execute(&mut *seven).await.unwrap();
+    drop(seven);
+    assert_eq!(desk.trial_balance(&tenant()).await.unwrap().len(), 3);
+    world.end().await;
+}
