@@ -11,6 +11,7 @@ mod metrics;
 mod notice;
 mod operator;
 mod receive;
+mod room;
 mod schema;
 mod settings;
 mod signature;

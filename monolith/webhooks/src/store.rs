@@ -74,50 +74,58 @@ struct KeptRow {
     decided_why: Option<String>,
 }
 
-/// Stores an event, unless its id is there already, or `open_max` notices are open.
+/// Stores an event, unless its id is there already.
 pub(crate) async fn keep(
     pool: &PgPool,
     event: &Event,
     signature: &str,
     body: &[u8],
-    open_max: i64,
 ) -> Result<Stored, Error> {
     for _ in 0..LOOKS_MAX {
-        match insert(pool, event, signature, body, open_max).await? {
-            (true, _, _) => return Ok(Stored::Now),
-            (false, Some(true), _) => return Ok(Stored::Before),
-            (false, Some(false), _) => return Ok(Stored::Otherwise),
-            (false, None, false) => return Ok(Stored::Full),
+        match insert(pool, event, signature, body).await? {
+            (true, _) => return Ok(Stored::Now),
+            (false, Some(true)) => return Ok(Stored::Before),
+            (false, Some(false)) => return Ok(Stored::Otherwise),
             // Somebody stored it while this statement ran; the next one sees the row.
-            (false, None, true) => {}
+            (false, None) => {}
         }
     }
     Err(Error::Corrupt(event.id.clone()))
 }
 
-/// Whether the row is new; whether the one that was there before says the same; whether there is room.
+/// What is there already under an event's id.
+pub(crate) async fn find(pool: &PgPool, event: &Event) -> Result<Option<Stored>, Error> {
+    let sql = "select n.fingerprint = $2 from webhooks.notice n where n.id = $1";
+    let same: Option<bool> =
+        sqlx::query_scalar(sql).bind(&event.id).bind(&event.fingerprint[..]).fetch_optional(pool).await?;
+    Ok(same.map(|same| if same { Stored::Before } else { Stored::Otherwise }))
+}
+
+/// How many notices are open, counted up to `open_max`.
+pub(crate) async fn count_open(pool: &PgPool, open_max: i64) -> Result<i64, Error> {
+    let sql = "
+        select count(*) from (
+            select from webhooks.notice n where n.state in ('waiting', 'early', 'surprise', 'unplaced') limit $1
+        ) counted";
+    Ok(sqlx::query_scalar(sql).bind(open_max).fetch_one(pool).await?)
+}
+
+/// Whether the row is new; whether the one that was there before says the same.
 async fn insert(
     pool: &PgPool,
     event: &Event,
     signature: &str,
     body: &[u8],
-    open_max: i64,
-) -> Result<(bool, Option<bool>, bool), Error> {
+) -> Result<(bool, Option<bool>), Error> {
     let sql = "
-        with open as materialized (
-            select count(*) < $13 as has_room from (
-                select from webhooks.notice n where n.state in ('waiting', 'early', 'surprise', 'unplaced') limit $13
-            ) counted
-        ), kept as (
+        with kept as (
             insert into webhooks.notice (id, fingerprint, body, signature, kind, happened_at, object, status, payment_id, tenant,
                                          command_id, state, ended_at)
-            select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, case when $12 = 'ignored' then clock_timestamp() end
-            from open where open.has_room
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, case when $12 = 'ignored' then clock_timestamp() end)
             on conflict (id) do nothing
             returning id
         )
-        select exists (select from kept), (select n.fingerprint = $2 from webhooks.notice n where n.id = $1), open.has_room
-        from open";
+        select exists (select from kept), (select n.fingerprint = $2 from webhooks.notice n where n.id = $1)";
     let notice = event.notice.as_ref();
     let state = if notice.is_some() { State::Waiting } else { State::Ignored };
     let row = sqlx::query_as(sql)
@@ -133,7 +141,6 @@ async fn insert(
         .bind(notice.map(|notice| &notice.tenant))
         .bind(notice.and_then(|notice| notice.command))
         .bind(state.word())
-        .bind(open_max)
         .fetch_one(pool)
         .await?;
     Ok(row)

@@ -55,11 +55,11 @@ pub(crate) fn event(id: &str, kind: &str) -> Value {
 
 impl World {
     pub(crate) async fn open() -> anyhow::Result<Self> {
-        Self::with_room_for(100_000).await
+        Self::with(|receiver| receiver).await
     }
 
-    /// At most this many notices may be open.
-    pub(crate) async fn with_room_for(open_max: i64) -> anyhow::Result<Self> {
+    /// With another receiver.
+    pub(crate) async fn with(change: impl FnOnce(Receiver) -> Receiver) -> anyhow::Result<Self> {
         let database = stack::shared().await?.database("webhooks").await?;
         let admin = PgPool::connect(database.url()).await?;
         webhooks::migrations().apply(&admin).await?;
@@ -72,7 +72,7 @@ impl World {
         let telemetry = Telemetry::new("webhooks", None)?;
         let metrics = Metrics::new(&telemetry.meter());
         let keys = Keys::new(vec![Secret::new("whsec_another_secret_"), secret()], Duration::from_secs(300));
-        let receiver = Receiver::new(pool.clone(), keys, metrics.clone()).open_max(open_max);
+        let receiver = change(Receiver::new(pool.clone(), keys, metrics.clone()));
         let (router, _) = webhooks::router(receiver).split_for_parts();
         Ok(Self { database, admin, pool, router: server::edge(router), metrics, telemetry })
     }

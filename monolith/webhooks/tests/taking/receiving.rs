@@ -132,7 +132,7 @@ async fn a_body_of_the_largest_size_is_taken() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_full_table_refuses_what_is_new_and_drops_nothing() -> anyhow::Result<()> {
-    let world = World::with_room_for(2).await?;
+    let world = World::with(|receiver| receiver.open_max(2).count_every(std::time::Duration::ZERO)).await?;
     let events = ["evt_1", "evt_2", "evt_3"].map(|id| event(id, "payment_intent.succeeded"));
     assert_eq!(world.tell(&events[0]).await?.0, 200);
     assert_eq!(world.tell(&events[1]).await?.0, 200);
@@ -140,5 +140,58 @@ async fn a_full_table_refuses_what_is_new_and_drops_nothing() -> anyhow::Result<
     assert_eq!(world.tell(&events[1]).await?.0, 200, "what is there needs no room");
     webhooks::dismiss(&world.pool, "evt_1", "ann", "room is needed").await?;
     assert_eq!(world.tell(&events[2]).await?.0, 200);
+    world.close().await
+}
+
+/// Pages of notices and their indexes that backends which have told of it have read, and rows they have inserted.
+async fn pages_and_rows(world: &World) -> anyhow::Result<(i64, i64)> {
+    let sql = "
+        select (i.heap_blks_read + i.heap_blks_hit + i.idx_blks_read + i.idx_blks_hit)::bigint, t.n_tup_ins
+        from pg_statio_user_tables i join pg_stat_user_tables t on t.relid = i.relid
+        where i.relid = 'webhooks.notice'::regclass";
+    Ok(sqlx::query_as(sql).fetch_one(&world.admin).await?)
+}
+
+/// Ends the module's connections, which tell at their end what they have not told of yet.
+async fn end_connections(world: &World) -> anyhow::Result<()> {
+    world.pool.close().await;
+    let sql = "
+        select count(*) from pg_stat_activity where datname = current_database() and application_name = 'webhooks'";
+    let gone = async {
+        while sqlx::query_scalar::<_, i64>(sql).fetch_one(&world.admin).await? > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), gone).await?
+}
+
+#[tokio::test]
+async fn a_webhook_costs_the_same_whether_fifty_thousand_are_open() -> anyhow::Result<()> {
+    // Longer than the test: counted at the first webhook, and then no more.
+    let world = World::with(|receiver| receiver.count_every(std::time::Duration::from_secs(3600))).await?;
+    assert_eq!(world.tell(&event("evt_0", "payment_intent.succeeded")).await?.0, 200);
+    let mut admin = world.admin.acquire().await?;
+    // What reads by itself in the background would be counted too.
+    sqlx::query("alter table webhooks.notice set (autovacuum_enabled = false)").execute(&mut *admin).await?;
+    let fill = "
+        insert into webhooks.notice (id, fingerprint, body, signature, kind, happened_at, object, payment_id, tenant, state)
+        select 'evt_open_' || n, decode(repeat('00', 32), 'hex'), '', '', 'payment_intent.succeeded', now(), 'pi_1',
+            gen_random_uuid(), 'acme', 'waiting'
+        from generate_series(1, 50000) n";
+    sqlx::query(fill).execute(&mut *admin).await?;
+    sqlx::query("select pg_stat_force_next_flush()").execute(&mut *admin).await?;
+    drop(admin);
+    let (before, _) = pages_and_rows(&world).await?;
+
+    for n in 1..=10 {
+        assert_eq!(world.tell(&event(&format!("evt_{n}"), "payment_intent.succeeded")).await?.0, 200);
+    }
+    end_connections(&world).await?;
+    let (after, rows) = pages_and_rows(&world).await?;
+    assert_eq!(rows, 50_011, "all has been told of");
+    let pages = (after - before) / 11;
+    println!("{pages} pages of a webhook beside 50,000 open ones");
+    assert!(pages > 0 && pages < 100, "{pages} pages");
     world.close().await
 }
