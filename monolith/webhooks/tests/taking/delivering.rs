@@ -101,6 +101,28 @@ async fn a_surprise_stays_visible() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_surprise_stays_one_while_its_owner_is_away() -> anyhow::Result<()> {
+    let world = World::open().await?;
+    world.tell(&event("evt_1", "payment_intent.succeeded")).await?;
+    let what = "nobody asked for pi_1";
+    let away = "the service is away";
+    let script = Script::new([Ok(Delivered::Surprise(what.to_owned())), Err(away), Err(away)]);
+    world.until(&script, hasty(), "evt_1", "surprise").await?;
+    for asked in 2..=3 {
+        let hour = "update webhooks.notice set next_at = next_at - interval '80 minutes' where id = 'evt_1'";
+        sqlx::query(hour).execute(&world.admin).await?;
+        world.until_asked(&script, hasty(), asked).await?;
+        let open = webhooks::list(&world.pool, None, 50).await?;
+        assert_eq!(
+            (open[0].state, open[0].why.as_deref()),
+            (State::Surprise, Some(what)),
+            "asked {asked} times"
+        );
+    }
+    world.close().await
+}
+
+#[tokio::test]
 async fn what_ended_is_forgotten_after_a_month_and_what_is_open_never() -> anyhow::Result<()> {
     let world = World::open().await?;
     for id in ["evt_old", "evt_young", "evt_open"] {

@@ -128,12 +128,38 @@ impl World {
         id: &str,
         state: &str,
     ) -> anyhow::Result<()> {
+        if self.dispatch(script, options, async || Ok(self.state(id).await? == state)).await? {
+            return Ok(());
+        }
+        anyhow::bail!("{id} is {} and not {state}", self.state(id).await?)
+    }
+
+    /// Runs a dispatcher until the script was asked so often, and until the last answer is marked.
+    pub(crate) async fn until_asked(
+        &self,
+        script: &Arc<Script>,
+        options: Options,
+        times: usize,
+    ) -> anyhow::Result<()> {
+        if self.dispatch(script, options, async || Ok(script.asked().len() >= times)).await? {
+            return Ok(());
+        }
+        anyhow::bail!("asked {} times and not {times}", script.asked().len())
+    }
+
+    /// Runs a dispatcher until something is so, and what it has begun then is over. False when that takes too long.
+    async fn dispatch(
+        &self,
+        script: &Arc<Script>,
+        options: Options,
+        is_so: impl AsyncFn() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<bool> {
         let dispatcher =
             Dispatcher::new(self.pool.clone(), script.clone(), self.metrics.clone()).with(options);
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(dispatcher.run(shutdown.clone()));
         let reached = tokio::time::timeout(SOON, async {
-            while self.state(id).await? != state {
+            while !is_so().await? {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             Ok::<_, anyhow::Error>(())
@@ -142,8 +168,8 @@ impl World {
         shutdown.cancel();
         running.await?;
         match reached {
-            Ok(done) => done,
-            Err(_) => anyhow::bail!("{id} is {} and not {state}", self.state(id).await?),
+            Ok(done) => done.map(|()| true),
+            Err(_) => Ok(false),
         }
     }
 
