@@ -90,7 +90,8 @@ impl<'a> Home<'a> {
         Ok(())
     }
 
-    /// All that is open but refunds gets so old that the provider has forgotten its key, and stays so: it waits for nobody.
+    /// All that is open but refunds gets so old that its key counts as forgotten, and stays so: it waits for nobody. (The stand-in
+    /// remembers; `resolve` of payments' tests has a provider that forgets.)
     async fn ages(&self) -> Result<()> {
         let sql = "update payments.intent set created_at = created_at - interval '25 hours'
                    where operation <> 'refund' and state <> 'done'";

@@ -2,6 +2,7 @@
 
 mod sessions;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -41,6 +42,13 @@ struct Ask {
     path: String,
     key: String,
     body: Value,
+}
+
+impl Ask {
+    /// What no other request has but one that repeats it.
+    fn name(&self) -> String {
+        format!("{}/{}", self.path, self.key)
+    }
 }
 
 /// The payments that commands are given on, and a body for orders.
@@ -92,32 +100,46 @@ async fn many(
     try_join_all(keys.iter().map(|key| place(client, key, body, Ended::Paid))).await
 }
 
-/// True when the answer was faster than the drop. Whatever else ends a request is no drop.
-async fn drop_early(client: Client, ask: Ask, patience_max: Duration) -> Result<bool> {
+/// The status of an answer that was faster than the drop. Whatever else ends a request is no drop.
+async fn drop_early(client: Client, ask: Ask, patience_max: Duration) -> Result<Option<u16>> {
     let patience = patience_max.mul_f64(rand::rng().random_range(0.0..1.0));
     let request = client.request(reqwest::Method::POST, &ask.path).header("idempotency-key", &ask.key);
     let sent = tokio::time::timeout(patience, request.json(&ask.body).send()).await.ok();
     let answered = sent.transpose().with_context(|| format!("{} under {} failed", ask.path, ask.key))?;
-    Ok(answered.is_some())
+    Ok(answered.map(|answer| answer.status().as_u16()))
 }
 
-/// Sends all requests. About a quarter of each round is to be answered before they are dropped: then the others are dropped everywhere
+/// Sends all requests, and returns the keys of which none was answered, as [`Ask::name`]s. About a quarter of each round is to be answered before they are dropped: then the others are dropped everywhere
 /// on their way.
-async fn drop_all(client: &Client, targets: &Targets, mut patience: Duration) -> Result<()> {
-    let mut answered = 0;
+async fn drop_all(client: &Client, targets: &Targets, mut patience: Duration) -> Result<BTreeSet<String>> {
+    let (mut answered, mut dropped) = (BTreeSet::new(), BTreeSet::new());
+    let mut drops = 0;
     for from in (0..REQUESTS).step_by(ROUND) {
         let round = from..from + ROUND;
-        let drops =
-            futures::stream::iter(round).map(|n| drop_early(client.clone(), targets.ask(n), patience));
-        let done: Vec<bool> = drops.buffer_unordered(AT_ONCE).try_collect().await?;
-        let in_time = done.into_iter().filter(|answered| *answered).count();
+        let sent = futures::stream::iter(round).map(async |n| {
+            let ask = targets.ask(n);
+            let name = ask.name();
+            Ok::<_, anyhow::Error>((name, drop_early(client.clone(), ask, patience).await?))
+        });
+        let sent: Vec<(String, Option<u16>)> = sent.buffer_unordered(AT_ONCE).try_collect().await?;
+        let in_time = sent.iter().filter(|(_, status)| status.is_some()).count();
         patience = if in_time < ROUND / 4 { patience * 5 / 4 } else { patience * 4 / 5 };
-        answered += in_time;
+        for (name, status) in sent {
+            match status {
+                None => {
+                    drops += 1;
+                    dropped.insert(name);
+                }
+                // Nothing was done.
+                Some(503) => {}
+                Some(_) => {
+                    answered.insert(name);
+                }
+            }
+        }
     }
-    let dropped = REQUESTS - answered;
-    ensure!(dropped > REQUESTS / 10, "{answered} were answered before they could be dropped");
-    ensure!(answered > REQUESTS / 10, "{dropped} were dropped before they could be answered");
-    Ok(())
+    ensure!(drops > REQUESTS / 2, "{drops} were dropped before they were answered");
+    Ok(dropped.difference(&answered).cloned().collect())
 }
 
 /// How long an answer takes when as many ask at once as later.
@@ -164,16 +186,15 @@ async fn dropped(side: Side) {
         let targets = Targets::prepare(&client).await?;
         let patience = usual(&client, &targets.purchase).await? * 2;
         let sessions = Sessions::count(&shop).await?;
-        drop_all(&client, &targets, patience).await?;
+        let dropped = drop_all(&client, &targets, patience).await?;
         let last_drop = Instant::now();
 
         // Each connection of the pools is used now. These orders wait behind those of clients that left.
         let mut accepted = many(&client, "after", "captured", &targets.purchase, CAPTURED).await?;
         accepted.extend(finish(&client, &targets.authorized).await?);
         shop.settle(SETTLED).await?;
-        let outlived =
-            Outlived::count(&shop.source, if side == Side::Source { &shop.source } else { &shop.target });
-        outlived.await?.are_enough()?;
+        let home = if side == Side::Source { &shop.source } else { &shop.target };
+        Outlived::count(&shop.source, home, dropped).await?.are_enough()?;
         accepted.extend(first);
         let findings = shop.check(accepted).await?;
         assert!(findings.holds(), "{findings}");
@@ -182,7 +203,7 @@ async fn dropped(side: Side) {
     .await;
 }
 
-/// What the dropped requests have done, by kind.
+/// What was done for requests of which no client has heard, by kind.
 #[derive(Debug)]
 struct Outlived {
     orders: i64,
@@ -192,17 +213,21 @@ struct Outlived {
 }
 
 impl Outlived {
-    async fn count(source: &PgPool, home: &PgPool) -> Result<Self> {
-        let orders = "select count(*) from orders.orders where idempotency_key like 'dropped-%'";
+    /// `dropped`: what [`drop_all`] returned.
+    async fn count(source: &PgPool, home: &PgPool, dropped: BTreeSet<String>) -> Result<Self> {
+        let dropped: Vec<String> = dropped.into_iter().collect();
+        let orders = "select count(*) from orders.orders where '/v1/orders/' || idempotency_key = any($1)";
         let commands = "
             select count(*) filter (where operation = 'refund'),
                    count(*) filter (where operation = 'capture'),
                    count(*) filter (where operation = 'void')
             from payments.intent
-            where state = 'done' and idempotency_key is not null and idempotency_key <> $1";
-        let orders = sqlx::query_scalar(orders).fetch_one(source).await?;
+            where state = 'done'
+              and '/v1/payments/' || payment_id || '/' || case operation when 'refund' then 'refunds' else operation end || '/'
+                  || idempotency_key = any($1)";
+        let orders = sqlx::query_scalar(orders).bind(&dropped).fetch_one(source).await?;
         let (refunds, captures, voids): (i64, i64, i64) =
-            sqlx::query_as(commands).bind(THE_END).fetch_one(home).await?;
+            sqlx::query_as(commands).bind(&dropped).fetch_one(home).await?;
         Ok(Self { orders, refunds, captures, voids })
     }
 

@@ -68,6 +68,8 @@ pub(crate) struct Open {
 pub(crate) enum Waits {
     /// Its next try.
     Try,
+    /// Its next try, which may find what was found before: this one read nothing.
+    Answer,
     /// The provider, which is at it.
     Provider,
     /// A person: reading does not decide, and repeating does not help or could do it twice.
@@ -120,7 +122,7 @@ async fn unknown(home: &Home, intent: &Intent, open: &Open) -> Result<Ran, Error
         tracing::error!(%payment, %command, tries, why, "the provider still gives no definite answer");
     }
     let pause = match (open.waits, intent.repeatable) {
-        (Waits::Try, _) | (Waits::Provider | Waits::Person, true) => backoff(tries),
+        (Waits::Try | Waits::Answer, _) | (Waits::Provider | Waits::Person, true) => backoff(tries),
         (Waits::Provider | Waits::Person, false) => EXPIRED_PAUSE,
     };
     store::defer(&home.pool, &intent.command, open, pause.max(open.after)).await?;
@@ -213,11 +215,11 @@ impl Open {
 
 impl From<Failure> for Open {
     fn from(failure: Failure) -> Self {
-        let why = failure.to_string();
+        let open = Self { waits: Waits::Answer, ..Self::because(failure.to_string()) };
         match failure {
-            Failure::NotNow { after, .. } => Self { after, ..Self::because(why) },
+            Failure::NotNow { after, .. } => Self { after, ..open },
             Failure::Declined { .. } | Failure::Refused { .. } | Failure::Unknown(_) | Failure::Kept(_) => {
-                Self::because(why)
+                open
             }
         }
     }

@@ -18,11 +18,9 @@ use crate::{
 
 /// How long a caller waits for an outcome by default.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Commands at once, those whose callers have left included; more are refused and may be sent again. Half of them for a tenant,
-/// as with the bounds below: one whose commands hang at the provider leaves the others theirs.
+/// Commands at once that are tried, or whose callers wait for their outcome; more are refused and may be sent again. Half of them
+/// for a tenant, as with the bounds below: one whose commands hang at the provider leaves the others theirs.
 const COMMANDS_MAX: usize = 256;
-/// Callers at once that wait for an engine to get the outcome; more hear at once that it is not known yet.
-const WAITING_MAX: usize = 256;
 /// Looks at once for the answers of keys whose commands found no turn. A refusal must not cost a connection each.
 const REPEATS_MAX: usize = 8;
 /// Trial balances at once, each of which adds up all lines of a tenant on a connection of those who move money.
@@ -36,7 +34,6 @@ pub struct Local {
     home: Home,
     tasks: TaskTracker,
     commands: Turns,
-    waiting: Turns,
     repeats: Turns,
     balances: Turns,
     answer_within: Duration,
@@ -50,7 +47,6 @@ impl Local {
             home,
             tasks,
             commands: Turns::new(COMMANDS_MAX),
-            waiting: Turns::new(WAITING_MAX),
             repeats: Turns::new(REPEATS_MAX),
             balances: Turns::new(BALANCES_MAX),
             answer_within: ANSWER_WITHIN,
@@ -72,10 +68,10 @@ impl Local {
         self
     }
 
-    /// With so many turns for commands, and for their callers to wait.
+    /// With so many turns for commands.
     #[cfg(test)]
     pub(crate) fn commands_max(mut self, max: usize) -> Self {
-        (self.commands, self.waiting) = (Turns::new(max), Turns::new(max));
+        self.commands = Turns::new(max);
         self
     }
 
@@ -84,14 +80,15 @@ impl Local {
         let until = Instant::now() + self.answer_within;
         let committed = Arc::new(OnceLock::new());
         let (home, known) = (self.home.clone(), committed.clone());
-        let in_flight = self.metrics.command();
+        // The task's while it tries, and the caller's while it waits: what is open afterwards is the engine's.
+        let place = Arc::new((turn, self.metrics.command()));
+        let tries = place.clone();
         let work = async move {
             let tried = perform(home, request, known).await;
-            // What is open is the engine's from here on; only its caller still waits.
-            drop((turn, in_flight));
+            drop(tries);
             tried
         };
-        match tokio::time::timeout_at(until, chassis::shield(&self.tasks, work)).await {
+        let answer = match tokio::time::timeout_at(until, chassis::shield(&self.tasks, work)).await {
             Ok(Ok(Ok(Intended::Answered(payment)))) => Ok(*payment),
             Ok(Ok(Ok(Intended::Open(intent)))) => self.outcome(&intent, until).await,
             Ok(Ok(Err(error))) => Err(error),
@@ -100,16 +97,15 @@ impl Local {
                 Some(payment) => Err(pending(payment)),
                 None => Err(Error::Unavailable("the command could not be committed in time".to_owned())),
             },
-        }
+        };
+        drop(place);
+        answer
     }
 
     /// Waits until then for an engine to get the outcome, and no longer than its caller does.
     async fn outcome(&self, intent: &Intent, until: Instant) -> Result<Payment, Error> {
         let (payment, command) = (&intent.payment, &intent.command);
-        let (Some(_turn), Some(idempotency)) = (self.waiting.take(&payment.tenant), &command.idempotency)
-        else {
-            return Err(pending(payment));
-        };
+        let Some(idempotency) = &command.idempotency else { return Err(pending(payment)) };
         let pool = &self.home.pool;
         let record = tokio::time::timeout_at(until, async {
             while !store::is_done(pool, command.id).await? {
@@ -138,7 +134,8 @@ impl Local {
                 return Ok(*payment);
             }
         }
-        tracing::error!(commands_max = COMMANDS_MAX, "a command was refused: too many are open");
+        let (all, of_tenant) = (self.commands.max(), self.commands.of_tenant_max());
+        tracing::error!(%tenant, all, of_tenant, "a command was refused: so many are open of its tenant, or of all");
         Err(Error::Unavailable("too many commands are open".to_owned()))
     }
 }

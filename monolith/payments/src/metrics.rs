@@ -59,7 +59,7 @@ impl Metrics {
                 .build(),
             commands: meter
                 .i64_up_down_counter("payments.commands")
-                .with_description("Callers' commands in their first try in this process.")
+                .with_description("Commands in this process that are in their first try, or whose callers wait for an engine.")
                 .build(),
             gauges: Gauges::new(meter),
             _circuit: circuit.build(),

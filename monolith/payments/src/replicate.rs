@@ -128,14 +128,18 @@ async fn follow(
     Ok(())
 }
 
-/// Keeps what the other home's adjustments followed, for notices that tell of it here.
+/// Keeps what the other home's adjustments followed, for notices that tell of it here. Events of earlier versions don't say which
+/// payment intent that was; a snapshot does later.
 async fn adjusted(
     tx: &mut PgTransaction<'_>,
     payment: &Payment,
     adjustments: Vec<wire::Adjustment>,
 ) -> Result<(), BoxError> {
     for adjustment in adjustments {
-        store::insert_adjustment(tx, payment.id, &read_adjustment(adjustment)?).await?;
+        let adjustment = read_adjustment(adjustment)?;
+        if adjustment.payment_intent.is_some() {
+            store::insert_adjustment(tx, payment.id, &adjustment).await?;
+        }
     }
     Ok(())
 }

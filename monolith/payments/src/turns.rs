@@ -36,12 +36,22 @@ impl Turns {
     pub(crate) fn take(&self, tenant: &Tenant) -> Option<Turn> {
         let mut taken = self.taken();
         let of_tenant = taken.of.get(tenant).copied().unwrap_or_default();
-        if taken.all >= self.max || of_tenant >= self.max.div_ceil(2) {
+        if taken.all >= self.max || of_tenant >= self.of_tenant_max() {
             return None;
         }
         taken.all += 1;
         taken.of.insert(tenant.clone(), of_tenant + 1);
         Some(Turn { turns: self.clone(), tenant: tenant.clone() })
+    }
+
+    /// How many there are.
+    pub(crate) fn max(&self) -> usize {
+        self.max
+    }
+
+    /// How many of them one tenant may have.
+    pub(crate) fn of_tenant_max(&self) -> usize {
+        self.max.div_ceil(2)
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {

@@ -88,7 +88,10 @@ impl Receiver {
             store::find(&self.pool, &event).await?.unwrap_or(Stored::Full)
         };
         let receipt = match stored {
-            Stored::Now => Receipt::Stored,
+            Stored::Now => {
+                self.room.stored();
+                Receipt::Stored
+            }
             Stored::Before => Receipt::Repeated,
             Stored::Otherwise => return Err(Refusal::IdReused.into()),
             Stored::Full => {

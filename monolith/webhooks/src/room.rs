@@ -8,11 +8,9 @@ use tokio::time::Instant;
 
 use crate::store;
 
-/// How long a webhook waits for the notices to be counted, at most.
-const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// How many notices are open, as somebody counted last. Counting reads each of them, and costs the most when there are many and
-/// their owners are away; so it is not done at each webhook, and the bound may be passed by what comes between two counts.
+/// their owners are away; so it is not done at each webhook. What this process stored since is added; what others stored between two
+/// counts may pass the bound.
 #[derive(Debug, Default)]
 pub(crate) struct Room(Mutex<Count>);
 
@@ -20,36 +18,46 @@ pub(crate) struct Room(Mutex<Count>);
 struct Count {
     begun: Option<Instant>,
     open: i64,
+    /// Stored here since the count that gave `open` began.
+    stored: i64,
+    /// Stored here since the last count began.
+    stored_meanwhile: i64,
 }
 
 impl Room {
     /// Whether fewer than `open_max` notices are open. One caller counts when the number is older than `every`, while others go
-    /// by the one before (0 at first). Where counting fails that one serves for as long again: what can be stored is not refused
-    /// for want of a number.
+    /// by the one before (0 at first). Where counting fails that one serves for as long again.
     pub(crate) async fn is_left(&self, pool: &PgPool, open_max: i64, every: Duration) -> bool {
-        if let Some(open) = self.fresh(every) {
-            return open < open_max;
-        }
-        match tokio::time::timeout(COUNT_TIMEOUT, store::count_open(pool, open_max)).await {
-            Ok(Ok(open)) => self.with(|count| count.open = open),
-            Ok(Err(error)) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "open notices can't be counted; trying again");
+        if self.is_to_count(every) {
+            match store::count_open(pool, open_max).await {
+                Ok(open) => self.with(|count| (count.open, count.stored) = (open, count.stored_meanwhile)),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "open notices can't be counted; trying again");
+                }
             }
-            Err(_) => tracing::warn!("open notices can't be counted in time; trying again"),
         }
-        self.with(|count| count.open) < open_max
+        self.with(|count| count.open + count.stored) < open_max
     }
 
-    /// The number, unless the caller has to count: its age begins again here, so that only one does, and a caller that leaves in
-    /// the middle is not followed by the next at once.
-    fn fresh(&self, every: Duration) -> Option<i64> {
+    /// Another notice was stored here.
+    pub(crate) fn stored(&self) {
+        self.with(|count| {
+            count.stored += 1;
+            count.stored_meanwhile += 1;
+        });
+    }
+
+    /// Whether the caller has to count: the number's age begins again here, so that only one does, and a caller that leaves in the
+    /// middle is not followed by the next at once.
+    fn is_to_count(&self, every: Duration) -> bool {
         self.with(|count| {
             if count.begun.is_some_and(|begun| begun.elapsed() < every) {
-                return Some(count.open);
+                return false;
             }
             count.begun = Some(Instant::now());
-            None
+            count.stored_meanwhile = 0;
+            true
         })
     }
 

@@ -107,7 +107,10 @@ pub(crate) async fn count_open(pool: &PgPool, open_max: i64) -> Result<i64, Erro
         select count(*) from (
             select from webhooks.notice n where n.state in ('waiting', 'early', 'surprise', 'unplaced') limit $1
         ) counted";
-    Ok(sqlx::query_scalar(sql).bind(open_max).fetch_one(pool).await?)
+    let mut tx = pool.begin_with("begin read only; set local statement_timeout = '2s'").await?;
+    let open = sqlx::query_scalar(sql).bind(open_max).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(open)
 }
 
 /// Whether the row is new; whether the one that was there before says the same.

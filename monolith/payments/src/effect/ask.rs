@@ -48,6 +48,10 @@ impl Try<'_> {
             Ok(found) if found.is_empty() => {}
             Ok(found) => return self.adopt(&found).await,
             Err(failure @ Failure::NotNow { .. }) => return Ok(Found::Open(failure.into())),
+            // A database that lost what it had committed may have lost the id of one that moved money.
+            Err(failure @ (Failure::Unknown(_) | Failure::Kept(_))) if !self.intent.repeatable => {
+                return Ok(Found::Open(failure.into()));
+            }
             // The creation is safe to repeat, search or not.
             Err(failure) => tracing::debug!(%failure, "a payment intent could not be searched for"),
         }

@@ -39,7 +39,12 @@ pub(crate) async fn settle(
             ended.then(|| Settled::Refused(Refusal::Provider { code: code.clone() }))
         }
     };
-    let Some(settled) = settled else { return settled_before(&mut tx, intent, payment).await };
+    let Some(settled) = settled else {
+        if decision.is_some() {
+            return Err(Error::Busy("the command has ended by itself meanwhile"));
+        }
+        return settled_before(&mut tx, intent, payment).await;
+    };
     if let Some(decision) = decision {
         decision.write(&mut tx, home).await?;
     }

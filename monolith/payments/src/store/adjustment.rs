@@ -57,7 +57,8 @@ pub(crate) async fn load_adjustments(
     Ok(rows.into_iter().map(Adjustment::from).collect())
 }
 
-/// Whether either home has booked, with a difference of this sign, what it found of a provider's object at the provider.
+/// Whether either home has booked, with a difference of this sign, what it found of a provider's object at the provider. The audit
+/// has what this home booked before it kept adjustments.
 pub(crate) async fn adjusted(
     tx: &mut PgTransaction<'_>,
     payment: PaymentId,
@@ -68,6 +69,10 @@ pub(crate) async fn adjusted(
         select exists (
             select from payments.adjustment a
             where a.payment_id = $1 and $2 in (a.object, a.payment_intent) and sign(a.delta_minor) = $3
+        ) or exists (
+            select from payments.audit a
+            where a.payment_id = $1 and a.action = 'adjusted' and $2 in (a.detail ->> 'object', a.detail ->> 'payment_intent')
+              and sign((a.detail ->> 'delta_minor')::bigint) = $3
         )";
     Ok(sqlx::query_scalar(sql).bind(payment.uuid()).bind(object).bind(sign).fetch_one(&mut **tx).await?)
 }

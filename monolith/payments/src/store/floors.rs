@@ -24,6 +24,8 @@ const KNOWN_MAX: usize = 10_000;
 const WALK_EVERY: Duration = Duration::from_secs(2);
 /// A walk rests for this many times as long as it took, if that is longer.
 const WALK_REST: u32 = 10;
+/// The longest pause between two walks, and the one after a walk that failed.
+const WALK_REST_MAX: Duration = Duration::from_secs(20);
 
 /// What an engine remembers of its looks at one table.
 #[derive(Debug, Default)]
@@ -71,18 +73,22 @@ impl Floors {
         }
     }
 
-    /// Takes in what the look saw that began there. One that failed is repeated from where it began.
+    /// Takes in what the look saw that began there.
     pub(super) fn absorb(&mut self, start: &Start, seen: Seen, took: Duration) {
         for (tenant, floor) in seen.tenants.into_iter().zip(seen.floors) {
+            // One that came out of its turn was not looked at from its floor on.
+            let in_turn = start.tenants.binary_search(&tenant).is_ok();
+            let known = self.known.get(&tenant).copied();
             match floor {
-                Some(floor) if self.known.len() < KNOWN_MAX || self.known.contains_key(&tenant) => {
-                    self.known.insert(tenant, floor);
+                Some(floor) if known.is_some() || self.known.len() < KNOWN_MAX => {
+                    let lowest = known.filter(|known| !in_turn && *known < floor).unwrap_or(floor);
+                    self.known.insert(tenant, lowest);
                 }
-                Some(_) => {}
                 // What becomes due later comes with the time.
-                None => {
+                None if in_turn => {
                     self.known.remove(&tenant);
                 }
+                Some(_) | None => {}
             }
         }
         self.since = Some(seen.since);
@@ -94,13 +100,77 @@ impl Floors {
         self.walk_took += took;
         self.walked_to = seen.walked_to;
         if self.walked_to.is_empty() {
-            self.walk_due = Some(Instant::now() + WALK_EVERY.max(self.walk_took * WALK_REST));
+            let rest = (self.walk_took * WALK_REST).clamp(WALK_EVERY, WALK_REST_MAX);
+            self.walk_due = Some(Instant::now() + rest);
             self.walk_took = Duration::ZERO;
+        }
+    }
+
+    /// A look that failed is repeated from where it began, but without its walk: known tenants don't wait for that.
+    pub(super) fn failed(&mut self, start: &Start) {
+        if start.walk_max > 0 {
+            self.walk_due = Some(Instant::now() + WALK_REST_MAX);
         }
     }
 
     /// The next look begins with the first tenant again.
     pub(crate) fn is_through(&self) -> bool {
         self.known_after.is_empty() && self.walked_to.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(second).unwrap()
+    }
+
+    fn seen(of: &[(&str, Option<i64>)]) -> Seen {
+        Seen {
+            ids: Vec::new(),
+            tenants: of.iter().map(|(tenant, _)| (*tenant).to_owned()).collect(),
+            floors: of.iter().map(|(_, floor)| floor.map(at)).collect(),
+            since: at(100),
+            walked_to: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_comes_out_of_a_tenants_turn_does_not_lift_its_floor() {
+        let mut floors = Floors::default();
+        let names: Vec<String> = (0..70).map(|n| format!("t{n:02}")).collect();
+        let all: Vec<_> = names.iter().map(|name| (name.as_str(), Some(10))).collect();
+        floors.absorb(&floors.start(), seen(&all), Duration::ZERO);
+        let start = floors.start();
+        assert_eq!((start.tenants.len(), floors.is_through()), (TENANTS_MAX, true));
+        floors.absorb(&start, seen(&all[..TENANTS_MAX]), Duration::ZERO);
+
+        // The turn is at the last six; the first has another row due, and then has not.
+        for floor in [Some(90), None] {
+            let start = floors.start();
+            assert_eq!(start.tenants, names[TENANTS_MAX..]);
+            let arrived = [&[("t00", floor)], &all[TENANTS_MAX..]].concat();
+            floors.absorb(&start, seen(&arrived), Duration::ZERO);
+            let start = floors.start();
+            assert_eq!((start.tenants[0].as_str(), start.floors[0]), ("t00", at(10)));
+            floors.absorb(&start, seen(&all[..TENANTS_MAX]), Duration::ZERO);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_walk_rests_for_a_bounded_time_and_one_that_failed_leaves_the_known_their_looks() {
+        let mut floors = Floors::default();
+        assert_eq!(floors.start().walk_max, WALK_MAX);
+        floors.failed(&floors.start());
+        assert_eq!(floors.start().walk_max, 0);
+        tokio::time::advance(WALK_REST_MAX).await;
+        let start = floors.start();
+        assert_eq!(start.walk_max, WALK_MAX);
+        floors.absorb(&start, seen(&[]), Duration::from_secs(60));
+        assert_eq!(floors.start().walk_max, 0);
+        tokio::time::advance(WALK_REST_MAX).await;
+        assert_eq!(floors.start().walk_max, WALK_MAX);
     }
 }

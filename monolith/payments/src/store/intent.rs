@@ -218,7 +218,7 @@ pub(crate) async fn defer(
 ) -> Result<(), Error> {
     let sql = "
         update payments.intent
-        set state = 'unknown', result = $3, for_person = $7, claimed_until = now(), attempt = attempt + $5::integer,
+        set state = 'unknown', result = $3, for_person = coalesce($7, for_person), claimed_until = now(), attempt = attempt + $5::integer,
             kept_at = case when $5 = 1 then null when $6 then coalesce(kept_at, now()) else kept_at end,
             next_at = now() + $4::double precision * (0.75 + random() * 0.5) * interval '1 second'
         where command_id = $1 and attempt = $2 and state <> 'done'";
@@ -229,7 +229,7 @@ pub(crate) async fn defer(
         .bind(delay.as_secs_f64())
         .bind(i32::from(open.attempt == Attempt::Over))
         .bind(open.attempt == Attempt::KeepsFault)
-        .bind(open.waits == Waits::Person)
+        .bind((open.waits != Waits::Answer).then_some(open.waits == Waits::Person))
         .execute(pool)
         .await?;
     Ok(())

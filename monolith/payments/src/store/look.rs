@@ -11,11 +11,11 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Floors;
+use super::floors::{Floors, Start};
 use crate::Error;
 
 /// Rows that became due since the last look, of which one look reads the tenants, at most; the next look reads on from there.
-const ARRIVED_MAX: i64 = 256;
+const ARRIVED_MAX: i64 = 64;
 /// How long after its time a row may be committed and is still seen at once: looks begin that much before the last one. What is
 /// committed later is found by a walk.
 pub(super) const LATE: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ pub(crate) const SEE_DUE: &str = "
         where w.n < $2
     ), arrived as materialized (
         select i.tenant, i.next_at from payments.intent i
-        where i.state || '' <> 'done' and i.next_at > coalesce($3, now()) and i.next_at <= now()
+        where i.state || '' <> 'done' and i.next_at > coalesce($3, now() - $8::double precision * interval '1 second') and i.next_at <= now()
         order by i.next_at limit $4
     ), visited as materialized (
         select u.tenant, (
@@ -100,7 +100,7 @@ pub(crate) const SEE_REQUESTED: &str = "
         where w.n < $2
     ), arrived as materialized (
         select p.tenant, p.look_at from payments.payment p
-        where p.status || '' = 'requested' and p.look_at > coalesce($3, now()) and p.look_at <= now()
+        where p.status || '' = 'requested' and p.look_at > coalesce($3, now() - $8::double precision * interval '1 second') and p.look_at <= now()
         order by p.look_at limit $4
     ), visited as materialized (
         select u.tenant, (
@@ -136,8 +136,27 @@ pub(super) async fn see(
     batch_max: i64,
 ) -> Result<Vec<Uuid>, Error> {
     let (start, began) = (floors.start(), Instant::now());
+    match look(connection, sql, &start, batch_max).await {
+        Ok(mut seen) => {
+            let ids = std::mem::take(&mut seen.ids);
+            floors.absorb(&start, seen, began.elapsed());
+            Ok(ids)
+        }
+        Err(error) => {
+            floors.failed(&start);
+            Err(error)
+        }
+    }
+}
+
+async fn look(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    start: &Start,
+    batch_max: i64,
+) -> Result<Seen, Error> {
     let mut tx = connection.begin_with(BY_INDEX).await?;
-    let mut seen: Seen = sqlx::query_as(sql)
+    let seen = sqlx::query_as(sql)
         .persistent(false)
         .bind(&start.walk_after)
         .bind(start.walk_max)
@@ -150,7 +169,5 @@ pub(super) async fn see(
         .fetch_one(&mut *tx)
         .await?;
     tx.commit().await?;
-    let ids = std::mem::take(&mut seen.ids);
-    floors.absorb(&start, seen, began.elapsed());
-    Ok(ids)
+    Ok(seen)
 }

@@ -94,6 +94,12 @@ async fn a_charge_that_took_another_amount_is_ended_and_what_it_took_is_booked()
     world.engine().once().await.unwrap();
     let open = store::open_work(&world.home.pool).await.unwrap().open;
     assert_eq!((open[0].operation.as_str(), open[0].state.as_str()), ("charge", "expired"));
+    // A try that reads nothing changes nothing of that.
+    world.provider.fail_next(Call::Retrieve, Fault::Lost);
+    world.hurry().await;
+    world.engine().once().await.unwrap();
+    let open = store::open_work(&world.home.pool).await.unwrap().open;
+    assert_eq!(open[0].state, "expired");
 
     let done = world.decide(command, Some("pi_1")).await;
     assert!(contradicts(&done), "it is not what was asked for: {done:?}");

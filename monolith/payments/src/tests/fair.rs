@@ -30,7 +30,7 @@ async fn pages(world: &World, sql: &str, start: store::Start) -> u32 {
     let explain = format!("explain (analyze, buffers, timing off) {sql}");
     let mut tx = world.home.pool.begin_with(store::BY_INDEX).await.unwrap();
     let query = sqlx::query_scalar(sqlx::AssertSqlSafe(explain)).persistent(false);
-    let query = query.bind(start.walk_after).bind(start.walk_max).bind(start.since).bind(256_i64);
+    let query = query.bind(start.walk_after).bind(start.walk_max).bind(start.since).bind(64_i64);
     let query = query.bind(start.tenants).bind(start.floors).bind(64_i64).bind(1_f64);
     let plan: Vec<String> = query.fetch_all(&mut *tx).await.unwrap();
     let plan = plan.join("\n");

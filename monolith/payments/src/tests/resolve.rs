@@ -231,6 +231,23 @@ async fn past_the_keys_lifetime_a_refund_is_only_read() {
 }
 
 #[tokio::test]
+async fn past_the_keys_lifetime_a_search_that_fails_makes_no_second_payment_intent() {
+    let world = World::new("expired_restored").await;
+    let (id, before) = (world.request("pm_card_visa", false).await, world.provider.intents());
+    world.provider.fail_next(Call::Confirm, Fault::DoneUnanswered);
+    world.engine().once().await.unwrap();
+    // A database that was restored to before the id was kept.
+    let lost = "update payments.intent set provider_object = null where payment_id = $1";
+    sqlx::query(lost).bind(id.uuid()).execute(&world.admin).await.unwrap();
+    age(&world, id).await;
+    world.provider.fail_next(Call::Search, Fault::Lost);
+    world.work().await;
+    charged_once(&world, id).await;
+    assert_eq!(world.provider.intents() - before, 1);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn past_the_keys_lifetime_what_the_provider_is_still_at_waits_for_nobody_else() {
     let world = World::new("expired_processing").await;
     let id = world.request("pm_card_visa", false).await;

@@ -143,6 +143,18 @@ async fn a_full_table_refuses_what_is_new_and_drops_nothing() -> anyhow::Result<
     world.close().await
 }
 
+#[tokio::test]
+async fn what_was_stored_since_the_last_count_takes_room_too() -> anyhow::Result<()> {
+    let world =
+        World::with(|receiver| receiver.open_max(2).count_every(std::time::Duration::from_secs(3600)))
+            .await?;
+    let events = ["evt_1", "evt_2", "evt_3"].map(|id| event(id, "payment_intent.succeeded"));
+    assert_eq!(world.tell(&events[0]).await?.0, 200);
+    assert_eq!(world.tell(&events[1]).await?.0, 200);
+    assert_eq!(world.tell(&events[2]).await?, (503, "unavailable".to_owned()));
+    world.close().await
+}
+
 /// Pages of notices and their indexes that backends which have told of it have read, and rows they have inserted.
 async fn pages_and_rows(world: &World) -> anyhow::Result<(i64, i64)> {
     let sql = "
