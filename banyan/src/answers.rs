@@ -14,6 +14,8 @@ pub(crate) struct Status {
     pub(crate) revision: i64,
     pub(crate) since_seconds: i64,
     pub(crate) keys: Keys,
+    #[serde(default)]
+    pub(crate) pinned: i64,
     pub(crate) target: String,
     pub(crate) feed: Option<Feed>,
     pub(crate) reverse_feed: Option<Feed>,
@@ -26,6 +28,24 @@ pub(crate) struct Keys {
     pub(crate) source: i64,
     pub(crate) target: i64,
     pub(crate) moving: i64,
+    #[serde(default)]
+    pub(crate) recalling: i64,
+    #[serde(default)]
+    pub(crate) granting: i64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Pinned {
+    pub(crate) count: i64,
+    pub(crate) keys: Vec<PinnedKey>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct PinnedKey {
+    pub(crate) key: String,
+    pub(crate) why: String,
+    pub(crate) since: String,
+    pub(crate) tries: i64,
 }
 
 #[derive(Debug, Deserialize)]

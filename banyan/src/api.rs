@@ -39,23 +39,28 @@ impl Api {
     }
 
     pub(crate) async fn get(&self, path: &[&str]) -> anyhow::Result<Answer> {
-        self.call(Method::GET, path, None::<&()>).await
+        self.call(Method::GET, self.url(path), None::<&()>).await
+    }
+
+    pub(crate) async fn pinned(&self, limit: i64) -> anyhow::Result<Answer> {
+        let mut url = self.url(&["pinned"]);
+        url.query_pairs_mut().append_pair("limit", &limit.to_string());
+        self.call(Method::GET, url, None::<&()>).await
     }
 
     pub(crate) async fn post(&self, path: &[&str], body: Option<&impl Serialize>) -> anyhow::Result<Answer> {
-        self.call(Method::POST, path, body).await
+        self.call(Method::POST, self.url(path), body).await
     }
 
-    async fn call(
-        &self,
-        method: Method,
-        path: &[&str],
-        body: Option<&impl Serialize>,
-    ) -> anyhow::Result<Answer> {
+    fn url(&self, path: &[&str]) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path);
         }
+        url
+    }
+
+    async fn call(&self, method: Method, url: Url, body: Option<&impl Serialize>) -> anyhow::Result<Answer> {
         let mut request = self.client.request(method, url.clone()).bearer_auth(&self.token);
         if let Some(body) = body {
             request = request.json(body);

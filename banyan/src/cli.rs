@@ -51,6 +51,12 @@ pub(crate) enum Command {
         #[arg(long)]
         revision: Option<i64>,
     },
+    /// The keys that can't move now, each with the reason, those that wait longest first.
+    Pinned {
+        /// The most to print.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=1_000))]
+        limit: i64,
+    },
     /// Why a key is where it is.
     Why {
         /// The key, for payments their id.

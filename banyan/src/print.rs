@@ -1,6 +1,8 @@
 //! Answers as an operator reads them.
 
-use crate::answers::{Back, Change, Feed, Gate, Held, Plan, Problem, Refusal, Status, Step, Why};
+use crate::answers::{
+    Back, Change, Feed, Gate, Held, Keys, Pinned, Plan, Problem, Refusal, Status, Step, Why,
+};
 
 /// Between two columns.
 const GAP: usize = 3;
@@ -19,10 +21,7 @@ pub(crate) trait Print {
 impl Print for Status {
     fn print(&self) -> String {
         let stage = stage(&self.stage, self.percent, &self.tenants);
-        let mut keys = format!("{} / {}", grouped(self.keys.source), grouped(self.keys.target));
-        if self.keys.moving > 0 {
-            keys.push_str(&format!(" / {} moving", grouped(self.keys.moving)));
-        }
+        let keys = format!("{} / {}", grouped(self.keys.source), grouped(self.keys.target));
         let gate = self.next.as_ref().map_or_else(
             || "none left".to_owned(),
             |next| format!("{} `{}` of {}: {}", next.verdict, next.gate, next.stage, next.found),
@@ -42,6 +41,13 @@ impl Print for Status {
         if self.draining {
             text.push_str("draining: rolled back, while keys are still at the target\n");
         }
+        text.push_str(&under_way(&self.keys));
+        if self.pinned > 0 {
+            text.push_str(&format!(
+                "pinned: {} keys can't move now (`banyan pinned` says why)\n",
+                grouped(self.pinned)
+            ));
+        }
         if let Some(metric) = &self.metric {
             text.push_str(&format!("must improve: {metric}\n"));
         }
@@ -49,6 +55,19 @@ impl Print for Status {
         match &self.controller {
             Some(name) => text.push_str(&format!("controller: {name}\n")),
             None => text.push_str("controller: none acts now\n"),
+        }
+        text
+    }
+}
+
+impl Print for Pinned {
+    fn print(&self) -> String {
+        let mut text = match self.count {
+            0 => "no key is pinned\n".to_owned(),
+            count => format!("{} keys can't move now\n", grouped(count)),
+        };
+        for key in &self.keys {
+            text.push_str(&format!("{}   {}   since {}, {} tries\n", key.key, key.why, key.since, key.tries));
         }
         text
     }
@@ -152,6 +171,20 @@ fn stage(stage: &str, percent: i64, tenants: &[String]) -> String {
         ("ramping", tenants) => format!("ramping {percent} % + {}", tenants.join(", ")),
         (other, _) => other.to_owned(),
     }
+}
+
+/// Keys between the homes, if any.
+fn under_way(keys: &Keys) -> String {
+    let parts: Vec<String> = [
+        (keys.moving, "on their way to the target"),
+        (keys.recalling, "on their way back"),
+        (keys.granting, "not yet confirmed by the target"),
+    ]
+    .into_iter()
+    .filter(|(number, _)| *number > 0)
+    .map(|(number, what)| format!("{} {what}", grouped(number)))
+    .collect();
+    if parts.is_empty() { String::new() } else { format!("keys: {}\n", parts.join(", ")) }
 }
 
 fn feed(feed: Option<&Feed>) -> String {

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::answers::{Back, Held, Plan, Status, Step, Why};
+use crate::answers::{Back, Held, Pinned, Plan, Status, Step, Why};
 use crate::api::{Answer, Api};
 use crate::cli::{Cli, Command};
 use crate::print::{self, Print};
@@ -38,6 +38,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Status => show::<Status>(api.get(&[]).await?, json),
         Command::Plan => show::<Plan>(api.get(&["plan"]).await?, json),
         Command::Why { key } => show::<Why>(api.get(&["keys", &key]).await?, json),
+        Command::Pinned { limit } => show::<Pinned>(api.pinned(limit).await?, json),
         Command::Advance(step) => show::<Step>(api.post(&["advance"], Some(&step.wire())).await?, json),
         Command::Hold { reason } => show::<Held>(api.post(&["hold"], Some(&Hold { reason })).await?, json),
         Command::Rollback { revision } => rollback(&api, revision, json).await,

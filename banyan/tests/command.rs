@@ -113,6 +113,15 @@ fn a_key_is_escaped_in_the_path() {
 }
 
 #[test]
+fn pinned_keys_are_asked_for_with_a_limit() {
+    let (url, serving) = api("200 OK", r#"{"migration":"payments","count":0,"keys":[]}"#);
+    let (code, out, _) = banyan(&url, &["pinned", "--limit", "5"]);
+    assert_eq!((code, out.as_str()), (Some(0), "no key is pinned\n"));
+    assert!(serving.join().unwrap().starts_with("GET /admin/migrations/payments/pinned?limit=5 "));
+    assert_eq!(banyan("http://127.0.0.1:1", &["pinned", "--limit", "0"]).0, Some(2));
+}
+
+#[test]
 fn json_is_handed_on_as_it_came() {
     let (url, serving) = api("200 OK", r#"{"held":"numbers look odd","revision":4}"#);
     let (code, out, _) = banyan(&url, &["hold", "--reason", "numbers look odd", "--json"]);

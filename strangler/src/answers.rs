@@ -113,8 +113,42 @@ pub struct Keys {
     pub source: i64,
     /// Settled at the target.
     pub target: i64,
-    /// Between the two.
+    /// On their way from the source to the target.
     pub moving: i64,
+    /// On their way back.
+    #[serde(default)]
+    pub recalling: i64,
+    /// Of those at the target, how many it has not confirmed since they were handed over.
+    #[serde(default)]
+    pub granting: i64,
+}
+
+/// A key that can't move now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
+pub struct PinnedKey {
+    /// The key.
+    pub key: String,
+    /// Why.
+    pub why: String,
+    /// Since when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// When it was looked at last.
+    #[serde(with = "time::serde::rfc3339")]
+    pub looked_at: OffsetDateTime,
+    /// How often.
+    pub tries: i32,
+}
+
+/// Keys that can't move now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedKeys {
+    /// The migration.
+    pub migration: String,
+    /// How many there are.
+    pub count: i64,
+    /// Those pinned longest, as many as were asked for.
+    pub keys: Vec<PinnedKey>,
 }
 
 /// How far a feed is, measured by the keys written last.
@@ -177,6 +211,8 @@ pub struct Status {
     pub since_seconds: i64,
     /// How many keys live where.
     pub keys: Keys,
+    /// How many keys can't move now; [`crate::Controller::pinned`] says why.
+    pub pinned: i64,
     /// The target's health, in a phrase.
     pub target: String,
     /// The feed from source to target; absent when it can't be measured.

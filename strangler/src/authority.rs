@@ -6,6 +6,7 @@ use sqlx::postgres::PgTransaction;
 
 use crate::error::{LOCKED, code};
 use crate::store::authority as store;
+use crate::store::owners::Locked;
 use crate::{Epoch, Error, Home};
 
 /// The authority of the target over one migration's keys. Its role needs [`crate::grant_home`].
@@ -40,18 +41,39 @@ impl Authority {
     /// owner and, when that is the target, try again a moment later. [`Error::Moving`] while it changes its owner: the
     /// transaction may be aborted by then, so roll it back and try again outside it.
     pub async fn lock(&self, tx: &mut PgTransaction<'_>, key: &str) -> Result<Epoch, Error> {
-        let row =
-            store::lock(tx, &self.migration, key).await.map_err(|error| match code(&error).as_deref() {
-                Some(LOCKED) => Error::Moving { key: key.to_owned() },
-                _ => error.into(),
-            })?;
-        let (key, epoch) = (key.to_owned(), Epoch(row.epoch));
-        match row.verdict.as_str() {
-            "writable" => Ok(epoch),
-            "recalled" => Err(Error::Moving { key }),
-            "fenced" | "missing" => Err(Error::NotOwner { key, owner: Home::Source, epoch }),
+        let row = store::lock(tx, &self.migration, key).await;
+        verdict(row.map_err(|error| explain(error, key))?, key)
+    }
+
+    /// As [`Authority::lock`], for what ends something that was begun before: while the source calls the key back, that goes on,
+    /// and nothing new begins.
+    ///
+    /// # Errors
+    /// As [`Authority::lock`]; [`Error::Moving`] only while another transaction moves the key.
+    pub async fn lock_outcome(&self, tx: &mut PgTransaction<'_>, key: &str) -> Result<Epoch, Error> {
+        let row = store::lock_outcome(tx, &self.migration, key).await;
+        verdict(row.map_err(|error| explain(error, key))?, key)
+    }
+
+    /// Notes, in the transaction that applies the source's offer of this epoch, that it came: from then on the
+    /// key may be granted.
+    ///
+    /// # Errors
+    /// [`Error::ForeignWrite`] when the target may write the key, [`Error::Stale`] when a later epoch, or this one, is noted: the
+    /// record must not be applied. [`Error::Moving`] when the row could not be locked in time.
+    pub async fn offered(&self, tx: &mut PgTransaction<'_>, key: &str, epoch: Epoch) -> Result<(), Error> {
+        let verdict = store::offered(tx, &self.migration, key, epoch).await;
+        match verdict.map_err(|error| explain(error, key))?.as_str() {
+            "noted" => Ok(()),
+            "stale" => Err(Error::Stale { key: key.to_owned(), epoch }),
+            "foreign" => Err(Error::ForeignWrite { key: key.to_owned() }),
             other => Err(Error::stored("verdict", other)),
         }
+    }
+
+    /// The migration's name.
+    pub(crate) fn migration(&self) -> &str {
+        &self.migration
     }
 
     /// Whether the target may write a key, as the caller's transaction sees it, without a lock. For a replica that must
@@ -61,5 +83,22 @@ impl Authority {
     /// [`Error::Database`].
     pub async fn holds(&self, tx: &mut PgTransaction<'_>, key: &str) -> Result<bool, Error> {
         Ok(store::holds(tx, &self.migration, key).await?)
+    }
+}
+
+fn verdict(row: Locked, key: &str) -> Result<Epoch, Error> {
+    let (key, epoch) = (key.to_owned(), Epoch(row.epoch));
+    match row.verdict.as_str() {
+        "writable" => Ok(epoch),
+        "recalled" => Err(Error::Moving { key }),
+        "fenced" | "missing" => Err(Error::NotOwner { key, owner: Home::Source, epoch }),
+        other => Err(Error::stored("verdict", other)),
+    }
+}
+
+fn explain(error: sqlx::Error, key: &str) -> Error {
+    match code(&error).as_deref() {
+        Some(LOCKED) => Error::Moving { key: key.to_owned() },
+        _ => error.into(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod advance;
 mod change;
+mod handover;
 mod look;
 mod rollback;
 mod why;
@@ -13,6 +14,7 @@ use sqlx::PgPool;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::handover::Moves;
 use crate::gate::Probe;
 use crate::policy::Policy;
 use crate::seeding::Seeding;
@@ -38,6 +40,13 @@ pub struct Settings {
     pub sample_max: i64,
     /// The most keys seeded in a transaction. Default 500.
     pub seed_batch_max: i64,
+    /// The most keys fenced, or taken back, in a transaction, at most 500. Fewer when one does not end within `ask_timeout`.
+    /// Default 500.
+    pub move_batch_max: i64,
+    /// How long a key may be on its way to the target; then it is the source's again. Default 10 s.
+    pub move_timeout: Duration,
+    /// The most keys on their way back at once, not counting those that are known to be busy. Default 2,000.
+    pub moves_max: i64,
     /// How often seeding starts again because keys without an owner were found after it. Default 3.
     pub seed_rounds_max: u32,
 }
@@ -48,6 +57,13 @@ pub struct Settings {
 /// policy's row lock and its revision, not by the lease.
 #[derive(Clone)]
 pub struct Controller(Arc<Inner>);
+
+/// What a controller remembers from one look to the next. All of it may be lost.
+#[derive(Default)]
+struct Remembered {
+    walked: Option<String>,
+    moves: Moves,
+}
 
 struct Inner {
     migration: String,
@@ -90,14 +106,14 @@ impl Controller {
     pub async fn run(self, shutdown: CancellationToken) {
         let mut tick = interval(self.0.settings.tick);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut walked: Option<String> = None;
+        let mut memory = Remembered::default();
         let mut trouble = String::new();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 _ = tick.tick() => {}
             }
-            let said = match Box::pin(self.tick(&mut walked)).await {
+            let said = match Box::pin(self.tick(&mut memory)).await {
                 Ok(()) => String::new(),
                 Err(error) => describe(&error),
             };
@@ -114,19 +130,21 @@ impl Controller {
     }
 
     /// One look: renews the lease and does what the stored stage asks for.
-    async fn tick(&self, walked: &mut Option<String>) -> Result<(), Error> {
+    async fn tick(&self, memory: &mut Remembered) -> Result<(), Error> {
         let Inner { migration, name, pool, settings, .. } = &*self.0;
         let policy = self.policy().await?;
         if !store::take_lease(pool, migration, name, settings.lease).await? {
             return Ok(());
         }
+        // A target that is away keeps no one from what needs no target.
+        let moved = Box::pin(self.hand_over(&policy, &mut memory.moves)).await;
         if policy.draining {
             self.finish_draining(policy.revision).await?;
         }
         if policy.stage > Stage::Local && policy.held.is_none() {
-            self.keep_owners_whole(walked).await?;
+            self.keep_owners_whole(&mut memory.walked).await?;
         }
-        Ok(())
+        moved
     }
 
     /// Walks over the domain's keys, a batch at each look, and holds the migration when one has no owner.
@@ -186,6 +204,9 @@ impl Default for Settings {
             ask_timeout: Duration::from_secs(2),
             sample_max: 1_000,
             seed_batch_max: 500,
+            move_batch_max: 500,
+            move_timeout: Duration::from_secs(10),
+            moves_max: 2_000,
             seed_rounds_max: 3,
         }
     }

@@ -1,8 +1,9 @@
-//! What the controller needs of the domain that moves, at the source.
+//! What a migration needs of the domain that moves.
 
 use async_trait::async_trait;
+use sqlx::postgres::PgTransaction;
 
-use crate::{Applied, BoxError};
+use crate::{Applied, BoxError, Epoch};
 
 /// A key of the domain, with the tenant it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,9 +14,43 @@ pub struct Key {
     pub key: String,
 }
 
+/// A key that can't move now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pinned {
+    /// The key.
+    pub key: String,
+    /// Why, as an operator reads it, such as "a refund is under way".
+    pub why: String,
+}
+
+/// What a hand-over needs of the domain, at either home. One implementation per home.
+///
+/// A key is *quiet* when nothing of it is under way: no intent without a definite outcome, no claim in flight, nothing parked
+/// or dead. A step that has not begun is the next owner's.
+#[async_trait]
+pub trait Movable: Send + Sync + 'static {
+    /// Begins a read-committed transaction of the domain's own role: at the source with [`crate::grant_mover`], at the target
+    /// with [`crate::grant_home`].
+    async fn begin(&self) -> Result<PgTransaction<'static>, BoxError>;
+
+    /// Of these keys, in order, whose owner or authority rows `tx` has locked, those that are not quiet, and why. Locks the
+    /// domain's rows `for update skip locked`: a row that someone else holds is not quiet.
+    async fn pinned(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError>;
+
+    /// Publishes, for each key in order, its whole state and the epoch as the record that gives it up: an offer at the source, a
+    /// release at the target. Its statements come after the locks, so they see all that was committed before.
+    async fn give(&self, tx: &mut PgTransaction<'_>, keys: &[(String, Epoch)]) -> Result<(), BoxError>;
+
+    /// These keys are this home's to write from the commit of `tx` on: work that waited for it begins. May be told twice.
+    async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError>;
+
+    /// Those of these keys of which this home's copy is whole: it was started, and awaits no snapshot.
+    async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError>;
+}
+
 /// The domain at the source. One implementation per domain, in the source's program.
 #[async_trait]
-pub trait Domain: Send + Sync {
+pub trait Domain: Movable {
     /// All keys of the domain's tables, in any order that does not change, at most `limit` of them, those after the key
     /// `after`. An empty answer is the end.
     async fn keys(&self, after: Option<&str>, limit: i64) -> Result<Vec<Key>, BoxError>;

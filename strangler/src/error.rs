@@ -58,6 +58,21 @@ pub enum Error {
         /// The key.
         key: String,
     },
+    /// A record of the other home's gives this key up, or offers it, though it was not its to write: two homes wrote it. An
+    /// alarm; nothing was changed.
+    #[error("key {key} was written by the home that does not own it")]
+    ForeignWrite {
+        /// The key.
+        key: String,
+    },
+    /// A record about an earlier owner of the key. Nothing was changed.
+    #[error("key {key} has had another owner since epoch {epoch}")]
+    Stale {
+        /// The key.
+        key: String,
+        /// The record's epoch.
+        epoch: Epoch,
+    },
     /// No owner is stored for this key: it was never born.
     #[error("key {key} has no owner in migration {migration}")]
     UnknownKey {
@@ -78,6 +93,9 @@ pub enum Error {
     /// The domain's answer was missing, late or wrong.
     #[error("the domain could not be asked: {0}")]
     Domain(String),
+    /// The target's answer was missing, late or wrong.
+    #[error("the target could not be asked: {0}")]
+    Target(String),
     /// The role has not been granted this.
     #[error("the database refused: {0}")]
     Denied(String),

@@ -2,8 +2,8 @@
 //!
 //! [`Owners`] decides and stores where a new key is born and locks a key inside each write of the source; [`Authority`]
 //! does the same at the target. A [`Seam`] sends reads and writes to the home that owns the key. The [`Controller`] walks a
-//! migration through its [`Stage`]s, behind [`Gate`]s, and back. The crate knows no domain and no event: those are behind
-//! [`Domain`] and [`Peer`]. `docs/migration.md` tells an operator's side.
+//! migration through its [`Stage`]s, behind [`Gate`]s, and back; [`Target`] does what it asks of the target. The crate knows no
+//! domain and no event: those are behind [`Domain`], [`Movable`] and [`Peer`]. [`handover`] has the steps of a key's way. `docs/migration.md` tells an operator's side.
 
 mod answers;
 mod authority;
@@ -13,6 +13,7 @@ mod controller;
 mod domain;
 mod error;
 mod gate;
+pub mod handover;
 mod home;
 mod memory;
 mod owners;
@@ -24,22 +25,27 @@ mod seeding;
 mod share;
 mod stage;
 mod store;
+mod target;
 
-pub use answers::{Back, Change, Feed, Held, History, Keys, NextGate, Plan, PolicyView, Status, Step, Why};
+pub use answers::{
+    Back, Change, Feed, Held, History, Keys, NextGate, PinnedKey, PinnedKeys, Plan, PolicyView, Status, Step,
+    Why,
+};
 pub use authority::Authority;
 pub use controller::{Controller, Settings};
-pub use domain::{Domain, Key};
+pub use domain::{Domain, Key, Movable, Pinned};
 pub use error::{BoxError, Error, Refusal};
 pub use gate::{Gate, Verdict};
 pub use home::{Epoch, Home, Ownership, Phase};
 pub use memory::Memory;
-pub use owners::Owners;
+pub use owners::{Owners, Taken};
 pub use peer::{Applied, Evidence, Health, Peer};
 pub use policy::Advance;
 pub use schema::{
-    SOURCE_MIGRATOR, TARGET_MIGRATOR, define, grant_assigner, grant_controller, grant_home, grant_writer,
-    migrate_source, migrate_target,
+    SOURCE_MIGRATOR, TARGET_MIGRATOR, define, grant_assigner, grant_controller, grant_home, grant_mover,
+    grant_writer, migrate_source, migrate_target,
 };
 pub use seam::{Answer, Bounds, Homes, Seam};
 pub use share::share;
 pub use stage::Stage;
+pub use target::{Reply, Target};

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::{Applied, BoxError, Evidence, Health, Peer};
+use crate::handover::target::{Message, Row};
+use crate::handover::{Effect, Facts, Refusal};
+use crate::{Applied, BoxError, Epoch, Evidence, Health, Peer, Reply};
 
-/// A target that answers what it was told to. Clones share it.
+/// A target that answers what it was told to, and moves keys by the table. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Memory(Arc<Mutex<State>>);
 
@@ -16,6 +18,9 @@ struct State {
     health: Option<Health>,
     applied: Applied,
     published: BTreeMap<String, i64>,
+    rows: BTreeMap<String, Row>,
+    busy: BTreeMap<String, String>,
+    released: Vec<(String, Epoch)>,
 }
 
 impl Memory {
@@ -39,8 +44,76 @@ impl Memory {
         self.state(|state| state.applied.parked = parked);
     }
 
+    /// Applies the first record of a key that was born here.
+    ///
+    /// # Errors
+    /// As the table refuses it.
+    pub fn born(&self, key: &str) -> Result<(), Refusal> {
+        self.state(|state| state.step(key, Message::Born, Epoch::BIRTH).map(drop))
+    }
+
+    /// Applies the source's offer of this epoch.
+    ///
+    /// # Errors
+    /// As the table refuses it.
+    pub fn offer(&self, key: &str, epoch: Epoch) -> Result<(), Refusal> {
+        self.state(|state| state.step(key, Message::Offered, epoch).map(drop))
+    }
+
+    /// Sets what of a key is under way, if anything.
+    pub fn set_busy(&self, key: &str, why: Option<&str>) {
+        self.state(|state| match why {
+            Some(why) => state.busy.insert(key.to_owned(), why.to_owned()),
+            None => state.busy.remove(key),
+        });
+    }
+
+    /// What it may do with a key.
+    pub fn row(&self, key: &str) -> Option<Row> {
+        self.state(|state| state.rows.get(key).copied())
+    }
+
+    /// The releases it has published since the last call.
+    pub fn take_released(&self) -> Vec<(String, Epoch)> {
+        self.state(|state| std::mem::take(&mut state.released))
+    }
+
     fn state<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn obey(&self, message: Message, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError> {
+        self.state(|state| -> Result<_, BoxError> {
+            state.health.ok_or(UNREACHABLE)?;
+            Ok(keys.iter().map(|(key, epoch)| (key.clone(), state.reply(key, message, *epoch))).collect())
+        })
+    }
+}
+
+const UNREACHABLE: &str = "the target can't be reached";
+
+impl State {
+    fn step(&mut self, key: &str, message: Message, epoch: Epoch) -> Result<Effect, Refusal> {
+        let facts = Facts { quiet: !self.busy.contains_key(key), known: true };
+        let (after, step) = Row::step(self.rows.get(key).copied(), message, epoch, facts)?;
+        if let Some(row) = after {
+            self.rows.insert(key.to_owned(), row);
+        }
+        if step.effect == Effect::PublishRelease {
+            self.released.push((key.to_owned(), epoch));
+        }
+        Ok(step.effect)
+    }
+
+    fn reply(&mut self, key: &str, message: Message, epoch: Epoch) -> Reply {
+        match self.step(key, message, epoch) {
+            Ok(Effect::ReplyReady) => Reply::Ready,
+            Ok(Effect::ReplyGranted) => Reply::Granted,
+            Ok(Effect::PublishRelease | Effect::ReplyReleased) => Reply::Released,
+            Ok(_) => Reply::Busy(self.busy.get(key).cloned().unwrap_or_default()),
+            Err(Refusal::NotYet) => Reply::NotYet,
+            Err(_) => Reply::Stale,
+        }
     }
 }
 
@@ -61,7 +134,7 @@ impl Evidence for Memory {
 #[async_trait]
 impl Peer for Memory {
     async fn health(&self) -> Result<Health, BoxError> {
-        self.state(|state| state.health).ok_or_else(|| "the target can't be reached".into())
+        self.state(|state| state.health).ok_or_else(|| UNREACHABLE.into())
     }
 
     async fn applied(&self, keys: &[String]) -> Result<Applied, BoxError> {
@@ -74,5 +147,17 @@ impl Peer for Memory {
     async fn published(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
         self.health().await?;
         Evidence::published(self, limit).await
+    }
+
+    async fn ready(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError> {
+        self.obey(Message::Ready, keys)
+    }
+
+    async fn grant(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError> {
+        self.obey(Message::Grant, keys)
+    }
+
+    async fn recall(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError> {
+        self.obey(Message::Recall, keys)
     }
 }

@@ -7,7 +7,16 @@ use sqlx::{PgPool, postgres::PgTransaction};
 use crate::cache::Cache;
 use crate::error::{LOCKED, UNDEFINED, code};
 use crate::store::owners as store;
-use crate::{Epoch, Error, Home, Ownership, Phase};
+use crate::{Epoch, Error, Home, Ownership};
+
+/// What a release of the target's comes to at the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// The key is the source's to write from the commit on: work that waited begins.
+    Mine,
+    /// It is of a recall that is not under way any more. The key is the target's, or on its way back by a later recall.
+    Follow,
+}
 
 /// The owners of one migration's keys, in the source's database. Clones share the cache.
 #[derive(Debug, Clone)]
@@ -86,15 +95,39 @@ impl Owners {
         Ok(found)
     }
 
-    /// Whether the source may write a key, as the caller's transaction sees it, without a lock. For a replica that must
-    /// refuse foreign writes to keys of its own.
+    /// Takes a key back, in the transaction that applies the target's release of this epoch. Its role needs
+    /// [`crate::grant_mover`]. Whatever it answers, the release is applied.
+    ///
+    /// # Errors
+    /// [`Error::ForeignWrite`] when the target had nothing to release: the record must not be applied. [`Error::Moving`] when
+    /// the row could not be locked in time.
+    pub async fn take_back(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        key: &str,
+        epoch: Epoch,
+    ) -> Result<Taken, Error> {
+        let verdict = store::take_back(tx, &self.migration, key, epoch).await;
+        match verdict.map_err(|error| self.explain(error, key))?.as_str() {
+            "taken" => Ok(Taken::Mine),
+            "follow" => {
+                tracing::info!(key, %epoch, "a release of a recall that is not under way any more");
+                Ok(Taken::Follow)
+            }
+            "foreign" => Err(Error::ForeignWrite { key: key.to_owned() }),
+            other => Err(Error::stored("verdict", other)),
+        }
+    }
+
+    /// Whether a key is the source's, settled or still on its way to the target, as the caller's transaction sees it, without
+    /// a lock. For a replica that must refuse foreign writes to keys of its own.
     ///
     /// # Errors
     /// As [`Owners::find`].
     pub async fn holds(&self, tx: &mut PgTransaction<'_>, key: &str) -> Result<bool, Error> {
         let row = store::find(&mut **tx, &self.migration, key).await?;
         let found = row.ok_or_else(|| self.unknown(key))?.ownership()?;
-        Ok(found.home == Home::Source && found.phase == Phase::Settled)
+        Ok(found.home == Home::Source)
     }
 
     fn unknown(&self, key: &str) -> Error {

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use crate::BoxError;
+use crate::{BoxError, Epoch, Reply};
 
 /// The most keys in one question for evidence.
 pub(crate) const KEYS_MAX: usize = 1_000;
+/// The most keys in one call that moves them.
+pub(crate) const MOVES_MAX: usize = 500;
 /// The longest key, in bytes.
 pub(crate) const KEY_BYTES_MAX: usize = 255;
 
@@ -53,4 +55,16 @@ pub trait Peer: Send + Sync {
 
     /// What it published last itself, at most `limit` keys, 1 to 1,000. See [`Evidence::published`].
     async fn published(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError>;
+
+    /// Whether it has applied the offers of these keys, of exactly these epochs: [`Reply::Ready`], or `NotYet`, or `Stale`. At most
+    /// 500 keys; one reply for each.
+    async fn ready(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError>;
+
+    /// Says that these keys are its own to write since these epochs: [`Reply::Granted`], or `NotYet`, or `Stale`. At most 500 keys;
+    /// may be repeated.
+    async fn grant(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError>;
+
+    /// Takes these keys back at these epochs: [`Reply::Released`], or `Busy`, or `NotYet`, or `Stale`. At most 500 keys; repeated until
+    /// the release has come.
+    async fn recall(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError>;
 }

@@ -76,7 +76,7 @@ impl Policy {
     /// The policy after a step forward.
     pub(crate) fn advanced(&self, step: &Advance) -> Result<Self, Error> {
         check_values(step)?;
-        check_stage(self.stage, step)?;
+        self.check_stage(step)?;
         let held = match (&self.held, step.resume) {
             (Some(reason), false) => {
                 return Err(Error::refused(
@@ -114,53 +114,69 @@ impl Policy {
                 "stay, or advance",
             )),
             Stage::Following if at_target == 0 => Ok(lower(Stage::Local, false)),
-            Stage::Ramping if at_target == 0 => Ok(lower(Stage::Following, false)),
-            Stage::Ramping => Ok(lower(Stage::Ramping, true)),
-            Stage::Following
-            | Stage::Shadowing
-            | Stage::Reading
-            | Stage::Primary
-            | Stage::Sealed
-            | Stage::Removed => Err(Error::NotInThisVersion {
-                what: format!("rolling back stage {} with {at_target} keys at the target", self.stage),
-                way_on: "it needs the hand-over of existing keys, which comes with a later version"
-                    .to_owned(),
-            }),
+            Stage::Ramping | Stage::Primary if at_target == 0 => Ok(lower(Stage::Following, false)),
+            Stage::Ramping | Stage::Primary => Ok(lower(self.stage, true)),
+            Stage::Following | Stage::Shadowing | Stage::Reading | Stage::Sealed | Stage::Removed => {
+                Err(Error::NotInThisVersion {
+                    what: format!("rolling back stage {} with {at_target} keys at the target", self.stage),
+                    way_on: "this version rolls back local, following, ramping and primary".to_owned(),
+                })
+            }
         }
     }
 
-    /// Whether a step from here to `next` lets more keys be born at the target. Fewer need no gate.
+    /// Whether the source's keys are handed to the target, as far as they are quiet.
+    pub(crate) fn hands_over(&self) -> bool {
+        self.stage == Stage::Primary && !self.draining
+    }
+
+    /// Whether a step from here to `next` lets more keys live at the target. Fewer need no gate.
     pub(crate) fn widens(&self, next: &Self) -> bool {
         self.stage != next.stage
+            || (self.draining && !next.draining)
             || next.percent > self.percent
             || next.tenants.iter().any(|tenant| !self.tenants.contains(tenant))
     }
-}
 
-fn check_stage(from: Stage, step: &Advance) -> Result<(), Error> {
-    let to = step.to;
-    if !to.in_this_version() {
-        return Err(Error::NotInThisVersion {
-            what: format!("stage {to}"),
-            way_on: "it can enter local, following and ramping".to_owned(),
-        });
+    fn check_stage(&self, step: &Advance) -> Result<(), Error> {
+        let (from, to) = (self.stage, step.to);
+        if !to.in_this_version() {
+            return Err(Error::NotInThisVersion {
+                what: format!("stage {to}"),
+                way_on: "it can enter local, following, ramping and primary".to_owned(),
+            });
+        }
+        if to < from {
+            return Err(Error::refused(
+                format!("stage {to} is before {from}"),
+                "go back with `banyan rollback`",
+            ));
+        }
+        // A stage that is being rolled back may be entered again.
+        if to == from && to != Stage::Ramping && !self.draining {
+            return Err(Error::refused(format!("it is in stage {to} already"), way_on(from)));
+        }
+        if to > from && from.next() != Some(to) {
+            return Err(Error::refused(format!("stage {to} is not entered from {from}"), way_on(from)));
+        }
+        let ramped = self.percent == 100 || !self.tenants.is_empty();
+        if from == Stage::Ramping && to == Stage::Primary && !ramped {
+            return Err(Error::refused(
+                format!(
+                    "stage primary is entered from a ramp of 100 % or of named tenants, not of {} %",
+                    self.percent
+                ),
+                "ramp further: `banyan advance --to ramping --percent 100`",
+            ));
+        }
+        Ok(())
     }
-    if to < from {
-        return Err(Error::refused(format!("stage {to} is before {from}"), "go back with `banyan rollback`"));
-    }
-    if to == from && to != Stage::Ramping {
-        return Err(Error::refused(format!("it is in stage {to} already"), way_on(from)));
-    }
-    if to > from && from.next() != Some(to) {
-        return Err(Error::refused(format!("stage {to} is not entered from {from}"), way_on(from)));
-    }
-    Ok(())
 }
 
 fn way_on(from: Stage) -> String {
     match from.next() {
         Some(next) => format!("the next stage is {next}: `banyan advance --to {next}`"),
-        None => "change its percent or tenants, or go back with `banyan rollback`".to_owned(),
+        None => "there is no later stage in this version; go back with `banyan rollback`".to_owned(),
     }
 }
 

@@ -69,7 +69,16 @@ pub async fn grant_controller(admin: &PgPool, role: &str) -> Result<(), Error> {
     Ok(rights::grant_controller(admin, role).await?)
 }
 
-/// At the target: lets a login role use [`crate::Authority`].
+/// At the source: lets a login role hand its keys over and take them back: fence them, and call [`crate::Owners::take_back`]. For
+/// the module that writes keys, whose [`crate::Movable::begin`] begins as this role.
+///
+/// # Errors
+/// [`Error::Database`] for an unknown role.
+pub async fn grant_mover(admin: &PgPool, role: &str) -> Result<(), Error> {
+    Ok(rights::grant_mover(admin, role).await?)
+}
+
+/// At the target: lets a login role use [`crate::Authority`] and [`crate::Target`].
 ///
 /// # Errors
 /// [`Error::Database`] for an unknown role.

@@ -20,7 +20,7 @@ pub enum Stage {
     Reading,
     /// New keys are born at the target, for a percent of all keys and for named tenants.
     Ramping,
-    /// All keys are born at the target, old ones are handed over. Not in this version.
+    /// All keys are born at the target, old ones are handed over.
     Primary,
     /// The source's copy is retired. Not in this version.
     Sealed,
@@ -44,8 +44,8 @@ impl Stage {
     /// Whether this version can enter it.
     pub const fn in_this_version(self) -> bool {
         match self {
-            Self::Local | Self::Following | Self::Ramping => true,
-            Self::Shadowing | Self::Reading | Self::Primary | Self::Sealed | Self::Removed => false,
+            Self::Local | Self::Following | Self::Ramping | Self::Primary => true,
+            Self::Shadowing | Self::Reading | Self::Sealed | Self::Removed => false,
         }
     }
 

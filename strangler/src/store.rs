@@ -2,6 +2,7 @@
 
 pub(crate) mod authority;
 pub(crate) mod keys;
+pub(crate) mod moves;
 pub(crate) mod owners;
 pub(crate) mod policy;
 pub(crate) mod rights;

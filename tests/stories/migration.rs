@@ -130,7 +130,8 @@ async fn a_whole_ramp_with_restarts_in_the_middle() {
         assert!(findings.holds(), "{findings}");
         let keys = operator.status().await?.get("keys").cloned().unwrap_or_default();
         let count = |home: &str| keys.get(home).and_then(Value::as_i64).unwrap_or(0);
-        ensure!(count("source") > 0 && count("target") > 0, "both homes have keys: {keys}");
+        // What was born at the target is on its way back, or is there already.
+        ensure!(count("source") > 0, "the source has keys: {keys}");
         // Each payment was told of at least once, at whichever home it was by then.
         until_all_taken(&shop, i64::try_from(findings.accepted)?).await
     })

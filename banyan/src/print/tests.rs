@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::{Print, grouped, problem};
-use crate::answers::{Back, Plan, Problem, Status, Step, Why};
+use crate::answers::{Back, Pinned, Plan, Problem, Status, Step, Why};
 
 fn status(patch: serde_json::Value) -> String {
     let mut answer = json!({
@@ -26,7 +26,7 @@ fn step(refused: serde_json::Value) -> serde_json::Value {
         "from": { "stage": "ramping", "percent": 25, "tenants": [] },
         "to": { "stage": "ramping", "percent": 50, "tenants": ["pilot"] },
         "moves": "births only; moves no key",
-        "way_back": "banyan rollback (births to source at once; 1604 keys stay at the target)",
+        "way_back": "banyan rollback (births to source at once; 1604 keys are called back)",
         "gates": [
             { "name": "target_healthy", "verdict": "pass", "found": "the target serves", "evidence": null },
             { "name": "feed", "verdict": "inconclusive", "found": "no key was written yet", "evidence": {} },
@@ -54,7 +54,28 @@ controller: 77-ab
     let held =
         status(json!({ "held": "numbers look odd", "draining": true, "controller": null, "next": null }));
     assert!(held.contains("held: numbers look odd (`banyan advance --resume` lifts it)\n"), "{held}");
+    assert!(!held.contains("pinned:"), "{held}");
+    let moving = status(json!({
+        "keys": { "source": 1, "target": 2, "moving": 0, "recalling": 1_500, "granting": 3 }, "pinned": 2,
+    }));
+    let keys = "keys: 1 500 on their way back, 3 not yet confirmed by the target\n";
+    assert!(moving.contains(keys), "{moving}");
+    assert!(moving.contains("pinned: 2 keys can't move now (`banyan pinned` says why)\n"), "{moving}");
     assert!(held.contains("draining: rolled back") && held.contains("controller: none acts now"), "{held}");
+}
+
+#[test]
+fn pinned_keys_come_with_their_reasons() {
+    let key = json!({ "key": "k", "why": "a refund is under way", "since": "2026-01-01T00:00:00Z",
+                      "looked_at": "2026-01-01T00:00:05Z", "tries": 3 });
+    let pinned = json!({ "migration": "payments", "count": 1, "keys": [key] });
+    let pinned: Pinned = serde_json::from_value(pinned).unwrap();
+    assert_eq!(
+        pinned.print(),
+        "1 keys can't move now\nk   a refund is under way   since 2026-01-01T00:00:00Z, 3 tries\n"
+    );
+    let none: Pinned = serde_json::from_value(json!({ "count": 0, "keys": [] })).unwrap();
+    assert_eq!(none.print(), "no key is pinned\n");
 }
 
 #[test]
@@ -64,7 +85,7 @@ fn a_dry_run_says_what_would_be_and_why_not() {
     assert_eq!(
         answer.print(),
         "\
-would enter: ramping 50 % + pilot   births only; moves no key   way back: banyan rollback (births to source at once; 1604 keys stay at the target)
+would enter: ramping 50 % + pilot   births only; moves no key   way back: banyan rollback (births to source at once; 1604 keys are called back)
 pass          target_healthy  the target serves
 inconclusive  feed            no key was written yet
 refused: gate `feed` is inconclusive: no key was written yet

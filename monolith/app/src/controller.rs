@@ -2,8 +2,8 @@
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -12,10 +12,12 @@ use chassis::token::{Verifier, guard};
 use chassis::{Caller, Json, Path, Problem, Role, fault};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use strangler::{Advance, Back, Controller, Error, Gate, Held, Plan, Refusal, Status, Step, Why};
+use strangler::{Advance, Back, Controller, Error, Gate, Held, PinnedKeys, Plan, Refusal, Status, Step, Why};
 
 /// When an operator may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Pinned keys in an answer, when no limit is given.
+const PINNED_DEFAULT: i64 = 100;
 
 /// The routes. The path names the migration this process controls; no other is known.
 pub(crate) fn routes(controller: Controller, verifier: Verifier) -> Router {
@@ -23,6 +25,7 @@ pub(crate) fn routes(controller: Controller, verifier: Verifier) -> Router {
     let routes = Router::new()
         .route(&base, get(status))
         .route(&format!("{base}/plan"), get(plan))
+        .route(&format!("{base}/pinned"), get(pinned))
         .route(&format!("{base}/advance"), post(advance))
         .route(&format!("{base}/hold"), post(hold))
         .route(&format!("{base}/rollback"), post(rollback))
@@ -45,6 +48,13 @@ struct Rollback {
     revision: Option<i64>,
 }
 
+/// How many pinned keys are shown, 1 to 1,000.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shown {
+    limit: Option<i64>,
+}
+
 type Answer<T> = Result<axum::Json<T>, Failure>;
 
 async fn status(State(controller): State<Controller>, caller: Caller) -> Answer<Status> {
@@ -55,6 +65,16 @@ async fn status(State(controller): State<Controller>, caller: Caller) -> Answer<
 async fn plan(State(controller): State<Controller>, caller: Caller) -> Answer<Plan> {
     operator(&caller)?;
     Ok(axum::Json(Box::pin(controller.plan()).await?))
+}
+
+async fn pinned(
+    State(controller): State<Controller>,
+    caller: Caller,
+    shown: Result<Query<Shown>, QueryRejection>,
+) -> Answer<PinnedKeys> {
+    operator(&caller)?;
+    let Query(shown) = shown.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
+    Ok(axum::Json(controller.pinned(shown.limit.unwrap_or(PINNED_DEFAULT)).await?))
 }
 
 async fn advance(

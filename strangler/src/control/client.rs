@@ -9,8 +9,9 @@ use tonic::{Request, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
+use super::moves;
 use super::v1::{EvidenceReply, EvidenceRequest, PublishedRequest, control_client::ControlClient};
-use crate::{Applied, BoxError, Health, Peer};
+use crate::{Applied, BoxError, Epoch, Health, Peer, Reply};
 
 /// How long one call may take, connecting included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -63,6 +64,24 @@ impl<I: Interceptor + Clone + Send + Sync + 'static> Peer for Client<I> {
         let mut client = ControlClient::new(self.service());
         let reply = client.published(bounded(PublishedRequest { limit })).await.map_err(said)?;
         Ok(reply.into_inner().published.into_iter().map(|key| (key.key, key.version)).collect())
+    }
+
+    async fn ready(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError> {
+        let mut client = ControlClient::new(self.service());
+        let reply = client.ready(bounded(moves::request(keys))).await.map_err(said)?;
+        moves::replies(reply.into_inner())
+    }
+
+    async fn grant(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError> {
+        let mut client = ControlClient::new(self.service());
+        let reply = client.grant(bounded(moves::request(keys))).await.map_err(said)?;
+        moves::replies(reply.into_inner())
+    }
+
+    async fn recall(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError> {
+        let mut client = ControlClient::new(self.service());
+        let reply = client.recall(bounded(moves::request(keys))).await.map_err(said)?;
+        moves::replies(reply.into_inner())
     }
 }
 

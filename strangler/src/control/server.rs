@@ -4,19 +4,23 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status, async_trait};
 
+use super::moves;
 use super::v1::{
-    EvidenceReply, EvidenceRequest, KeyVersion, PublishedReply, PublishedRequest,
+    EvidenceReply, EvidenceRequest, KeyVersion, MoveReply, MoveRequest, PublishedReply, PublishedRequest,
     control_server::{Control, ControlServer},
 };
 use crate::peer::{KEY_BYTES_MAX, KEYS_MAX};
-use crate::{Applied, BoxError, Evidence};
+use crate::{Applied, BoxError, Error, Evidence, Reply, Target};
 
 /// Answers `strangler.v1.Control` from what the home supplies. [`serve`] makes it a service.
-pub struct Server<E>(Arc<E>);
+pub struct Server<E> {
+    evidence: Arc<E>,
+    target: Target,
+}
 
 /// A gRPC service to mount beside the home's own; wrap it in an interceptor that lets only the source in.
-pub fn serve<E: Evidence>(evidence: Arc<E>) -> ControlServer<Server<E>> {
-    ControlServer::new(Server(evidence))
+pub fn serve<E: Evidence>(evidence: Arc<E>, target: Target) -> ControlServer<Server<E>> {
+    ControlServer::new(Server { evidence, target })
 }
 
 #[async_trait]
@@ -34,7 +38,7 @@ impl<E: Evidence> Control for Server<E> {
                 "keys: each must be 1 to {KEY_BYTES_MAX} bytes long"
             )));
         }
-        let Applied { versions, parked, awaiting } = self.0.applied(&keys).await.map_err(unread)?;
+        let Applied { versions, parked, awaiting } = self.evidence.applied(&keys).await.map_err(unread)?;
         let applied = versions.into_iter().map(key_version).collect();
         Ok(Response::new(EvidenceReply { applied, parked, awaiting }))
     }
@@ -47,8 +51,20 @@ impl<E: Evidence> Control for Server<E> {
         if !usize::try_from(limit).is_ok_and(|limit| (1..=KEYS_MAX).contains(&limit)) {
             return Err(Status::invalid_argument(format!("limit: must be 1 to {KEYS_MAX}, not {limit}")));
         }
-        let published = self.0.published(limit).await.map_err(unread)?;
+        let published = self.evidence.published(limit).await.map_err(unread)?;
         Ok(Response::new(PublishedReply { published: published.into_iter().map(key_version).collect() }))
+    }
+
+    async fn ready(&self, request: Request<MoveRequest>) -> Result<Response<MoveReply>, Status> {
+        answer(self.target.ready(&moves::keys(request.into_inner())).await)
+    }
+
+    async fn grant(&self, request: Request<MoveRequest>) -> Result<Response<MoveReply>, Status> {
+        answer(self.target.grant(&moves::keys(request.into_inner())).await)
+    }
+
+    async fn recall(&self, request: Request<MoveRequest>) -> Result<Response<MoveReply>, Status> {
+        answer(self.target.recall(&moves::keys(request.into_inner())).await)
     }
 }
 
@@ -59,6 +75,20 @@ fn key_version((key, version): (String, i64)) -> KeyVersion {
 fn unread(error: BoxError) -> Status {
     tracing::warn!(%error, "evidence could not be read");
     Status::unavailable("the evidence can't be read now; see the target's log")
+}
+
+fn answer(replies: Result<Vec<(String, Reply)>, Error>) -> Result<Response<MoveReply>, Status> {
+    match replies {
+        Ok(replies) => Ok(Response::new(moves::reply(replies))),
+        Err(Error::Invalid { field, reason }) => Err(Status::invalid_argument(format!("{field}: {reason}"))),
+        Err(Error::Moving { .. }) => {
+            Err(Status::unavailable("a write under way held a key too long: ask again"))
+        }
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "keys could not be moved");
+            Err(Status::unavailable("the keys can't be moved now; see the target's log"))
+        }
+    }
 }
 
 impl<E> std::fmt::Debug for Server<E> {

@@ -20,9 +20,13 @@ impl Controller {
     /// As [`Controller::advance`], but never a refusal.
     pub async fn plan(&self) -> Result<Plan, Error> {
         let policy = self.policy().await?;
-        let to = policy.stage.next().unwrap_or(Stage::Ramping);
+        let full = policy.stage == Stage::Ramping && policy.percent >= 100;
+        let to = match policy.stage {
+            Stage::Ramping if !full => Stage::Ramping,
+            stage => stage.next().unwrap_or(stage),
+        };
         let mut step = Advance { dry_run: true, resume: true, ..Advance::to(to) };
-        if policy.stage == Stage::Ramping {
+        if to == Stage::Ramping && policy.stage == to {
             step.percent = Some(i64::from(policy.percent).saturating_mul(2).clamp(1, 100));
         }
         let mut next = self.advance(&step, "plan").await?;
@@ -77,19 +81,14 @@ impl Controller {
             Stage::Following => {
                 vec![Gate::metric(next.metric.as_deref()), probe.target_healthy().await]
             }
-            Stage::Ramping => {
+            Stage::Ramping | Stage::Primary => {
                 let healthy = probe.target_healthy().await;
                 let (forward, reverse) =
                     tokio::join!(probe.caught_up(Direction::Forward), probe.caught_up(Direction::Reverse));
                 vec![healthy, forward, reverse]
             }
             // Not entered by this version, so there is no gate to ask.
-            Stage::Local
-            | Stage::Shadowing
-            | Stage::Reading
-            | Stage::Primary
-            | Stage::Sealed
-            | Stage::Removed => Vec::new(),
+            Stage::Local | Stage::Shadowing | Stage::Reading | Stage::Sealed | Stage::Removed => Vec::new(),
         }
     }
 
@@ -132,12 +131,10 @@ impl Controller {
         let moves = match to.stage {
             Stage::Following => "gives each key an owner; moves no key",
             Stage::Ramping => "births only; moves no key",
-            Stage::Local
-            | Stage::Shadowing
-            | Stage::Reading
-            | Stage::Primary
-            | Stage::Sealed
-            | Stage::Removed => "moves no key",
+            Stage::Primary => "hands each key over once it is quiet",
+            Stage::Local | Stage::Shadowing | Stage::Reading | Stage::Sealed | Stage::Removed => {
+                "moves no key"
+            }
         };
         let after = Policy { stage: to.stage, ..from.clone() };
         Step {
@@ -163,10 +160,10 @@ impl Controller {
         }
         match keys::count_away(&self.0.pool, &self.0.migration).await {
             Ok(0) => "banyan rollback (births to source; no key is at the target)".to_owned(),
-            Ok(away) => format!("banyan rollback (births to source at once; {away} keys stay at the target)"),
+            Ok(away) => format!("banyan rollback (births to source at once; {away} keys are called back)"),
             Err(error) => {
                 tracing::warn!(%error, "the keys at the target could not be counted");
-                "banyan rollback (births to source at once; keys at the target stay there)".to_owned()
+                "banyan rollback (births to source at once; keys at the target are called back)".to_owned()
             }
         }
     }

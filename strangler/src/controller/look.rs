@@ -5,11 +5,13 @@ use time::OffsetDateTime;
 use super::Controller;
 use crate::gate::{Direction, Distance, Gate, Verdict};
 use crate::policy::Policy;
-use crate::store::{keys, policy as store};
-use crate::{Error, Feed, NextGate, PolicyView, Stage, Status};
+use crate::store::{keys, moves, policy as store};
+use crate::{Error, Feed, NextGate, PinnedKeys, PolicyView, Stage, Status};
 
 /// How many changes a status shows.
 const HISTORY_MAX: i64 = 10;
+/// The most pinned keys in an answer.
+const PINNED_MAX: i64 = 1_000;
 
 impl Controller {
     /// Where the migration stands, feeds and target as they are found now.
@@ -29,6 +31,7 @@ impl Controller {
             migration: migration.clone(),
             since_seconds: (OffsetDateTime::now_utc() - policy.changed_at).whole_seconds().max(0),
             keys: keys::count(pool, migration).await?,
+            pinned: moves::count_pinned(pool, migration).await?,
             target: healthy.found.clone(),
             feed: there.map(feed),
             reverse_feed: here.map(feed),
@@ -37,6 +40,23 @@ impl Controller {
             history: store::history(pool, migration, HISTORY_MAX).await?,
             policy: PolicyView::from(&policy),
         })
+    }
+}
+
+impl Controller {
+    /// The keys that can't move now and why, those pinned longest first, at most `limit` (1 to 1,000).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for another limit; the database's failure.
+    pub async fn pinned(&self, limit: i64) -> Result<PinnedKeys, Error> {
+        if !(1..=PINNED_MAX).contains(&limit) {
+            let reason = format!("must be 1 to {PINNED_MAX}, not {limit}");
+            return Err(Error::Invalid { field: "limit", reason });
+        }
+        let (pool, migration) = (&self.0.pool, &self.0.migration);
+        let keys = moves::pinned(pool, migration, limit).await?;
+        let count = moves::count_pinned(pool, migration).await?;
+        Ok(PinnedKeys { migration: migration.clone(), count, keys })
     }
 }
 
@@ -49,7 +69,9 @@ fn feed((sampled, distance): (usize, Distance)) -> Feed {
 fn next_gate(policy: &Policy, mut gates: Vec<Gate>) -> Option<NextGate> {
     let stage = match policy.stage {
         Stage::Local => Stage::Following,
+        Stage::Ramping if policy.percent >= 100 => Stage::Primary,
         Stage::Following | Stage::Ramping => Stage::Ramping,
+        Stage::Primary if policy.draining => Stage::Primary,
         Stage::Shadowing | Stage::Reading | Stage::Primary | Stage::Sealed | Stage::Removed => return None,
     };
     if stage == Stage::Following {

@@ -11,15 +11,16 @@ use crate::{Back, Change, Error, Held, Stage};
 const REASON_MAX: usize = 500;
 
 impl Controller {
-    /// Goes back: births are the source's as soon as this returns. From `following` to `local`. From `ramping` to
-    /// `following`, when no key is at the target; else the stage stays, marked as draining, with percent 0.
+    /// Goes back: births are the source's as soon as this returns. From `following` to `local`. From `ramping` or `primary` to
+    /// `following`, when no key is at the target; else the stage stays, marked as draining, with percent 0, until the
+    /// controller has called the last key back.
     ///
     /// With `expected`, only from that revision: so a rollback whose answer was lost may be sent again and takes no second
     /// step.
     ///
     /// # Errors
-    /// [`Error::Changed`] when the policy is at another revision than expected; [`Error::Refused`] in `local`; [`Error::NotInThisVersion`] where keys had to be handed back first; [`Error::Busy`] may be
-    /// tried again.
+    /// [`Error::Changed`] when the policy is at another revision than expected; [`Error::Refused`] in `local`;
+    /// [`Error::NotInThisVersion`] in a stage that this version does not enter; [`Error::Busy`] may be tried again.
     pub async fn rollback(&self, expected: Option<i64>, by: &str) -> Result<Back, Error> {
         let (from, next, away) = self.go_back(expected, by, "").await?;
         Ok(Back {
@@ -84,10 +85,10 @@ impl Controller {
 
 fn says(next: &Policy, away: i64) -> String {
     match (next.stage, next.draining) {
-        (Stage::Ramping, true) => format!(
-            "births are the source's; {away} keys stay at the target and are served there: handing them back comes with a \
-             later version"
+        (stage, true) => format!(
+            "births are the source's; {away} keys are not there yet and are called back, each once it is quiet; until the last \
+             one is, the stage is {stage}"
         ),
-        (stage, _) => format!("births are the source's; no key is at the target; the stage is {stage}"),
+        (stage, false) => format!("births are the source's; no key is at the target; the stage is {stage}"),
     }
 }

@@ -27,13 +27,27 @@ fn refused(result: Result<Policy, Error>) -> String {
 }
 
 #[test]
-fn the_walk_is_local_following_ramping() {
+fn the_walk_is_local_following_ramping_primary() {
     let following = policy(Stage::Local).advanced(&Advance::to(Stage::Following)).unwrap();
     let ramping = following.advanced(&Advance::ramp(0)).unwrap();
     let quarter = ramping.advanced(&Advance::ramp(25)).unwrap();
     assert_eq!((quarter.stage, quarter.percent), (Stage::Ramping, 25));
     assert!(ramping.widens(&quarter));
     assert!(!quarter.widens(&ramping));
+    let full = quarter.advanced(&Advance::ramp(100)).unwrap();
+    let primary = full.advanced(&Advance::to(Stage::Primary)).unwrap();
+    assert!(primary.hands_over() && full.widens(&primary) && !full.hands_over());
+}
+
+#[test]
+fn primary_that_is_rolled_back_drains_and_may_be_entered_again() {
+    let draining = policy(Stage::Primary).back(3).unwrap();
+    assert_eq!((draining.stage, draining.percent, draining.draining), (Stage::Primary, 0, true));
+    assert!(!draining.hands_over());
+    assert_eq!(draining.back(0).unwrap().stage, Stage::Following);
+    let again = draining.advanced(&Advance::to(Stage::Primary)).unwrap();
+    assert!(again.hands_over() && draining.widens(&again), "its gates are asked again");
+    refused(again.advanced(&Advance::to(Stage::Primary)));
 }
 
 #[test]
@@ -58,8 +72,9 @@ fn each_illegal_step_names_its_rule_and_the_way_on() {
         (
             Stage::Ramping,
             Advance::to(Stage::Primary),
-            "not in this version: stage primary; it can enter local",
+            "entered from a ramp of 100 % or of named tenants, not of 0 %; ramp further",
         ),
+        (Stage::Primary, Advance::to(Stage::Sealed), "not in this version: stage sealed; it can enter local"),
         (Stage::Following, Advance::to(Stage::Shadowing), "not in this version: stage shadowing"),
         (Stage::Following, Advance::ramp(101), "percent: 101 is not 0 to 100"),
         (Stage::Following, Advance::ramp(-1), "percent: -1 is not 0 to 100"),

@@ -120,7 +120,10 @@ pub(crate) async fn count(pool: &PgPool, migration: &str) -> Result<Keys, sqlx::
     sqlx::query_as(
         "select count(*) filter (where owner = 'source' and phase = 'settled') as source,
                 count(*) filter (where owner = 'target' and phase = 'settled') as target,
-                count(*) filter (where phase <> 'settled') as moving
+                count(*) filter (where phase = 'moving') as moving,
+                count(*) filter (where phase = 'recalling') as recalling,
+                count(*) filter (where owner = 'target' and phase = 'settled' and epoch > 1
+                                       and granted_epoch < epoch) as granting
          from strangler.owner where migration = $1",
     )
     .bind(migration)

@@ -60,3 +60,45 @@ pub(crate) async fn find(
         .fetch_optional(executor)
         .await
 }
+
+/// Locks those of the keys that are the source's and settled, when the policy hands keys over.
+pub(crate) async fn claim_settled(
+    tx: &mut PgTransaction<'_>,
+    migration: &str,
+    keys: &[String],
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("select claimed from strangler.claim_settled($1, $2) as claimed")
+        .bind(migration)
+        .bind(keys)
+        .fetch_all(&mut **tx)
+        .await
+}
+
+/// Fences keys that the transaction has claimed, and returns their epochs, in key order.
+pub(crate) async fn fence(
+    tx: &mut PgTransaction<'_>,
+    migration: &str,
+    keys: &[String],
+) -> Result<Vec<(String, Epoch)>, sqlx::Error> {
+    let rows: Vec<(String, i64)> =
+        sqlx::query_as("select key, epoch from strangler.fence($1, $2) order by key")
+            .bind(migration)
+            .bind(keys)
+            .fetch_all(&mut **tx)
+            .await?;
+    Ok(rows.into_iter().map(|(key, epoch)| (key, Epoch(epoch))).collect())
+}
+
+pub(crate) async fn take_back(
+    tx: &mut PgTransaction<'_>,
+    migration: &str,
+    key: &str,
+    epoch: Epoch,
+) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar("select strangler.take_back($1, $2, $3)")
+        .bind(migration)
+        .bind(key)
+        .bind(epoch.get())
+        .fetch_one(&mut **tx)
+        .await
+}

@@ -18,6 +18,10 @@ pub(crate) async fn grant_controller(admin: &PgPool, role: &str) -> Result<(), s
     sqlx::query("select strangler.grant_controller($1::name)").bind(role).execute(admin).await.map(drop)
 }
 
+pub(crate) async fn grant_mover(admin: &PgPool, role: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("select strangler.grant_mover($1::name)").bind(role).execute(admin).await.map(drop)
+}
+
 pub(crate) async fn grant_home(admin: &PgPool, role: &str) -> Result<(), sqlx::Error> {
     sqlx::query("select strangler.grant_home($1::name)").bind(role).execute(admin).await.map(drop)
 }

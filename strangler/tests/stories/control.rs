@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use sqlx::postgres::PgTransaction;
 use strangler::control::{Client, serve};
-use strangler::{Health, Memory, Peer};
+use strangler::{Authority, BoxError, Epoch, Health, Memory, Movable, Peer, Pinned, Target};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Status};
 
-const TOKEN: &str = "a-token";
+use crate::world::MIGRATION;
+
+pub(crate) const TOKEN: &str = "a-token";
 
 fn lets_in(request: Request<()>) -> Result<Request<()>, Status> {
     match request.metadata().get("x-token") {
@@ -22,19 +26,53 @@ fn channel(port: u16) -> Channel {
     Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap().connect_lazy()
 }
 
-fn client(port: u16, token: &'static str) -> impl Peer {
+pub(crate) fn client(port: u16, token: &'static str) -> impl Peer {
     Client::new(channel(port), move |mut request: Request<()>| {
         request.metadata_mut().insert("x-token", token.parse().unwrap());
         Ok::<_, Status>(request)
     })
 }
 
+/// A home without a database.
+struct Nowhere;
+
+#[async_trait]
+impl Movable for Nowhere {
+    async fn begin(&self) -> Result<PgTransaction<'static>, BoxError> {
+        Err("the database is away".into())
+    }
+
+    async fn pinned(&self, _: &mut PgTransaction<'_>, _: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        Ok(Vec::new())
+    }
+
+    async fn give(&self, _: &mut PgTransaction<'_>, _: &[(String, Epoch)]) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    async fn gained(&self, _: &mut PgTransaction<'_>, _: &[String]) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    async fn known(&self, _: &mut PgTransaction<'_>, _: &[String]) -> Result<Vec<String>, BoxError> {
+        Ok(Vec::new())
+    }
+}
+
 async fn target(memory: &Memory) -> (u16, tonic_health::server::HealthReporter, tokio::task::JoinHandle<()>) {
+    serving(memory, Target::new(Authority::new(MIGRATION), Arc::new(Nowhere))).await
+}
+
+/// Serves evidence from memory and moves keys of this target.
+pub(crate) async fn serving(
+    memory: &Memory,
+    moves: Target,
+) -> (u16, tonic_health::server::HealthReporter, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (reporter, health) = tonic_health::server::health_reporter();
     let control =
-        tonic::service::interceptor::InterceptedService::new(serve(Arc::new(memory.clone())), lets_in);
+        tonic::service::interceptor::InterceptedService::new(serve(Arc::new(memory.clone()), moves), lets_in);
     let server = Server::builder().add_service(health).add_service(control);
     let running = tokio::spawn(async move {
         server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
@@ -89,6 +127,35 @@ async fn a_caller_without_the_token_and_too_many_keys_are_refused() {
     let refused = client(port, TOKEN).applied(&[String::new()]).await.unwrap_err().to_string();
     assert!(refused.contains("1 to 255 bytes"), "{refused}");
     let refused = client(port, "another").applied(&keys[..1]).await.unwrap_err().to_string();
+    assert!(refused.contains("a token is needed"), "{refused}");
+    running.abort();
+}
+
+#[tokio::test]
+async fn calls_that_move_keys_need_a_token_and_sound_keys() {
+    let (port, _reporter, running) = target(&Memory::default()).await;
+    let key = |key: &str, epoch| (key.to_owned(), Epoch(epoch));
+    let many: Vec<_> = (0..501).map(|n| key(&n.to_string(), 2)).collect();
+    let cases = [
+        (Vec::new(), "1 to 500 are needed, not 0"),
+        (many, "1 to 500 are needed, not 501"),
+        (vec![key("", 2)], "1 to 255 bytes"),
+        (vec![key("k", 0)], "each epoch must be 1 or more"),
+        (vec![key("k", 2), key("k", 3)], "each may be named once"),
+        // Sound, but the database is away: the reason stays in the target's log.
+        (vec![key("k", 2)], "can't be moved now"),
+    ];
+    for (keys, text) in &cases {
+        for refused in [
+            client(port, TOKEN).ready(keys).await,
+            client(port, TOKEN).grant(keys).await,
+            client(port, TOKEN).recall(keys).await,
+        ] {
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains(text), "{refused:?} lacks {text:?}");
+        }
+    }
+    let refused = client(port, "another").grant(&[key("k", 2)]).await.unwrap_err().to_string();
     assert!(refused.contains("a token is needed"), "{refused}");
     running.abort();
 }

@@ -1,13 +1,19 @@
 //! The strangler alone, against a real PostgreSQL and a target in memory or behind gRPC.
 #![expect(clippy::unwrap_used, reason = "a test that meets what it did not expect fails")]
 
+mod back;
 mod births;
 mod control;
+mod domain;
+mod forward;
 mod gates;
+mod killed;
 mod leaders;
 mod locks;
 mod rights;
 mod seam;
 mod seeding;
+mod table;
+mod target;
 mod walk;
 mod world;

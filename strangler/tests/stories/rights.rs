@@ -11,6 +11,14 @@ async fn each_role_may_do_its_part_only() {
 
     assert!(denied(&world.writes_pool, "select strangler.assign('payments', 'a', 'x')").await);
     assert!(denied(&world.births_pool, "select strangler.lock_owner('payments', 'k')").await);
+    for sql in [
+        "select strangler.claim_settled('payments', '{k}')",
+        "select strangler.fence('payments', '{k}')",
+        "select strangler.take_back('payments', 'k', 1)",
+    ] {
+        assert!(denied(&world.births_pool, sql).await, "{sql}");
+        assert!(denied(&world.controller_pool, sql).await, "{sql}");
+    }
     for pool in [&world.births_pool, &world.writes_pool] {
         for sql in [
             "select count(*) from strangler.owner",
@@ -21,6 +29,8 @@ async fn each_role_may_do_its_part_only() {
             "select strangler.hold_policy('payments')",
             "select strangler.define('mine')",
             "select strangler.grant_controller(session_user)",
+            "select strangler.grant_mover(session_user)",
+            "delete from strangler.pinned",
         ] {
             assert!(denied(pool, sql).await, "{sql}");
         }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use strangler::{Applied, BoxError, Domain, Error, Home, Key, Settings, Stage};
+use sqlx::postgres::PgTransaction;
+use strangler::{Applied, BoxError, Domain, Epoch, Error, Home, Key, Movable, Pinned, Settings, Stage};
 
 use crate::births::bear_for_ever;
 use crate::world::{Shop, World, following, refusal, settings};
@@ -30,6 +31,29 @@ enum Oddity {
 impl Odd {
     fn new(world: &World, oddity: Oddity) -> Arc<Self> {
         Arc::new(Self { shop: world.shop.clone(), calls: AtomicUsize::new(0), oddity })
+    }
+}
+
+#[async_trait::async_trait]
+impl Movable for Odd {
+    async fn begin(&self) -> Result<PgTransaction<'static>, BoxError> {
+        self.shop.begin().await
+    }
+
+    async fn pinned(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        self.shop.pinned(tx, keys).await
+    }
+
+    async fn give(&self, tx: &mut PgTransaction<'_>, keys: &[(String, Epoch)]) -> Result<(), BoxError> {
+        self.shop.give(tx, keys).await
+    }
+
+    async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError> {
+        self.shop.gained(tx, keys).await
+    }
+
+    async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
+        self.shop.known(tx, keys).await
     }
 }
 

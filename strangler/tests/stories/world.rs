@@ -8,9 +8,11 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgTransaction};
 use sqlx::{AssertSqlSafe, PgPool};
 use strangler::{
-    Advance, Applied, BoxError, Controller, Domain, Error, Health, Home, Key, Memory, Owners, Ownership,
-    Settings, Stage,
+    Advance, Applied, BoxError, Controller, Domain, Epoch, Error, Health, Home, Key, Memory, Movable, Owners,
+    Ownership, Phase, Pinned, Settings, Stage,
 };
+
+use crate::domain::{Relay, TABLES, Tables, rights};
 
 pub(crate) const MIGRATION: &str = "payments";
 const PASSWORD: &str = "a-password-of-tests";
@@ -35,6 +37,7 @@ pub(crate) struct World {
 #[derive(Clone)]
 pub(crate) struct Shop {
     pub(crate) pool: PgPool,
+    pub(crate) tables: Tables,
     pub(crate) replica: Memory,
     pub(crate) target: Memory,
     /// How often the reverse feed was asked for and has answered.
@@ -56,24 +59,26 @@ impl World {
         let database = stack.database("strangler").await.unwrap();
         let admin = PgPoolOptions::new().max_connections(20).connect(database.url()).await.unwrap();
         strangler::migrate_source(&admin, MIGRATION).await.unwrap();
-        sqlx::raw_sql(
-            "create schema shop;
-             create table shop.payment (key text primary key, tenant text not null, version bigint not null default 1);",
-        )
-        .execute(&admin)
-        .await
-        .unwrap();
+        sqlx::raw_sql(TABLES).execute(&admin).await.unwrap();
         let births_pool = login(&database, &admin, "births").await;
         let writes_pool = login(&database, &admin, "writes").await;
         let controller_pool = login(&database, &admin, "controller").await;
         strangler::grant_assigner(&admin, &role(&database, "births")).await.unwrap();
         strangler::grant_writer(&admin, &role(&database, "writes")).await.unwrap();
+        strangler::grant_mover(&admin, &role(&database, "writes")).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(rights(&role(&database, "writes")))).execute(&admin).await.unwrap();
         strangler::grant_controller(&admin, &role(&database, "controller")).await.unwrap();
         let replica = Memory::default();
         replica.set_health(Some(Health::Serving));
         let target = Memory::default();
         target.set_health(Some(Health::Serving));
-        let shop = Shop { pool: admin.clone(), replica, target: target.clone(), asked: Arc::default() };
+        let shop = Shop {
+            pool: admin.clone(),
+            tables: Tables(writes_pool.clone()),
+            replica,
+            target: target.clone(),
+            asked: Arc::default(),
+        };
         Self {
             births: Owners::new(MIGRATION, births_pool.clone()),
             writes: Owners::new(MIGRATION, writes_pool.clone()),
@@ -111,6 +116,9 @@ impl World {
         let owner = self.births.assign(&mut tx, tenant, key).await.unwrap();
         tx.commit().await.unwrap();
         self.shop.insert(tenant, key).await;
+        if owner.home == Home::Target {
+            self.target.born(key).unwrap();
+        }
         owner.home
     }
 
@@ -129,6 +137,40 @@ impl World {
         self.follow(&controller).await;
         controller.advance(&Advance::ramp(percent), "a test").await.unwrap();
         controller
+    }
+
+    /// Enters `primary` with these payments at the source, and `first`.
+    pub(crate) async fn primary(&self, keys: &[&str]) -> Controller {
+        let controller = self.ramp(0).await;
+        for key in keys {
+            self.born("a", key).await;
+        }
+        controller.advance(&Advance::ramp(100), "a test").await.unwrap();
+        controller.advance(&Advance::to(Stage::Primary), "a test").await.unwrap();
+        controller
+    }
+
+    pub(crate) fn relay(&self) -> Relay {
+        Relay::start(self.writes_pool.clone(), self.writes.clone(), self.target.clone())
+    }
+
+    /// Says what of a payment at the source is under way.
+    pub(crate) async fn busy(&self, key: &str, why: Option<&str>) {
+        sqlx::query("update shop.payment set busy = $2 where key = $1")
+            .bind(key)
+            .bind(why)
+            .execute(&self.admin)
+            .await
+            .unwrap();
+    }
+
+    /// Returns once a key is settled at a home.
+    pub(crate) async fn settled(&self, key: &str, home: Home) {
+        let there = async || {
+            let owner = self.owner(key).await;
+            (owner.home, owner.phase) == (home, Phase::Settled)
+        };
+        eventually(&format!("{key} is the {home}'s"), there).await;
     }
 
     /// Enters `following` with one payment that both replicas have.
@@ -175,6 +217,29 @@ impl Shop {
             .unwrap();
         self.replica.apply(key, 1);
         self.target.apply(key, 1);
+    }
+}
+
+#[async_trait::async_trait]
+impl Movable for Shop {
+    async fn begin(&self) -> Result<PgTransaction<'static>, BoxError> {
+        self.tables.begin().await
+    }
+
+    async fn pinned(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        self.tables.pinned(tx, keys).await
+    }
+
+    async fn give(&self, tx: &mut PgTransaction<'_>, keys: &[(String, Epoch)]) -> Result<(), BoxError> {
+        self.tables.give(tx, keys).await
+    }
+
+    async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError> {
+        self.tables.gained(tx, keys).await
+    }
+
+    async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
+        self.tables.known(tx, keys).await
     }
 }
 

@@ -1,0 +1,257 @@
+//! What a controller asks of the target's keys, done in the target's database.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sqlx::postgres::PgTransaction;
+
+use crate::error::{LOCKED, code};
+use crate::handover::target::{Message, Row, Standing};
+use crate::handover::{Effect, Facts, Refusal};
+use crate::peer::{KEY_BYTES_MAX, MOVES_MAX};
+use crate::store::{authority as store, policy};
+use crate::{Authority, BoxError, Epoch, Error, Movable};
+
+/// How long a call waits for writes under way. Longer, and the caller asks again.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// The longest reason in a reply, in bytes.
+const WHY_BYTES_MAX: usize = 200;
+
+/// The target's answer for one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The offer is applied: the key may be granted.
+    Ready,
+    /// The key is the target's.
+    Granted,
+    /// The key is called back, but not quiet, for this reason: ask again. What is under way goes on; nothing new begins.
+    Busy(String),
+    /// The key is given up and the release published.
+    Released,
+    /// What the question is about has not come here yet: ask again.
+    NotYet,
+    /// The question is about an earlier owner.
+    Stale,
+}
+
+/// Carries out `Ready`, `Grant` and `Recall`. Each call is one transaction of the domain's role; what becomes of a row says the
+/// table ([`Row::step`]). Clones share their counter.
+#[derive(Clone)]
+pub struct Target {
+    authority: Authority,
+    domain: Arc<dyn Movable>,
+    stale: Arc<AtomicU64>,
+}
+
+/// The keys of one call with what is known of each.
+struct Call {
+    message: Message,
+    rows: BTreeMap<String, Row>,
+    pinned: BTreeMap<String, String>,
+    known: BTreeSet<String>,
+}
+
+/// What a call does besides replying.
+#[derive(Default)]
+struct Work {
+    changed: Vec<(String, Row)>,
+    released: Vec<(String, Epoch)>,
+    gained: Vec<String>,
+    replies: Vec<(String, Reply)>,
+}
+
+impl Target {
+    /// Over the authority of a migration and the domain at this home.
+    pub fn new(authority: Authority, domain: Arc<dyn Movable>) -> Self {
+        Self { authority, domain, stale: Arc::default() }
+    }
+
+    /// Whether the offers of these keys, of exactly these epochs, are applied. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for none, more than 500 or malformed keys; [`Error::Domain`]; [`Error::Database`].
+    pub async fn ready(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, Error> {
+        self.obey(Message::Ready, keys).await
+    }
+
+    /// Makes these keys this home's to write since these epochs. Again changes nothing. A write that carries a settled epoch
+    /// above this home's calls this first, in a transaction of its own.
+    ///
+    /// # Errors
+    /// As [`Target::ready`]; [`Error::Moving`] when writes under way held a key too long: ask again.
+    pub async fn grant(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, Error> {
+        self.obey(Message::Grant, keys).await
+    }
+
+    /// Gives these keys up at these epochs: those that are quiet at once, in this transaction, with a release. The others begin
+    /// nothing new from here on.
+    ///
+    /// # Errors
+    /// As [`Target::grant`].
+    pub async fn recall(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, Error> {
+        self.obey(Message::Recall, keys).await
+    }
+
+    /// How many keys were asked for with an epoch that is over, since this target was made.
+    pub fn stale(&self) -> u64 {
+        self.stale.load(Ordering::Relaxed)
+    }
+
+    async fn obey(&self, message: Message, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, Error> {
+        check(keys)?;
+        let mut tx = self.domain.begin().await.map_err(domain)?;
+        policy::limit_waits(&mut tx, LOCK_TIMEOUT).await?;
+        let call = self.look(&mut tx, message, keys).await?;
+        let Work { changed, mut released, gained, replies } = call.decide(keys);
+        if !changed.is_empty() {
+            store::put(&mut tx, self.authority.migration(), &changed).await?;
+        }
+        if !released.is_empty() {
+            released.sort();
+            self.domain.give(&mut tx, &released).await.map_err(domain)?;
+        }
+        if !gained.is_empty() {
+            self.domain.gained(&mut tx, &gained).await.map_err(domain)?;
+        }
+        tx.commit().await?;
+        self.count(message, &replies);
+        Ok(replies)
+    }
+
+    /// Locks the rows, then asks the domain: what it sees is what was committed before.
+    async fn look(
+        &self,
+        tx: &mut PgTransaction<'static>,
+        message: Message,
+        keys: &[(String, Epoch)],
+    ) -> Result<Call, Error> {
+        let mut names: Vec<String> = keys.iter().map(|(key, _)| key.clone()).collect();
+        names.sort();
+        let migration = self.authority.migration();
+        let rows = if message == Message::Ready {
+            // What is ready stays so until the source decides: no row is locked for the question.
+            store::find(tx, migration, &names).await?
+        } else {
+            store::claim(tx, migration, &names).await.map_err(|error| locked(error, &names))?
+        };
+        let pinned = if message == Message::Recall {
+            self.domain.pinned(tx, &names).await.map_err(domain)?
+        } else {
+            Vec::new()
+        };
+        let known = self.domain.known(tx, &names).await.map_err(domain)?;
+        Ok(Call {
+            message,
+            rows,
+            pinned: pinned.into_iter().map(|pinned| (pinned.key, cut(pinned.why))).collect(),
+            known: known.into_iter().collect(),
+        })
+    }
+
+    fn count(&self, message: Message, replies: &[(String, Reply)]) {
+        let stale: Vec<&str> =
+            replies.iter().filter(|(_, reply)| *reply == Reply::Stale).map(|(key, _)| key.as_str()).collect();
+        let Some(first) = stale.first() else { return };
+        self.stale.fetch_add(u64::try_from(stale.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        tracing::info!(?message, keys = stale.len(), such_as = first, "a control call of an earlier epoch");
+    }
+}
+
+impl Call {
+    fn decide(&self, keys: &[(String, Epoch)]) -> Work {
+        let mut work = Work::default();
+        for (key, epoch) in keys {
+            let before = self.rows.get(key).copied();
+            let facts = Facts { quiet: !self.pinned.contains_key(key), known: self.known.contains(key) };
+            let reply = match Row::step(before, self.message, *epoch, facts) {
+                Ok((after, step)) => {
+                    if step.effect == Effect::PublishRelease {
+                        work.released.push((key.clone(), *epoch));
+                    }
+                    let writes = |row| Row::standing(row) == Standing::Writable;
+                    if writes(after) && !writes(before) {
+                        work.gained.push(key.clone());
+                    }
+                    if let Some(row) = after.filter(|_| after != before) {
+                        work.changed.push((key.clone(), row));
+                    }
+                    self.reply(step.effect, key)
+                }
+                Err(refusal) => self.refuse(refusal, key),
+            };
+            work.replies.push((key.clone(), reply));
+        }
+        work
+    }
+
+    fn reply(&self, effect: Effect, key: &str) -> Reply {
+        match effect {
+            Effect::ReplyReady => Reply::Ready,
+            Effect::ReplyGranted => Reply::Granted,
+            Effect::ReplyBusy => self.busy(key),
+            Effect::ReplyReleased | Effect::PublishRelease => Reply::Released,
+            // No step of a control call has another effect.
+            Effect::Nothing
+            | Effect::Write
+            | Effect::Apply
+            | Effect::PublishOffer
+            | Effect::PublishSnapshot
+            | Effect::SendGrant
+            | Effect::SendRecall => Reply::NotYet,
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal, key: &str) -> Reply {
+        match refusal {
+            Refusal::NotYet => Reply::NotYet,
+            Refusal::Busy | Refusal::Moving => self.busy(key),
+            Refusal::Stale | Refusal::NotOwner | Refusal::ForeignWrite => Reply::Stale,
+        }
+    }
+
+    fn busy(&self, key: &str) -> Reply {
+        Reply::Busy(self.pinned.get(key).cloned().unwrap_or_default())
+    }
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target").field("authority", &self.authority).finish_non_exhaustive()
+    }
+}
+
+fn check(keys: &[(String, Epoch)]) -> Result<(), Error> {
+    let invalid = |reason: String| Err(Error::Invalid { field: "keys", reason });
+    if !(1..=MOVES_MAX).contains(&keys.len()) {
+        return invalid(format!("1 to {MOVES_MAX} are needed, not {}", keys.len()));
+    }
+    if keys.iter().any(|(key, _)| !(1..=KEY_BYTES_MAX).contains(&key.len())) {
+        return invalid(format!("each must be 1 to {KEY_BYTES_MAX} bytes long"));
+    }
+    if keys.iter().any(|(_, epoch)| *epoch < Epoch::BIRTH) {
+        return invalid("each epoch must be 1 or more".to_owned());
+    }
+    let distinct: BTreeSet<&str> = keys.iter().map(|(key, _)| key.as_str()).collect();
+    if distinct.len() < keys.len() {
+        return invalid("each may be named once".to_owned());
+    }
+    Ok(())
+}
+
+fn cut(mut why: String) -> String {
+    why.truncate(why.floor_char_boundary(WHY_BYTES_MAX));
+    why
+}
+
+fn domain(error: BoxError) -> Error {
+    Error::Domain(error.to_string())
+}
+
+fn locked(error: sqlx::Error, names: &[String]) -> Error {
+    match code(&error).as_deref() {
+        Some(LOCKED) => Error::Moving { key: names.first().cloned().unwrap_or_default() },
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,180 @@
+//! What a controller asks of the target's keys, in the target's database.
+
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, PgPool};
+use strangler::handover::target::Row;
+use strangler::{Authority, Epoch, Error, Memory, Peer as _, Reply, Target};
+
+use crate::control::{TOKEN, client, serving};
+use crate::domain::{TABLES, Tables, rights};
+use crate::world::{MIGRATION, login, role};
+
+/// A target's database with the role of its home.
+pub(crate) struct There {
+    pub(crate) database: stack::Database,
+    pub(crate) admin: PgPool,
+    pub(crate) pool: PgPool,
+    pub(crate) authority: Authority,
+    pub(crate) target: Target,
+}
+
+impl There {
+    pub(crate) async fn new() -> Self {
+        let database = stack::shared().await.unwrap().database("there").await.unwrap();
+        let admin = PgPool::connect(database.url()).await.unwrap();
+        strangler::migrate_target(&admin).await.unwrap();
+        sqlx::raw_sql(TABLES).execute(&admin).await.unwrap();
+        let pool = login(&database, &admin, "home").await;
+        let home = role(&database, "home");
+        strangler::grant_home(&admin, &home).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(rights(&home))).execute(&admin).await.unwrap();
+        let authority = Authority::new(MIGRATION);
+        let target = Target::new(authority.clone(), Arc::new(Tables(pool.clone())));
+        Self { database, admin, pool, authority, target }
+    }
+
+    pub(crate) async fn end(self) {
+        self.database.drop_now().await.unwrap();
+    }
+
+    /// Makes the only key's row, its payment, and nothing given.
+    pub(crate) async fn set(&self, row: Option<Row>, quiet: bool, known: bool) {
+        sqlx::raw_sql("delete from strangler.authority; delete from shop.payment; delete from shop.given")
+            .execute(&self.admin)
+            .await
+            .unwrap();
+        sqlx::query("insert into shop.payment (key, busy, known) values ('k', $1, $2)")
+            .bind((!quiet).then_some("a refund is under way"))
+            .bind(known)
+            .execute(&self.admin)
+            .await
+            .unwrap();
+        let Some(row) = row else { return };
+        sqlx::query(
+            "insert into strangler.authority (migration, key, epoch, writable, recall_epoch)
+             values ($1, 'k', $2, $3, $4)",
+        )
+        .bind(MIGRATION)
+        .bind(row.epoch.get())
+        .bind(row.writable)
+        .bind(row.recall_epoch.map(Epoch::get))
+        .execute(&self.admin)
+        .await
+        .unwrap();
+    }
+
+    pub(crate) async fn row(&self) -> Option<Row> {
+        let row: Option<(i64, bool, Option<i64>)> =
+            sqlx::query_as("select epoch, writable, recall_epoch from strangler.authority where key = 'k'")
+                .fetch_optional(&self.admin)
+                .await
+                .unwrap();
+        row.map(|(epoch, writable, recall)| Row {
+            epoch: Epoch(epoch),
+            writable,
+            recall_epoch: recall.map(Epoch),
+        })
+    }
+
+    /// The epochs of the releases that were published.
+    pub(crate) async fn given(&self) -> Vec<i64> {
+        sqlx::query_scalar("select epoch from shop.given order by id").fetch_all(&self.admin).await.unwrap()
+    }
+
+    async fn woken(&self) -> i64 {
+        sqlx::query_scalar("select woken from shop.payment").fetch_one(&self.admin).await.unwrap()
+    }
+
+    async fn offered(&self, epoch: i64) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await.unwrap();
+        self.authority.offered(&mut tx, "k", Epoch(epoch)).await?;
+        tx.commit().await.unwrap();
+        Ok(())
+    }
+}
+
+fn k(epoch: i64) -> [(String, Epoch); 1] {
+    [("k".to_owned(), Epoch(epoch))]
+}
+
+fn only(replies: Vec<(String, Reply)>) -> Reply {
+    let [(_, reply)] = <[_; 1]>::try_from(replies).unwrap();
+    reply
+}
+
+#[tokio::test]
+async fn a_key_is_offered_granted_and_given_back() {
+    let there = There::new().await;
+    there.set(None, true, true).await;
+    assert_eq!(only(there.target.ready(&k(2)).await.unwrap()), Reply::NotYet);
+    assert_eq!(only(there.target.grant(&k(3)).await.unwrap()), Reply::NotYet);
+    there.offered(2).await.unwrap();
+    assert!(matches!(there.offered(2).await, Err(Error::Stale { .. })));
+    assert_eq!(only(there.target.ready(&k(2)).await.unwrap()), Reply::Ready);
+    assert_eq!(there.woken().await, 0);
+
+    assert_eq!(only(there.target.grant(&k(3)).await.unwrap()), Reply::Granted);
+    assert_eq!(only(there.target.grant(&k(3)).await.unwrap()), Reply::Granted, "again");
+    assert_eq!(there.woken().await, 1, "its work begins once");
+    let mut tx = there.pool.begin().await.unwrap();
+    assert_eq!(there.authority.lock(&mut tx, "k").await.unwrap(), Epoch(3));
+    tx.commit().await.unwrap();
+    assert!(matches!(there.offered(4).await, Err(Error::ForeignWrite { .. })));
+
+    assert_eq!(only(there.target.recall(&k(4)).await.unwrap()), Reply::Released);
+    assert_eq!(only(there.target.recall(&k(4)).await.unwrap()), Reply::Released, "again");
+    assert_eq!(there.given().await, [4], "published once");
+    assert_eq!(only(there.target.grant(&k(3)).await.unwrap()), Reply::Stale);
+    assert_eq!(there.target.stale(), 1);
+    let mut tx = there.pool.begin().await.unwrap();
+    assert!(matches!(there.authority.lock(&mut tx, "k").await, Err(Error::NotOwner { .. })));
+    drop(tx);
+    there.end().await;
+}
+
+#[tokio::test]
+async fn a_recalled_key_ends_what_it_began_and_begins_nothing() {
+    let there = There::new().await;
+    there.set(Some(Row { epoch: Epoch(3), writable: true, recall_epoch: None }), false, true).await;
+    let busy = Reply::Busy("a refund is under way".to_owned());
+    assert_eq!(only(there.target.recall(&k(4)).await.unwrap()), busy);
+    let mut tx = there.pool.begin().await.unwrap();
+    assert!(matches!(there.authority.lock(&mut tx, "k").await, Err(Error::Moving { .. })));
+    assert_eq!(there.authority.lock_outcome(&mut tx, "k").await.unwrap(), Epoch(3));
+    tx.commit().await.unwrap();
+    sqlx::query("update shop.payment set busy = null").execute(&there.admin).await.unwrap();
+    assert_eq!(only(there.target.recall(&k(4)).await.unwrap()), Reply::Released);
+    assert_eq!(there.given().await, [4]);
+    there.end().await;
+}
+
+#[tokio::test]
+async fn a_recall_waits_for_a_write_under_way_within_its_bound() {
+    let there = There::new().await;
+    there.set(Some(Row { epoch: Epoch(3), writable: true, recall_epoch: None }), true, true).await;
+    let mut write = there.pool.begin().await.unwrap();
+    there.authority.lock(&mut write, "k").await.unwrap();
+    let recalled = there.target.recall(&k(4)).await;
+    assert!(matches!(&recalled, Err(error @ Error::Moving { .. }) if error.is_retryable()), "{recalled:?}");
+    assert!(there.given().await.is_empty());
+    write.commit().await.unwrap();
+    assert_eq!(only(there.target.recall(&k(4)).await.unwrap()), Reply::Released);
+    there.end().await;
+}
+
+#[tokio::test]
+async fn keys_move_over_grpc() {
+    let there = There::new().await;
+    there.set(None, false, true).await;
+    there.offered(2).await.unwrap();
+    let (port, _reporter, running) = serving(&Memory::default(), there.target.clone()).await;
+    let peer = client(port, TOKEN);
+    assert_eq!(only(peer.ready(&k(2)).await.unwrap()), Reply::Ready);
+    assert_eq!(only(peer.grant(&k(3)).await.unwrap()), Reply::Granted);
+    let busy = Reply::Busy("a refund is under way".to_owned());
+    assert_eq!(only(peer.recall(&k(4)).await.unwrap()), busy);
+    assert_eq!(only(peer.recall(&k(3)).await.unwrap()), Reply::Stale);
+    running.abort();
+    there.end().await;
+}
