@@ -12,6 +12,7 @@ mod error;
 mod event;
 mod handler;
 mod headers;
+mod held;
 mod history;
 mod inbox;
 #[cfg(feature = "kafka")]
@@ -41,6 +42,7 @@ pub use error::{BoxError, Error};
 pub use event::{Event, Incoming, Meta, Received};
 pub use handler::Handler;
 pub use headers::Headers;
+pub use held::{Held, HeldBy, held};
 pub use history::{Applied, HISTORY_MAX, History, Reached, Sent, Step, Waiting, history};
 pub use inbox::{Baseline, Behind, Inbox, InboxOptions, RefillOptions, Tally, compare};
 pub use metrics::Metrics;
@@ -53,7 +55,7 @@ pub use relay::{Relay, RelayOptions, RelayStatus};
 pub use replica::{Replica, StateTransfer};
 pub use schema::{
     MIGRATOR, grant_housekeeper, grant_module, grant_operator, grant_refill, grant_relay, grant_replica,
-    migrate,
+    migrate, never_skip,
 };
 pub use sink::{Record, Refusal, Sink};
 pub use source::{Message, Place, Source};

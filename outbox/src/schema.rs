@@ -51,6 +51,15 @@ pub async fn grant_replica(admin: &PgPool, role: &str) -> Result<(), Error> {
     Ok(store::grant_replica(admin, role).await?)
 }
 
+/// Declares kinds of events that an operator can't skip or discard, only send or replay again, such as those that hand a key on. Run
+/// it as the database's owner; repeats change nothing.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn never_skip(admin: &PgPool, kinds: &[&str]) -> Result<(), Error> {
+    Ok(store::never_skip(admin, kinds).await?)
+}
+
 /// Lets a login role run a [`crate::Relay`]. Run it as the database's owner.
 ///
 /// # Errors

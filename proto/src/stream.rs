@@ -3,8 +3,8 @@
 use outbox::{BoxError, Event, Headers, Incoming, Protobuf, Topic};
 
 use crate::events::{
-    PaymentAdjusted, PaymentAuthorized, PaymentCaptured, PaymentDeclined, PaymentRefunded, PaymentRequested,
-    PaymentSnapshot, PaymentState, PaymentVoided,
+    AuthorityOffered, AuthorityReleased, PaymentAdjusted, PaymentAuthorized, PaymentCaptured,
+    PaymentDeclined, PaymentRefunded, PaymentRequested, PaymentSnapshot, PaymentState, PaymentVoided,
 };
 
 /// The topic of payments.
@@ -57,6 +57,30 @@ payment_event!(PaymentRefunded, "com.banyan.payments.payment_refunded.v1");
 payment_event!(PaymentAdjusted, "com.banyan.payments.payment_adjusted.v1");
 payment_event!(PaymentSnapshot, "com.banyan.payments.payment_snapshot.v1");
 
+/// Events by which a home gives a payment up, with the whole of it. An empty key without it, as above.
+macro_rules! authority_event {
+    ($message:ty, $kind:literal) => {
+        impl Event for $message {
+            const TOPIC: Topic = PAYMENTS;
+            const KIND: &'static str = $kind;
+            type Codec = Protobuf;
+
+            fn key(&self) -> &str {
+                self.whole.as_ref().map_or("", Event::key)
+            }
+
+            fn headers(&self, headers: &mut Headers) {
+                if let Some(whole) = &self.whole {
+                    whole.headers(headers);
+                }
+            }
+        }
+    };
+}
+
+authority_event!(AuthorityOffered, "com.banyan.payments.authority_offered.v1");
+authority_event!(AuthorityReleased, "com.banyan.payments.authority_released.v1");
+
 /// An event of a payment's stream. A new kind breaks the build of both homes, which must say what they do with it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PaymentStream {
@@ -76,6 +100,10 @@ pub enum PaymentStream {
     Adjusted(PaymentAdjusted),
     /// The whole state, for replicas.
     Snapshot(PaymentSnapshot),
+    /// The source gives the payment up, with its whole state.
+    Offered(AuthorityOffered),
+    /// The target gives it back, with its whole state.
+    Released(AuthorityReleased),
 }
 
 impl Incoming for PaymentStream {
@@ -90,5 +118,7 @@ impl Incoming for PaymentStream {
             .or_else(|| Some(<PaymentRefunded as Incoming>::decode(kind, payload)?.map(Self::Refunded)))
             .or_else(|| Some(<PaymentAdjusted as Incoming>::decode(kind, payload)?.map(Self::Adjusted)))
             .or_else(|| Some(<PaymentSnapshot as Incoming>::decode(kind, payload)?.map(Self::Snapshot)))
+            .or_else(|| Some(<AuthorityOffered as Incoming>::decode(kind, payload)?.map(Self::Offered)))
+            .or_else(|| Some(<AuthorityReleased as Incoming>::decode(kind, payload)?.map(Self::Released)))
     }
 }

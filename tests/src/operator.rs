@@ -35,6 +35,14 @@ impl Operator {
         self.advance(json!({ "to": "ramping", "percent": percent, "tenants": [] })).await
     }
 
+    /// Enters `primary`, as soon as its gates pass.
+    ///
+    /// # Errors
+    /// When they don't in time; the error says which.
+    pub async fn primary(&self) -> Result<()> {
+        self.advance(json!({ "to": "primary" })).await
+    }
+
     /// Asks until the gates pass.
     async fn advance(&self, body: Value) -> Result<()> {
         until(&format!("to advance to {body}"), GATE_TIMEOUT, async || {
@@ -62,6 +70,14 @@ impl Operator {
     /// When the controller does not answer.
     pub async fn why(&self, key: &str) -> Result<Value> {
         self.get(&format!("/admin/migrations/payments/keys/{key}")).await
+    }
+
+    /// The keys that can't move now, each with the reason.
+    ///
+    /// # Errors
+    /// When the controller does not answer.
+    pub async fn pinned(&self) -> Result<Value> {
+        self.get("/admin/migrations/payments/pinned").await
     }
 
     async fn get(&self, path: &str) -> Result<Value> {

@@ -7,6 +7,7 @@ mod crashes;
 mod dropped;
 mod edges;
 mod grpc;
+mod handover;
 mod migration;
 mod notes;
 mod ordering;

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::payments::{
-    Engine, Home, Limits, Local, NoBirths, Point, ReconcileMetrics, Reconciler, Replicate, Stripe, Work,
-};
+use ::payments::{Engine, Home, Limits, Local, Point, ReconcileMetrics, Reconciler, Replicate, Stripe, Work};
 use anyhow::Context as _;
 use catalog::Catalog;
 use chassis::health::Readiness;
@@ -207,7 +205,8 @@ impl Parts {
         tasks.spawn("orders", orders.run(shutdown.clone()));
         let receipts = inbox(&self.pools.notifications, "monolith.receipts")?.register(QueueReceipts);
         tasks.spawn("notifications", receipts.run(shutdown.clone()));
-        let replicate = Replicate::new(self.home.clone(), Arc::new(NoBirths));
+        let births = AtSource(Owners::new(MIGRATION, self.pools.payments.clone()));
+        let replicate = Replicate::new(self.home.clone(), Arc::new(births)).metrics(self.counted.clone());
         let source = kafka::source(kafka, "monolith.payments")?;
         let replica = Replica::new(self.pools.payments.clone(), source, "monolith.payments", replicate)
             .metrics(self.metrics.clone())

@@ -1,14 +1,15 @@
 //! The extraction of payments: the only file that knows both homes.
 //!
 //! A payment is born by [`RequestPayments`], inside the transaction of its order; [`AtSource`] locks its owner inside each
-//! write of this home; [`MovingPayments`] sends what callers ask to the home that owns it. [`PaymentsDomain`] is what the
-//! migration's controller needs to know.
+//! write of this home, and takes it back when the other home releases it; [`MovingPayments`] sends what callers ask to the home that
+//! owns it. [`PaymentsDomain`] is what the migration's controller needs to know, and how payments are given up here.
 
 use std::sync::Arc;
 
+use ::payments::movable::{self, Record};
 use ::payments::{
-    Balance, Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, Refund, Replicate, Status,
-    Tenant, Void,
+    Balance, Births, Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, Refund, Replicate,
+    Status, Tenant, Void,
 };
 use async_trait::async_trait;
 use orders::{Order, Orders, PaymentRequest};
@@ -16,7 +17,7 @@ use outbox::{BoxError, StateTransfer as _};
 use proto::{Money, PAYMENTS, PaymentId, events};
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
-use strangler::{Answer, Applied, Home, Key, Owners, Seam};
+use strangler::{Answer, Applied, Home, Key, Owners, Pinned, Seam, Taken};
 use time::OffsetDateTime;
 
 /// The name of the migration.
@@ -113,9 +114,35 @@ impl ::payments::Authority for AtSource {
     }
 }
 
+/// The owner of a new payment is stored before its first event is published, and payments are given to this home by a release alone.
+#[async_trait]
+impl Births for AtSource {
+    async fn born(&self, _: &mut PgTransaction<'_>, _: PaymentId, _: &str, _: i64) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn offered(&self, _: &mut PgTransaction<'_>, _: PaymentId, _: Epoch) -> Result<(), Error> {
+        Err(Error::ForeignWrite)
+    }
+
+    async fn released(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        payment: PaymentId,
+        epoch: Epoch,
+    ) -> Result<bool, Error> {
+        let taken = self.0.take_back(tx, &payment.to_string(), strangler::Epoch(epoch.0)).await;
+        match taken.map_err(authority)? {
+            Taken::Mine => Ok(true),
+            Taken::Follow => Ok(false),
+        }
+    }
+}
+
 fn authority(error: strangler::Error) -> Error {
     match error {
         strangler::Error::NotOwner { .. } => Error::NotOwner,
+        strangler::Error::ForeignWrite { .. } => Error::ForeignWrite,
         strangler::Error::Database(error) => Error::Database(error),
         error if error.is_retryable() => Error::Busy("it changes its owner"),
         error => Error::Authority(error.into()),
@@ -260,6 +287,41 @@ impl PaymentsDomain {
     pub fn new(orders: Orders, payments: PgPool, outbox: PgPool) -> Self {
         Self { orders, payments, outbox }
     }
+}
+
+#[async_trait]
+impl strangler::Movable for PaymentsDomain {
+    async fn begin(&self) -> Result<PgTransaction<'static>, BoxError> {
+        Ok(self.payments.begin().await?)
+    }
+
+    async fn pinned(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        let pinned = movable::pinned(tx, &ids(keys)?).await?;
+        Ok(pinned.into_iter().map(|(id, why)| Pinned { key: id.to_string(), why }).collect())
+    }
+
+    async fn give(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        keys: &[(String, strangler::Epoch)],
+    ) -> Result<(), BoxError> {
+        let given = keys.iter().map(|(key, epoch)| key.parse().map(|id: PaymentId| (id, epoch_of(*epoch))));
+        let given = given.collect::<Result<Vec<_>, proto::InvalidId>>()?;
+        Ok(movable::give(tx, &given, Record::Offer).await?)
+    }
+
+    async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError> {
+        Ok(movable::gained(tx, &ids(keys)?).await?)
+    }
+
+    async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
+        let known = movable::known(tx, &ids(keys)?).await?;
+        Ok(known.iter().map(PaymentId::to_string).collect())
+    }
+}
+
+fn ids(keys: &[String]) -> Result<Vec<PaymentId>, proto::InvalidId> {
+    keys.iter().map(|key| key.parse()).collect()
 }
 
 #[async_trait]

@@ -82,6 +82,8 @@ fn verdict(event: &PaymentStream) -> Result<Verdict, BoxError> {
     let state = match event {
         // Nothing is known yet, or it changed no state.
         PaymentStream::Requested(_) | PaymentStream::Adjusted(_) => return Ok(Verdict::Open),
+        // Who may write the payment changes, and the payment does not.
+        PaymentStream::Offered(_) | PaymentStream::Released(_) => return Ok(Verdict::Open),
         PaymentStream::Authorized(event) => &event.state,
         PaymentStream::Captured(event) => &event.state,
         PaymentStream::Declined(event) => &event.state,

@@ -9,13 +9,22 @@ use crate::{Epoch, Error};
 /// Answers, and pins until the transaction ends, whether this home may write a payment.
 #[async_trait]
 pub trait Authority: Send + Sync + 'static {
-    /// Locks the payment's owner row for share and returns its epoch. First lock of a writing transaction: owner row,
-    /// payment row, head, always in this order.
+    /// Locks the payment's owner row for share and returns its epoch: for a write that begins something. First lock of a writing
+    /// transaction: owner row, payment row, head, always in this order.
     ///
     /// # Errors
     /// [`Error::NotOwner`]; [`Error::Busy`] while the payment moves (the transaction is aborted; roll it back and try again
     /// outside of it); [`Error::Database`].
     async fn lock(&self, tx: &mut PgTransaction<'_>, payment: PaymentId) -> Result<Epoch, Error>;
+
+    /// The same for a write that ends what this home has begun. A payment that was called back stays this home's to end what is
+    /// open of it, while nothing new begins.
+    ///
+    /// # Errors
+    /// As [`Authority::lock`], which it is at a home that payments are not called back from.
+    async fn lock_outcome(&self, tx: &mut PgTransaction<'_>, payment: PaymentId) -> Result<Epoch, Error> {
+        self.lock(tx, payment).await
+    }
 
     /// Whether this home owns the payment; for replicas, which refuse a foreign write to a payment of their own.
     ///
@@ -30,13 +39,14 @@ pub trait Authority: Send + Sync + 'static {
     }
 }
 
-/// Told when a payment's first event is applied, in that transaction.
+/// Told, in the transaction that applies it, of each event that may change who writes a payment. An error keeps the event from
+/// being applied; it is tried again.
 #[async_trait]
 pub trait Births: Send + Sync + 'static {
-    /// `owner` (`source` or `target`) and `epoch` are the event's.
+    /// A payment's first event. `owner` (`source` or `target`) and `epoch` are the event's.
     ///
     /// # Errors
-    /// An error keeps the event from being applied; it is tried again.
+    /// [`Error::Database`], [`Error::Authority`].
     async fn born(
         &self,
         tx: &mut PgTransaction<'_>,
@@ -44,15 +54,26 @@ pub trait Births: Send + Sync + 'static {
         owner: &str,
         epoch: i64,
     ) -> Result<(), Error>;
-}
 
-/// For the source, where the owner is stored before the event is published.
-#[derive(Debug, Clone, Copy)]
-pub struct NoBirths;
+    /// The other home gives the payment up at this epoch. This one does not own it yet: it is told so later, and by others.
+    ///
+    /// # Errors
+    /// As [`Births::born`]; and when this home owns the payment, or is not one that payments are offered to.
+    async fn offered(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        payment: PaymentId,
+        epoch: Epoch,
+    ) -> Result<(), Error>;
 
-#[async_trait]
-impl Births for NoBirths {
-    async fn born(&self, _: &mut PgTransaction<'_>, _: PaymentId, _: &str, _: i64) -> Result<(), Error> {
-        Ok(())
-    }
+    /// The other home gives the payment back at this epoch. True: it is this home's to write, from the commit of `tx` on.
+    ///
+    /// # Errors
+    /// As [`Births::born`]; and when the other home did not own the payment.
+    async fn released(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        payment: PaymentId,
+        epoch: Epoch,
+    ) -> Result<bool, Error>;
 }

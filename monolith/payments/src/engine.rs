@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use proto::PaymentId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::effect::{Intent, intend_requested};
+use crate::store::Requested;
 use crate::{Error, Home, Point, effect, forget, store};
 
 /// The bounds of an engine.
@@ -137,8 +137,8 @@ impl Engine {
                 self.home.crash.point(Point::RequestedClaimed);
             }
             started += requested.touched;
-            for (id, permit) in requested.work.into_iter().zip(permits) {
-                self.begin(id, permit);
+            for (claimed, permit) in requested.work.into_iter().zip(permits) {
+                self.begin(claimed, permit);
             }
         }
         Ok(started)
@@ -152,14 +152,14 @@ impl Engine {
         });
     }
 
-    fn begin(&self, id: PaymentId, permit: OwnedSemaphorePermit) {
-        let home = self.home.clone();
+    fn begin(&self, claimed: Requested, permit: OwnedSemaphorePermit) {
+        let (home, id) = (self.home.clone(), claimed.id);
         self.effects.spawn(async move {
             match intend_requested(&home, id).await {
                 Ok(Some(intent)) => resume(&home, &intent).await,
                 // Done by another engine, or changing its owner; it is looked at again.
                 Ok(None) | Err(Error::Busy(_)) => {}
-                Err(Error::NotOwner) => leave(&home, id).await,
+                Err(Error::NotOwner) => leave(&home, claimed).await,
                 Err(error) => {
                     tracing::warn!(payment = %id, error = &error as &dyn std::error::Error, "a payment could not be begun");
                 }
@@ -188,9 +188,9 @@ impl Round {
 }
 
 /// Leaves a payment to the other home. Thousands of them may wait there, and looking at each would slow this home's own.
-async fn leave(home: &Home, id: PaymentId) {
-    if let Err(error) = store::leave(&home.pool, id).await {
-        tracing::warn!(payment = %id, error = &error as &dyn std::error::Error, "a foreign payment is looked at again soon");
+async fn leave(home: &Home, claimed: Requested) {
+    if let Err(error) = store::leave(&home.pool, claimed).await {
+        tracing::warn!(payment = %claimed.id, error = &error as &dyn std::error::Error, "a foreign payment is looked at again soon");
     }
 }
 

@@ -18,6 +18,7 @@ mod home;
 mod ledger;
 mod local;
 mod metrics;
+pub mod movable;
 mod notice;
 mod payment;
 pub mod provider;
@@ -31,10 +32,11 @@ mod store;
 mod tests;
 mod transitions;
 mod turns;
+mod whole;
 
 pub use adjust::{AdjustedEvent, Adjustment, adjust};
 pub use audit::{Actor, Audit};
-pub use authority::{Authority, Births, NoBirths};
+pub use authority::{Authority, Births};
 pub use crash::{Crash, NoSuchPoint, Point};
 pub use decide::{
     Answer, Change, Command, Idempotency, Operation, Outcome, PaymentEvent, Refusal, apply, check, decide,

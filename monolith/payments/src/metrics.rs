@@ -29,6 +29,7 @@ struct Instruments {
     calls: Histogram<f64>,
     held_back: Counter<u64>,
     commands: UpDownCounter<i64>,
+    mismatches: Counter<u64>,
     lamp: Lamp,
     gauges: Gauges,
     _circuit: ObservableGauge<i64>,
@@ -42,6 +43,12 @@ impl Metrics {
     pub fn new(meter: &Meter) -> Self {
         let lamp = Lamp::default();
         let shown = lamp.clone();
+        let mismatches = meter
+            .u64_counter("payments.replica.mismatches")
+            .with_description("Payments that were given up, of which the copy here was not the owner's.")
+            .build();
+        // Shown from the beginning: an alert sees the first one.
+        mismatches.add(0, &[]);
         let circuit = meter
             .i64_observable_gauge("payments.provider.circuit")
             .with_description("0: requests are sent; 1: one at a time; 2: held back.")
@@ -61,6 +68,7 @@ impl Metrics {
                 .i64_up_down_counter("payments.commands")
                 .with_description("Commands in this process that are in their first try, or whose callers wait for an engine.")
                 .build(),
+            mismatches,
             gauges: Gauges::new(meter),
             _circuit: circuit.build(),
             lamp,
@@ -81,6 +89,11 @@ impl Metrics {
     /// One that was not sent.
     pub(crate) fn held_back(&self, operation: &'static str) {
         self.0.held_back.add(1, &[KeyValue::new("operation", operation)]);
+    }
+
+    /// A copy was not its owner's.
+    pub(crate) fn mismatch(&self) {
+        self.0.mismatches.add(1, &[]);
     }
 
     /// A command begins.

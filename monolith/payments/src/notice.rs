@@ -66,7 +66,7 @@ pub(crate) async fn deliver(home: &Home, notice: &Notice, epoch: Epoch) -> Resul
         return Ok(Delivered::Early);
     }
     let mut tx = home.pool.begin().await?;
-    let held = home.authority.lock(&mut tx, notice.payment).await?;
+    let held = home.authority.lock_outcome(&mut tx, notice.payment).await?;
     if epoch > held {
         return Err(Error::Busy("its latest change of owner has not arrived here"));
     }

@@ -3,20 +3,31 @@
 use std::{fmt, sync::Arc};
 
 use outbox::{BoxError, Event as _, Received};
-use proto::{PaymentStream, events as wire};
+use proto::{PaymentId, PaymentStream, events as wire};
 use sqlx::postgres::PgTransaction;
 
 use crate::events::{
     read_adjustment, read_answer, read_key, read_keyed, read_ledger, read_requested, read_state,
 };
 use crate::store::Kept;
-use crate::{Births, Error, Home, Payment, Point, store};
+use crate::whole::{hash, wholes};
+use crate::{Births, Epoch, Error, Home, Metrics, Payment, Point, movable, store};
 
 /// Applies the payments stream: every payment's first event, whoever owns it, and what the other home did to its own. A foreign
-/// event for a payment that this home owns is refused: two owners wrote, and its key stops.
+/// event for a payment that this home owns is refused: two owners wrote, and its key stops. By a record that gives a payment up, the
+/// copy here is compared with the owner's.
 pub struct Replicate {
     home: Home,
     births: Arc<dyn Births>,
+    metrics: Metrics,
+}
+
+/// A payment that the other home gives up.
+struct Given {
+    payment: PaymentId,
+    whole: Option<wire::PaymentSnapshot>,
+    hash: Vec<u8>,
+    version: i64,
 }
 
 /// What a foreign event says happened.
@@ -29,7 +40,14 @@ struct Foreign {
 impl Replicate {
     /// A replica of a home.
     pub fn new(home: Home, births: Arc<dyn Births>) -> Self {
-        Self { home, births }
+        Self { home, births, metrics: Metrics::noop() }
+    }
+
+    /// Counts copies that were not their owner's.
+    #[must_use]
+    pub fn metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
     }
 
     async fn requested(
@@ -62,7 +80,8 @@ impl outbox::StateTransfer for Replicate {
     type Event = PaymentStream;
 
     fn is_snapshot(kind: &str) -> bool {
-        kind == wire::PaymentSnapshot::KIND
+        [wire::PaymentSnapshot::KIND, wire::AuthorityOffered::KIND, wire::AuthorityReleased::KIND]
+            .contains(&kind)
     }
 
     async fn apply(
@@ -89,6 +108,15 @@ impl Replicate {
                 self.refuse_own(tx, &meta.key).await?;
                 return restore(tx, snapshot, meta.version).await;
             }
+            PaymentStream::Offered(wire::AuthorityOffered { epoch, whole, hash }) => {
+                let given = Given { payment: read_key(&meta.key)?, whole, hash, version: meta.version };
+                self.births.offered(tx, given.payment, Epoch(epoch)).await?;
+                return self.given(tx, given).await;
+            }
+            PaymentStream::Released(wire::AuthorityReleased { epoch, whole, hash }) => {
+                let given = Given { payment: read_key(&meta.key)?, whole, hash, version: meta.version };
+                return self.released(tx, given, Epoch(epoch)).await;
+            }
             PaymentStream::Adjusted(wire::PaymentAdjusted { state, adjustment, ledger }) => {
                 self.refuse_own(tx, &meta.key).await?;
                 let payment = read_state(state.ok_or("the event has no state")?, meta.version)?;
@@ -114,6 +142,47 @@ impl Replicate {
         }
         Ok(())
     }
+}
+
+impl Replicate {
+    /// The owner row first, as everywhere.
+    async fn released(&self, tx: &mut PgTransaction<'_>, given: Given, epoch: Epoch) -> Result<(), BoxError> {
+        let payment = given.payment;
+        let mine = self.births.released(tx, payment, epoch).await?;
+        self.given(tx, given).await?;
+        if mine {
+            movable::gained(tx, &[payment]).await?;
+            self.home.work.comes();
+        }
+        Ok(())
+    }
+
+    /// Takes the owner's whole, and tells where the copy here was another one at the version before.
+    async fn given(&self, tx: &mut PgTransaction<'_>, given: Given) -> Result<(), BoxError> {
+        let Given { payment, whole, hash: theirs, version } = given;
+        let whole = whole.ok_or("the record has no payment")?;
+        if whole.state.as_ref().is_none_or(|state| state.payment_id != payment.to_string()) {
+            return Err("the record is of another payment than its key".into());
+        }
+        let taken = hash(&whole);
+        let before = copy(tx, payment).await?.filter(|(at, _)| at + 1 == version);
+        restore(tx, whole, version).await?;
+        let Some((_, before)) = before else { return Ok(()) };
+        if before == theirs {
+            return Ok(());
+        }
+        self.metrics.mismatch();
+        let mended = copy(tx, payment).await?.is_some_and(|(_, now)| now == taken);
+        tracing::error!(%payment, version, mended, "the copy of a payment was not its owner's; the owner's was taken");
+        Ok(())
+    }
+}
+
+/// The version of this home's copy of a payment, and its hash.
+async fn copy(tx: &mut PgTransaction<'_>, payment: PaymentId) -> Result<Option<(i64, Vec<u8>)>, Error> {
+    let Some(payment) = store::load(&mut **tx, payment).await? else { return Ok(None) };
+    let whole = wholes(tx, std::slice::from_ref(&payment)).await?.pop();
+    Ok(whole.map(|whole| (payment.version, hash(&whole))))
 }
 
 async fn follow(

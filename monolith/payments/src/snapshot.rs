@@ -1,9 +1,10 @@
 //! The whole of a payment in one event, from which a home without it, or with old rows of it, starts again.
 
-use proto::{PAYMENTS, PaymentId, events as wire};
+use proto::{PAYMENTS, PaymentId};
 use sqlx::postgres::PgTransaction;
 
-use crate::{Error, Payment, events, store};
+use crate::whole::wholes;
+use crate::{Error, Payment, store};
 
 /// Publishes a payment's state, all its ledger transactions and adjustments and the answers that are still kept, and returns the
 /// event's version. The transaction is read committed, and has locked the owner row; nobody but the owner may publish one.
@@ -17,26 +18,11 @@ pub async fn snapshot(tx: &mut PgTransaction<'_>, payment: PaymentId) -> Result<
     if head != before.version {
         return Err(Error::Behind { here: before.version, head });
     }
-    // Statements of their own: what they see is not older than the locks.
-    let whole = whole(tx, payment).await?;
+    let whole = wholes(tx, std::slice::from_ref(&before)).await?.pop().ok_or(Error::NotFound)?;
     let version = outbox::publish(tx, &whole).await?;
     let after = Payment { version, ..before };
     if !store::update(tx, &after, head).await? {
         return Err(Error::Behind { here: after.version, head: version });
     }
     Ok(version)
-}
-
-/// What a snapshot says. The payment's row and its head are locked.
-async fn whole(tx: &mut PgTransaction<'_>, id: PaymentId) -> Result<wire::PaymentSnapshot, Error> {
-    let payment = store::load(&mut **tx, id).await?.ok_or(Error::NotFound)?;
-    let ledger = store::load_transactions(tx, id).await?;
-    let answers = store::load_answers(tx, &payment).await?;
-    let adjustments = store::load_adjustments(tx, id).await?;
-    Ok(wire::PaymentSnapshot {
-        state: Some(events::state(&payment)),
-        ledger: ledger.iter().map(events::transaction).collect(),
-        idempotency: answers.into_iter().map(events::answer).collect(),
-        adjustments: adjustments.iter().map(events::adjustment).collect(),
-    })
 }

@@ -9,6 +9,7 @@ mod idempotency;
 mod intent;
 mod ledger;
 mod look;
+mod movable;
 mod notice;
 mod open;
 mod payment;
@@ -19,7 +20,7 @@ use sqlx::PgPool;
 
 pub(crate) use adjustment::{adjusted, insert_adjustment, load_adjustments};
 pub(crate) use audit::insert_audit;
-pub(crate) use claim::{claim_due, claim_requested};
+pub(crate) use claim::{Requested, claim_due, claim_requested};
 pub(crate) use differences::{
     Turn, accept, close, close_states, count_open, differences, is_open, keep_run, last_run, open,
     open_before,
@@ -35,10 +36,11 @@ pub(crate) use intent::{
 pub(crate) use ledger::{booked, insert_transaction, load_transactions, trial_balance};
 #[cfg(test)]
 pub(crate) use look::{BY_INDEX, SEE_DUE, SEE_REQUESTED};
+pub(crate) use movable::{Standing, advance, due_now, lock_free, lock_heads, look_now, present, standings};
 pub(crate) use notice::hasten;
 pub(crate) use open::{OpenWork, open_work};
 pub(crate) use payment::{
-    find, insert_requested, leave, list, load, load_all, lock, lock_now, replace, update,
+    find, insert_requested, leave, list, load, load_all, lock, lock_all, lock_now, replace, update,
 };
 pub(crate) use recent::recent;
 pub(crate) use settled::{authorized, books, forget_settled, is_authorized, settle_entries, unseen};

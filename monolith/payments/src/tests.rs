@@ -8,6 +8,7 @@ mod commands;
 mod crash;
 mod fair;
 mod keys;
+mod moving;
 mod notice;
 mod reconcile;
 mod replay;
@@ -30,24 +31,61 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::adjust::record_adjustment;
+use crate::movable::Record;
 use crate::provider::Memory;
 use crate::{
-    Actor, Adjustment, Authority, Capture, Crash, Desk as _, Engine, Epoch, Error, Home, IdempotencyKey,
-    Limits, Local, NoBirths, Payment, Provider as _, Refund, Refusal, Replicate, Status, Tenant, Void, Work,
-    store,
+    Actor, Adjustment, Authority, Births, Capture, Crash, Desk as _, Engine, Epoch, Error, Home,
+    IdempotencyKey, Limits, Local, Payment, Provider as _, Refund, Refusal, Replicate, Status, Tenant, Void,
+    Work, movable, store,
 };
 
 /// A bound for everything that a story waits for.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Owns every payment, or none.
+/// Owns every payment, or none; and whether they are on their way back: at the home that has them nothing new begins, to the one
+/// that has them not a release gives them.
 #[derive(Debug)]
-struct All(AtomicBool);
+struct All(AtomicBool, AtomicBool);
+
+impl All {
+    fn owned(&self) -> Result<Epoch, Error> {
+        if self.0.load(Ordering::SeqCst) { Ok(Epoch(1)) } else { Err(Error::NotOwner) }
+    }
+}
 
 #[async_trait]
 impl Authority for All {
     async fn lock(&self, _: &mut PgTransaction<'_>, _: PaymentId) -> Result<Epoch, Error> {
-        if self.0.load(Ordering::SeqCst) { Ok(Epoch(1)) } else { Err(Error::NotOwner) }
+        let epoch = self.owned()?;
+        if self.1.load(Ordering::SeqCst) { Err(Error::Busy("it changes its owner")) } else { Ok(epoch) }
+    }
+
+    async fn lock_outcome(&self, _: &mut PgTransaction<'_>, _: PaymentId) -> Result<Epoch, Error> {
+        self.owned()
+    }
+
+    async fn owns(&self, _: &mut PgTransaction<'_>, _: PaymentId) -> Result<bool, Error> {
+        Ok(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[async_trait]
+impl Births for All {
+    async fn born(&self, _: &mut PgTransaction<'_>, _: PaymentId, _: &str, _: i64) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn offered(&self, _: &mut PgTransaction<'_>, _: PaymentId, _: Epoch) -> Result<(), Error> {
+        if self.0.load(Ordering::SeqCst) { Err(Error::ForeignWrite) } else { Ok(()) }
+    }
+
+    async fn released(&self, _: &mut PgTransaction<'_>, _: PaymentId, _: Epoch) -> Result<bool, Error> {
+        if self.0.load(Ordering::SeqCst) {
+            return Err(Error::ForeignWrite);
+        }
+        let mine = self.1.swap(false, Ordering::SeqCst);
+        self.0.store(mine, Ordering::SeqCst);
+        Ok(mine)
     }
 }
 
@@ -79,7 +117,8 @@ impl World {
             &chassis::database::PoolOptions::new("payments.tests", 24),
         )
         .unwrap();
-        let (owns, provider) = (Arc::new(All(AtomicBool::new(true))), Arc::new(Memory::new()));
+        let owns = Arc::new(All(AtomicBool::new(true), AtomicBool::new(false)));
+        let provider = Arc::new(Memory::new());
         let home = Home {
             name: "source",
             pool,
@@ -119,7 +158,7 @@ impl World {
 
     /// Applies an event as the replica would after its gate.
     async fn apply(&self, id: PaymentId, version: i64, event: PaymentStream) -> Result<(), outbox::BoxError> {
-        let replicate = Replicate::new(self.home.clone(), Arc::new(NoBirths));
+        let replicate = Replicate::new(self.home.clone(), self.owns.clone());
         let mut tx = self.home.pool.begin().await?;
         outbox::follow(&mut tx, PAYMENTS, &id.to_string(), version, Uuid::now_v7()).await?;
         replicate.apply(&mut tx, Received { event, meta: meta(id, version) }).await?;
@@ -149,6 +188,17 @@ impl World {
     async fn adjust(&self, id: PaymentId, adjustment: &Adjustment, by: &str) -> Result<Payment, Error> {
         let version = self.payment(id).await.version;
         record_adjustment(&self.home, id, version, adjustment, by).await
+    }
+
+    /// Gives a payment up, if nothing keeps it here.
+    async fn give(&self, id: PaymentId, record: Record) -> Result<Payment, Error> {
+        let mut tx = self.home.pool.begin().await?;
+        if !movable::pinned(&mut tx, &[id]).await?.is_empty() {
+            return Err(Error::Busy("it can't move now"));
+        }
+        movable::give(&mut tx, &[(id, Epoch(2))], record).await?;
+        tx.commit().await?;
+        Ok(self.payment(id).await)
     }
 
     async fn payment(&self, id: PaymentId) -> Payment {

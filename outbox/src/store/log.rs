@@ -96,6 +96,14 @@ pub(crate) async fn grant_replica(pool: &PgPool, role: &str) -> sqlx::Result<()>
     Ok(())
 }
 
+pub(crate) async fn never_skip(pool: &PgPool, kinds: &[&str]) -> sqlx::Result<()> {
+    sqlx::query("insert into outbox.never_skipped (kind) select unnest($1::text[]) on conflict do nothing")
+        .bind(kinds)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
 pub(crate) async fn grant_relay(pool: &PgPool, role: &str) -> sqlx::Result<()> {
     sqlx::query("select outbox.grant_relay($1::name)").bind(role).execute(pool).await?;
     Ok(())

@@ -17,6 +17,7 @@ mod fickle;
 mod frozen;
 mod gate;
 mod group;
+mod handing;
 mod held;
 mod history;
 mod letters;

@@ -15,12 +15,15 @@ use outbox::retention::Housekeeping;
 use outbox::{Metrics, Relay, RelayOptions, Replica, Tracer, Wake, kafka};
 use payments::{Engine, Home, Limits, Local, ReconcileMetrics, Reconciler, Replicate, Stripe, Work};
 use sqlx::PgPool;
+use strangler::Target;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use crate::evidence::Cursors;
+use crate::granting::Granting;
 use crate::grpc::{self, AUDIENCE, ISSUER, Server};
 use crate::migrate::ORIGIN;
+use crate::movable::Payments;
 use crate::{AtTarget, Config, MIGRATION, Roles, readiness};
 
 /// How often gauges are read.
@@ -63,8 +66,10 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         let listener = listener.with_context(|| format!("PAYMENTS_GRPC_LISTEN={}", config.grpc_listen))?;
         listening = listening.at("grpc", listener.local_addr()?);
         let verifier = Verifier::new(ISSUER, AUDIENCE, &config.token_key);
-        let desk = Server::new(Arc::new(Local::new(home.clone(), work.clone()).metrics(counted.clone())));
-        let services = Services { desk, cursors: relay.clone(), verifier, requests: telemetry.grpc() };
+        let target = target(&module, &authority);
+        let desk = desk(&home, &target, (&work, &counted));
+        let requests = telemetry.grpc();
+        let services = Services { desk, target, cursors: relay.clone(), verifier, requests };
         services.serve(listener, readiness.clone(), &mut tasks).await?;
     }
     if roles.relay {
@@ -81,7 +86,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         tasks.spawn("relay", sending.run(shutdown.token()));
     }
     if roles.inbox {
-        let replicate = Replicate::new(home.clone(), authority);
+        let replicate = Replicate::new(home.clone(), authority).metrics(counted.clone());
         let source = kafka::source(&config.kafka, ORIGIN)?;
         let replica = Replica::new(module.clone(), source, ORIGIN, replicate);
         tasks.spawn("replica", replica.metrics(metrics).tracer(tracer).run(shutdown.token()));
@@ -118,6 +123,16 @@ pub(crate) fn home(
     Ok(Home { name: "target", pool, authority, provider, wake, work, crash: config.crash })
 }
 
+fn desk(home: &Home, target: &Target, (work, metrics): (&TaskTracker, &payments::Metrics)) -> Server {
+    let local = Local::new(home.clone(), work.clone()).metrics(metrics.clone());
+    Server::new(Arc::new(Granting::new(Arc::new(local), target.clone(), work.clone())))
+}
+
+/// What the migration's controller asks of this home's payments.
+pub(crate) fn target(module: &PgPool, authority: &AtTarget) -> Target {
+    Target::new(authority.0.clone(), Arc::new(Payments(module.clone())))
+}
+
 fn reconcile(reconciler: Reconciler, telemetry: &Telemetry, tasks: &mut Tasks) {
     let reconciler = reconciler.metrics(ReconcileMetrics::new(&telemetry.meter()));
     tasks.spawn("reconciler", never_fails(reconciler.run(tasks.shutdown())));
@@ -143,6 +158,7 @@ fn send(config: &Config, pools: (PgPool, PgPool)) -> anyhow::Result<Relay<KafkaS
 /// What is served over gRPC.
 struct Services {
     desk: Server,
+    target: Target,
     cursors: PgPool,
     verifier: Verifier,
     requests: Requests,
@@ -158,7 +174,8 @@ impl Services {
         let (health, probes) = tonic_health::server::health_reporter();
         // Nobody is told that it serves before the first report says so.
         readiness::say(&health, tonic_health::ServingStatus::NotServing).await;
-        let services = grpc::services(self.desk, Arc::new(Cursors(self.cursors)), self.verifier, probes)?;
+        let control = (Arc::new(Cursors(self.cursors)), self.target);
+        let services = grpc::services(self.desk, control, self.verifier, probes)?;
         tasks.spawn("health", never_fails(readiness::report(readiness, health, tasks.shutdown())));
         tasks.spawn("grpc", grpc::serve(listener, services, self.requests, tasks.shutdown()));
         Ok(())

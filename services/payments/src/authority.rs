@@ -19,6 +19,11 @@ impl Authority for AtTarget {
         Ok(Epoch(epoch.get()))
     }
 
+    async fn lock_outcome(&self, tx: &mut PgTransaction<'_>, payment: PaymentId) -> Result<Epoch, Error> {
+        let epoch = self.0.lock_outcome(tx, &payment.to_string()).await.map_err(error)?;
+        Ok(Epoch(epoch.get()))
+    }
+
     /// Without a lock: a replica only has to see what is committed.
     async fn owns(&self, tx: &mut PgTransaction<'_>, payment: PaymentId) -> Result<bool, Error> {
         self.0.holds(tx, &payment.to_string()).await.map_err(error)
@@ -41,11 +46,26 @@ impl Births for AtTarget {
             }
         }
     }
+
+    async fn offered(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        payment: PaymentId,
+        epoch: Epoch,
+    ) -> Result<(), Error> {
+        self.0.offered(tx, &payment.to_string(), strangler::Epoch(epoch.0)).await.map_err(error)
+    }
+
+    /// Releases are this home's own.
+    async fn released(&self, _: &mut PgTransaction<'_>, _: PaymentId, _: Epoch) -> Result<bool, Error> {
+        Err(Error::ForeignWrite)
+    }
 }
 
 fn error(error: strangler::Error) -> Error {
     match error {
         strangler::Error::NotOwner { .. } => Error::NotOwner,
+        strangler::Error::ForeignWrite { .. } => Error::ForeignWrite,
         strangler::Error::Database(error) => Error::Database(error),
         error if error.is_retryable() => Error::Busy("it changes its owner"),
         error => Error::Authority(error.into()),

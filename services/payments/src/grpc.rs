@@ -17,7 +17,7 @@ use payments::{Capture, Desk, Error, Page, Payment, Refund, Tenant, Void};
 use proto::PaymentId;
 use proto::payments as v1;
 use proto::payments::payments_service_server::{PaymentsService, PaymentsServiceServer};
-use strangler::{Evidence, control};
+use strangler::{Evidence, Target, control};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -81,7 +81,7 @@ impl Server {
 /// nothing, open to anyone who gets here.
 pub(crate) fn services(
     server: Server,
-    evidence: Arc<impl Evidence>,
+    (evidence, target): (Arc<impl Evidence>, Target),
     verifier: Verifier,
     health: HealthServer<impl Health>,
 ) -> Result<Routes, tonic_reflection::server::Error> {
@@ -89,7 +89,7 @@ pub(crate) fn services(
     let payments = PaymentsServiceServer::new(server)
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(ANSWER_BYTES_MAX);
-    let control = control::serve(evidence);
+    let control = control::serve(evidence, target);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)

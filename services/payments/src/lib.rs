@@ -8,8 +8,10 @@ mod authority;
 mod cli;
 mod config;
 mod evidence;
+mod granting;
 mod grpc;
 mod migrate;
+mod movable;
 mod operator;
 mod readiness;
 #[cfg(test)]

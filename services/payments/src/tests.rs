@@ -3,6 +3,7 @@
 mod amounts;
 mod commands;
 mod edge;
+mod moving;
 mod notices;
 mod statements;
 
@@ -27,7 +28,9 @@ use tonic::{Code, Request};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
+use crate::app::target;
 use crate::evidence::Cursors;
+use crate::granting::Granting;
 use crate::grpc::{self, AUDIENCE, ISSUER};
 use crate::{AtTarget, Databases, MIGRATION, Server, migrate};
 
@@ -97,9 +100,11 @@ impl World {
         let address = listener.local_addr().unwrap();
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let (_, probes) = tonic_health::server::health_reporter();
+        let target = target(&home.pool, &authority);
+        let local = Arc::new(Local::new(home.clone(), tasks.clone()));
         let services = grpc::services(
-            Server::new(Arc::new(Local::new(home.clone(), tasks.clone()))),
-            Arc::new(Cursors(open(&databases.outbox))),
+            Server::new(Arc::new(Granting::new(local, target.clone(), tasks.clone()))),
+            (Arc::new(Cursors(open(&databases.outbox))), target),
             Verifier::new(ISSUER, AUDIENCE, &key()),
             probes,
         );

@@ -241,6 +241,9 @@ fn state(event: PaymentStream) -> Option<PaymentState> {
         PaymentStream::Refunded(event) => event.state,
         PaymentStream::Adjusted(event) => event.state,
         PaymentStream::Snapshot(event) => event.state,
+        // The payment as it was before.
+        PaymentStream::Offered(event) => event.whole.and_then(|whole| whole.state),
+        PaymentStream::Released(event) => event.whole.and_then(|whole| whole.state),
     }
 }
 

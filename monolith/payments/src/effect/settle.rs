@@ -25,7 +25,7 @@ pub(crate) async fn settle(
     decision: Option<&Audit<'_>>,
 ) -> Result<Settled, Error> {
     let mut tx = home.pool.begin().await?;
-    home.authority.lock(&mut tx, intent.payment.id).await?;
+    home.authority.lock_outcome(&mut tx, intent.payment.id).await?;
     let payment = store::lock(&mut tx, intent.payment.id).await?.ok_or(Error::NotFound)?;
     // The resolver does not rest meanwhile. Of a payment intent that a person has not seen nothing can be decided; none is kept
     // from here on, and what is not kept is not confirmed.

@@ -1,5 +1,7 @@
 //! Table `payments.adjustment`.
 
+use std::collections::HashMap;
+
 use proto::PaymentId;
 use sqlx::FromRow;
 use sqlx::postgres::PgTransaction;
@@ -9,6 +11,7 @@ use crate::{Adjustment, Error};
 
 #[derive(FromRow)]
 struct Row {
+    payment_id: Uuid,
     transaction_id: Uuid,
     delta_minor: i64,
     object: String,
@@ -18,7 +21,7 @@ struct Row {
 
 impl From<Row> for Adjustment {
     fn from(row: Row) -> Self {
-        let Row { transaction_id: id, delta_minor, object, payment_intent, reason } = row;
+        let Row { payment_id: _, transaction_id: id, delta_minor, object, payment_intent, reason } = row;
         Self { id, delta_minor, object, payment_intent, reason }
     }
 }
@@ -45,16 +48,20 @@ pub(crate) async fn insert_adjustment(
     Ok(())
 }
 
-/// All adjustments of a payment.
+/// All adjustments of these payments, by payment; one without any is missing.
 pub(crate) async fn load_adjustments(
     tx: &mut PgTransaction<'_>,
-    payment: PaymentId,
-) -> Result<Vec<Adjustment>, Error> {
+    payments: &[Uuid],
+) -> Result<HashMap<Uuid, Vec<Adjustment>>, Error> {
     let sql = "
-        select transaction_id, delta_minor, object, payment_intent, reason from payments.adjustment
-        where payment_id = $1 order by transaction_id";
-    let rows: Vec<Row> = sqlx::query_as(sql).bind(payment.uuid()).fetch_all(&mut **tx).await?;
-    Ok(rows.into_iter().map(Adjustment::from).collect())
+        select payment_id, transaction_id, delta_minor, object, payment_intent, reason from payments.adjustment
+        where payment_id = any($1::uuid[]) order by transaction_id";
+    let rows: Vec<Row> = sqlx::query_as(sql).bind(payments).fetch_all(&mut **tx).await?;
+    let mut adjustments: HashMap<Uuid, Vec<Adjustment>> = HashMap::new();
+    for row in rows {
+        adjustments.entry(row.payment_id).or_default().push(row.into());
+    }
+    Ok(adjustments)
 }
 
 /// Whether either home has booked, with a difference of this sign, what it found of a provider's object at the provider. The audit

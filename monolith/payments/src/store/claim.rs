@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use proto::PaymentId;
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Floors;
@@ -25,6 +26,14 @@ pub(crate) struct Claimed<T> {
     pub(crate) work: Vec<T>,
     /// How many rows it claimed, some of which may have nothing to be done now.
     pub(crate) touched: usize,
+}
+
+/// A requested payment that was claimed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Requested {
+    pub(crate) id: PaymentId,
+    /// When it is looked at again, as the claim set it.
+    pub(crate) look_at: OffsetDateTime,
 }
 
 /// Open intents that nobody works on and whose time has come, for [`CLAIM`].
@@ -48,7 +57,7 @@ pub(crate) async fn claim_requested(
     connection: &mut PgConnection,
     floors: &mut Floors,
     batch_max: i64,
-) -> Result<Claimed<PaymentId>, Error> {
+) -> Result<Claimed<Requested>, Error> {
     let ids = see(connection, SEE_REQUESTED, floors, batch_max).await?;
     if ids.is_empty() {
         return Ok(Claimed { work: Vec::new(), touched: 0 });
@@ -66,15 +75,18 @@ pub(crate) async fn claim_requested(
             when due.is_open then $3::double precision * interval '1 second'
             else least(interval '250 milliseconds' * power(2, least(p.looks, 10)), interval '5 seconds') end
         from due where p.id = due.id
-        returning p.id, due.is_open";
-    let rows: Vec<(Uuid, bool)> = sqlx::query_as(sql)
+        returning p.id, p.look_at, due.is_open";
+    let rows: Vec<(Uuid, OffsetDateTime, bool)> = sqlx::query_as(sql)
         .bind(&ids)
         .bind(batch_max)
         .bind(OPEN_PAUSE.as_secs_f64())
         .fetch_all(connection)
         .await?;
     let touched = rows.len();
-    let work = rows.into_iter().filter(|(_, is_open)| !is_open).map(|(id, _)| PaymentId::from_uuid(id));
+    let work = rows
+        .into_iter()
+        .filter(|(_, _, is_open)| !is_open)
+        .map(|(id, look_at, _)| Requested { id: PaymentId::from_uuid(id), look_at });
     Ok(Claimed { work: work.collect(), touched })
 }
 

@@ -1,5 +1,6 @@
 //! Table `payments.idempotency`.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use outbox::BoxError;
@@ -44,6 +45,7 @@ struct Row {
 
 #[derive(FromRow)]
 struct KeptRow {
+    payment_id: Uuid,
     operation: String,
     key: String,
     command_id: Uuid,
@@ -170,21 +172,30 @@ pub(crate) async fn keep_answer(
     Ok(())
 }
 
-/// The finished commands of a payment whose answers are still kept, by time.
-pub(crate) async fn load_answers(tx: &mut PgTransaction<'_>, payment: &Payment) -> Result<Vec<Kept>, Error> {
+/// The finished commands of these payments whose answers are still kept, by payment and time; one without any is missing.
+pub(crate) async fn load_answers(
+    tx: &mut PgTransaction<'_>,
+    payments: &[Payment],
+) -> Result<HashMap<Uuid, Vec<Kept>>, Error> {
     let sql = "
-        select operation, key, fingerprint, command_id, answer, answer_version, refusal, created_at
-        from payments.idempotency
-        where tenant = $1 and payment_id = $2 and (answer is not null or refusal is not null)
-          and created_at > now() - $3::double precision * interval '1 second'
-        order by created_at, command_id";
+        select i.payment_id, i.operation, i.key, i.fingerprint, i.command_id, i.answer, i.answer_version, i.refusal,
+            i.created_at
+        from unnest($1::text[], $2::uuid[]) as p (tenant, id)
+        join payments.idempotency i on i.tenant = p.tenant and i.payment_id = p.id
+        where (i.answer is not null or i.refusal is not null)
+          and i.created_at > now() - $3::double precision * interval '1 second'
+        order by i.created_at, i.command_id";
     let rows: Vec<KeptRow> = sqlx::query_as(sql)
-        .bind(payment.tenant.as_str())
-        .bind(payment.id.uuid())
+        .bind(payments.iter().map(|payment| payment.tenant.as_str()).collect::<Vec<_>>())
+        .bind(payments.iter().map(|payment| payment.id.uuid()).collect::<Vec<_>>())
         .bind(KEEP.as_secs_f64())
         .fetch_all(&mut **tx)
         .await?;
-    rows.into_iter().map(Kept::try_from).collect()
+    let mut answers: HashMap<Uuid, Vec<Kept>> = HashMap::new();
+    for row in rows {
+        answers.entry(row.payment_id).or_default().push(row.try_into()?);
+    }
+    Ok(answers)
 }
 
 /// Deletes finished records that are too old, oldest first, at most `batch_max`, and returns how many. One that a transaction is

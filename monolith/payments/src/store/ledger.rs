@@ -1,5 +1,7 @@
 //! Table `payments.ledger_entry`.
 
+use std::collections::HashMap;
+
 use outbox::BoxError;
 use proto::{Money, PaymentId};
 use sqlx::postgres::PgTransaction;
@@ -67,18 +69,19 @@ pub(crate) async fn booked(
     Ok(payment.map(PaymentId::from_uuid))
 }
 
-/// All transactions of a payment.
+/// All transactions of these payments, by payment; one without any is missing.
 pub(crate) async fn load_transactions(
     tx: &mut PgTransaction<'_>,
-    payment: PaymentId,
-) -> Result<Vec<Transaction>, Error> {
+    payments: &[Uuid],
+) -> Result<HashMap<Uuid, Vec<Transaction>>, Error> {
     let sql = "
-        select transaction_id, account, amount_minor, currency from payments.ledger_entry
-        where payment_id = $1 order by transaction_id, account";
-    let rows: Vec<(Uuid, String, i64, String)> =
-        sqlx::query_as(sql).bind(payment.uuid()).fetch_all(&mut **tx).await?;
-    let mut transactions: Vec<Transaction> = Vec::new();
-    for (id, account, minor, currency) in rows {
+        select payment_id, transaction_id, account, amount_minor, currency from payments.ledger_entry
+        where payment_id = any($1::uuid[]) order by transaction_id, account";
+    let rows: Vec<(Uuid, Uuid, String, i64, String)> =
+        sqlx::query_as(sql).bind(payments).fetch_all(&mut **tx).await?;
+    let mut ledger: HashMap<Uuid, Vec<Transaction>> = HashMap::new();
+    for (payment, id, account, minor, currency) in rows {
+        let transactions = ledger.entry(payment).or_default();
         let account = Account::from_word(&account).map_err(|error| Error::corrupt("a ledger row", error))?;
         let currency = currency.parse().map_err(|error| Error::corrupt("a ledger row", error))?;
         let posting = Posting { account, amount: Money::new(minor, currency) };
@@ -87,7 +90,7 @@ pub(crate) async fn load_transactions(
             _ => transactions.push(Transaction { id, postings: vec![posting] }),
         }
     }
-    Ok(transactions)
+    Ok(ledger)
 }
 
 /// How a trial balance is read. Its cost grows with all that was ever booked for the tenant, and it must not keep a connection

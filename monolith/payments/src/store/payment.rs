@@ -8,6 +8,7 @@ use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::Requested;
 use crate::{CaptureMethod, Error, Page, Payment, Status, Tenant};
 
 /// The pause before another home's payment is looked at again. Whoever hands one over resets its `look_at`.
@@ -107,6 +108,15 @@ pub(crate) async fn lock(tx: &mut PgTransaction<'_>, id: PaymentId) -> Result<Op
     let sql = "select p.*, false as outcome_pending from payments.payment p where p.id = $1 for update";
     let row: Option<Row> = sqlx::query_as(sql).bind(id.uuid()).fetch_optional(&mut **tx).await?;
     row.map(Payment::try_from).transpose()
+}
+
+/// Locks the rows of many in their order, until `tx` ends. The owner rows are locked before. One without a row is missing.
+pub(crate) async fn lock_all(tx: &mut PgTransaction<'_>, ids: &[Uuid]) -> Result<Vec<Payment>, Error> {
+    let sql = "
+        select p.*, false as outcome_pending from payments.payment p
+        where p.id = any($1::uuid[]) order by p.id for update";
+    let rows: Vec<Row> = sqlx::query_as(sql).bind(ids).fetch_all(&mut **tx).await?;
+    rows.into_iter().map(Payment::try_from).collect()
 }
 
 /// As [`lock`], but does not wait: outer `None` when another transaction has the row. `tx` is of no more use then.
@@ -211,11 +221,17 @@ pub(crate) async fn replace(tx: &mut PgTransaction<'_>, payment: &Payment) -> Re
     Ok(())
 }
 
-/// Leaves a requested payment, which is the other home's, alone for a while.
-pub(crate) async fn leave(pool: &PgPool, id: PaymentId) -> Result<(), Error> {
+/// Leaves a requested payment, which is the other home's, alone for a while. One that is to be looked at at another time than whoever
+/// claimed it had set is left as it is: it may have come to this home since.
+pub(crate) async fn leave(pool: &PgPool, claimed: Requested) -> Result<(), Error> {
     let sql = "
-        update payments.payment set look_at = now() + $2::double precision * interval '1 second', elsewhere = true
-        where id = $1 and status = 'requested'";
-    sqlx::query(sql).bind(id.uuid()).bind(FOREIGN_PAUSE.as_secs_f64()).execute(pool).await?;
+        update payments.payment set look_at = now() + $3::double precision * interval '1 second', elsewhere = true
+        where id = $1 and look_at = $2 and status = 'requested'";
+    sqlx::query(sql)
+        .bind(claimed.id.uuid())
+        .bind(claimed.look_at)
+        .bind(FOREIGN_PAUSE.as_secs_f64())
+        .execute(pool)
+        .await?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use proptest::test_runner::{Config, TestRunner};
 use prost::Message as _;
 
 use super::*;
+use crate::movable::Record;
 use crate::provider::{Call, Fault};
 use crate::{
     Account, Adjustment, Command, Desk as _, Idempotency, Operation, Outcome, PaymentEvent, Transaction,
@@ -27,6 +28,8 @@ enum Act {
     /// Its key with another amount, which no history has.
     Reuse,
     Adjust(i64),
+    /// The home gives the payment up, and has it again: the move took too long.
+    Offer,
 }
 
 /// One act, and what goes wrong with the provider meanwhile.
@@ -44,7 +47,7 @@ struct History {
 }
 
 /// Histories that are lived in every run, so that none misses a kind of event.
-fn fixed() -> [History; 5] {
+fn fixed() -> [History; 6] {
     let of = |method, manual, acts: &[Act]| History {
         method,
         manual,
@@ -57,6 +60,7 @@ fn fixed() -> [History; 5] {
         of("pm_card_visa", true, &[Act::Capture(Some(300)), Act::Refund(Some(100)), Act::Refund(None)]),
         History { method: "pm_card_visa", manual: false, steps: vec![lost] },
         of("pm_card_visa", false, &[Act::Adjust(-50), Act::Refund(Some(10)), Act::Again, Act::Reuse]),
+        of("pm_card_visa", false, &[Act::Refund(Some(10)), Act::Offer, Act::Again, Act::Refund(None)]),
     ]
 }
 
@@ -69,6 +73,7 @@ fn histories() -> impl Strategy<Value = History> {
         1 => Just(Act::Again),
         1 => Just(Act::Reuse),
         1 => (-200..=200i64).prop_map(Act::Adjust),
+        1 => Just(Act::Offer),
     ];
     let call = prop::sample::select(vec![Call::Capture, Call::Cancel, Call::Refund]);
     let fault = prop::sample::select(vec![Fault::Lost, Fault::DoneUnanswered]);
@@ -113,7 +118,7 @@ async fn tables(world: &World, id: PaymentId) -> Tables {
 }
 
 /// A payment's whole stream, from the outbox's log.
-async fn stream(world: &World, id: PaymentId) -> Vec<(i64, PaymentStream)> {
+pub(super) async fn stream(world: &World, id: PaymentId) -> Vec<(i64, PaymentStream)> {
     let sql = "select version, kind, payload from outbox.event where key = $1 order by position";
     let rows: Vec<(i64, String, Vec<u8>)> =
         sqlx::query_as(sql).bind(id.to_string()).fetch_all(&world.admin).await.unwrap();
@@ -149,6 +154,7 @@ async fn perform(world: &World, id: PaymentId, act: &Act, name: &str) -> Result<
                 };
                 world.adjust(id, &adjustment, "anna").await
             }
+            Act::Offer => world.give(id, Record::Offer).await,
             Act::Again | Act::Reuse => Err(Error::NotFound),
         }
     };
@@ -191,12 +197,12 @@ async fn live(world: &World, history: &History) -> PaymentId {
                 let other = match act {
                     Act::Capture(_) => Act::Capture(Some(2_000)),
                     Act::Refund(_) => Act::Refund(Some(2_000)),
-                    Act::Void | Act::Again | Act::Reuse | Act::Adjust(_) => continue,
+                    Act::Void | Act::Again | Act::Reuse | Act::Adjust(_) | Act::Offer => continue,
                 };
                 let reused = perform(world, id, &other, key).await;
                 assert!(answer.is_err() || reused.is_err(), "{act:?}: {answer:?}, then {reused:?}");
             }
-            (Act::Adjust(_), _) => drop(perform(world, id, act, &key).await),
+            (Act::Adjust(_) | Act::Offer, _) => drop(perform(world, id, act, &key).await),
             (Act::Capture(_) | Act::Void | Act::Refund(_), _) => {
                 let answer = perform(world, id, act, &key).await;
                 last = Some(Last { act: act.clone(), key, answer });
@@ -232,7 +238,17 @@ fn replay(stream: Vec<(i64, PaymentStream)>) -> Tables {
                 books.push(event.ledger);
                 (state, ledger)
             }
-            other @ (PaymentStream::Requested(_) | PaymentStream::Snapshot(_)) => panic!("{other:?}"),
+            PaymentStream::Offered(wire::AuthorityOffered { whole, .. }) => {
+                let whole = whole.unwrap();
+                payment.version += 1;
+                assert_eq!(whole.ledger.len(), books.len(), "what was booked is all in the offer");
+                (whole.state, Vec::new())
+            }
+            other @ (PaymentStream::Requested(_)
+            | PaymentStream::Snapshot(_)
+            | PaymentStream::Released(_)) => {
+                panic!("{other:?}")
+            }
         };
         // The event carries the same state and the same bookings, for those who don't know the rules.
         assert_eq!((payment.version, Some(events::state(&payment))), (version, state));
@@ -337,8 +353,16 @@ async fn kinds(world: &World) -> BTreeSet<String> {
 
 #[test]
 fn any_history_replays_to_the_tables_of_both_homes() {
-    const KINDS: [&str; 7] =
-        ["adjusted", "authorized", "captured", "declined", "refunded", "requested", "voided"];
+    const KINDS: [&str; 8] = [
+        "adjusted",
+        "authority_offered",
+        "authorized",
+        "captured",
+        "declined",
+        "refunded",
+        "requested",
+        "voided",
+    ];
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (owner, replica) =
         runtime.block_on(async { (World::new("lived").await, World::new("replayed").await) });

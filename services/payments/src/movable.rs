@@ -1,0 +1,48 @@
+//! How payments are given up and taken over here.
+
+use async_trait::async_trait;
+use payments::Epoch;
+use payments::movable::{self, Record};
+use proto::{InvalidId, PaymentId};
+use sqlx::PgPool;
+use sqlx::postgres::PgTransaction;
+use strangler::{BoxError, Movable, Pinned};
+
+/// This home's payments, as the migration moves them. The pool is the module's own.
+#[derive(Debug, Clone)]
+pub(crate) struct Payments(pub(crate) PgPool);
+
+#[async_trait]
+impl Movable for Payments {
+    async fn begin(&self) -> Result<PgTransaction<'static>, BoxError> {
+        Ok(self.0.begin().await?)
+    }
+
+    async fn pinned(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        let pinned = movable::pinned(tx, &ids(keys)?).await?;
+        Ok(pinned.into_iter().map(|(id, why)| Pinned { key: id.to_string(), why }).collect())
+    }
+
+    async fn give(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        keys: &[(String, strangler::Epoch)],
+    ) -> Result<(), BoxError> {
+        let given = keys.iter().map(|(key, epoch)| key.parse().map(|id: PaymentId| (id, Epoch(epoch.get()))));
+        let given = given.collect::<Result<Vec<_>, InvalidId>>()?;
+        Ok(movable::give(tx, &given, Record::Release).await?)
+    }
+
+    async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError> {
+        Ok(movable::gained(tx, &ids(keys)?).await?)
+    }
+
+    async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
+        let known = movable::known(tx, &ids(keys)?).await?;
+        Ok(known.iter().map(PaymentId::to_string).collect())
+    }
+}
+
+fn ids(keys: &[String]) -> Result<Vec<PaymentId>, InvalidId> {
+    keys.iter().map(|key| key.parse()).collect()
+}
