@@ -70,6 +70,17 @@ impl Home {
     }
 }
 
+impl Phase {
+    /// Its name, as stored: `settled`, `moving` or `recalling`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::Moving => "moving",
+            Self::Recalling => "recalling",
+        }
+    }
+}
+
 impl fmt::Display for Home {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -13,6 +13,7 @@ mod controller;
 mod domain;
 mod error;
 mod gate;
+pub mod handover;
 mod home;
 mod memory;
 mod owners;
