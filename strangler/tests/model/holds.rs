@@ -1,7 +1,5 @@
 //! The true rules hold.
 
-use std::collections::BTreeSet;
-
 use strangler::Home;
 use strangler::handover::{source, target};
 
@@ -24,30 +22,40 @@ fn a_key_is_written_at_both_homes() {
 
 #[test]
 fn a_key_is_repaired_at_any_time() {
-    holds("one key, snapshots", Bounds { epoch_max: 4, snapshots: 2, empties: 1, ..ROUND }, Rules::TRUE);
+    holds("one key, repaired", Bounds { epoch_max: 4, snapshots: 1, ..ROUND }, Rules::TRUE);
 }
 
 #[test]
-fn two_keys_share_a_log() {
+fn two_keys_share_a_log_and_are_emptied_together() {
     holds("two keys, emptied", Bounds { keys: 2, epoch_max: 3, writes: 0, ..ROUND }, Rules::TRUE);
 }
 
 #[test]
-#[ignore = "takes minutes; with --release"]
-fn longer() {
-    holds("one key, long", Bounds { writes: 2, snapshots: 1, ..ROUND }, Rules::TRUE);
-    holds("one key, three writes", Bounds { epoch_max: 7, writes: 3, empties: 0, ..ROUND }, Rules::TRUE);
-    holds("two keys, long", Bounds { keys: 2, epoch_max: 3, writes: 1, empties: 1, ..ROUND }, Rules::TRUE);
+fn two_keys_are_written() {
+    holds("two keys, written", Bounds { keys: 2, epoch_max: 2, empties: 0, ..ROUND }, Rules::TRUE);
 }
 
 /// A step that no run takes was never checked.
 #[test]
 fn every_step_is_taken() {
-    let mut taken = holds("one key, short", Bounds { epoch_max: 5, snapshots: 1, ..ROUND }, Rules::TRUE);
-    // The gate and the kept cursors keep a second first event away; the row would stay as it is if they did not.
+    let mut taken = holds("one key, plain", Bounds { empties: 0, ..ROUND }, Rules::TRUE);
+    taken.extend(holds("one key, read only", Bounds { writes: 0, snapshots: 1, ..ROUND }, Rules::TRUE));
+    // The gate and the cursors keep a second first event away. Should they not, the row stays as it is.
     taken.insert("born here before");
-    // Takes a round and another move.
-    taken.insert("offer");
     let names = source::STEPS.iter().map(|step| step.name).chain(target::STEPS.iter().map(|step| step.name));
-    assert_eq!(names.collect::<BTreeSet<_>>().difference(&taken).collect::<Vec<_>>(), Vec::<&&str>::new());
+    let never: Vec<_> = names.filter(|name| !taken.contains(name)).collect();
+    assert!(never.is_empty(), "{never:?}");
+}
+
+#[test]
+#[ignore = "takes minutes, and wants --release"]
+fn longer() {
+    holds("one key, long", Bounds { writes: 2, snapshots: 1, ..ROUND }, Rules::TRUE);
+    holds("one key, three writes", Bounds { epoch_max: 7, writes: 3, empties: 0, ..ROUND }, Rules::TRUE);
+    holds("two keys, long", Bounds { keys: 2, epoch_max: 3, ..ROUND }, Rules::TRUE);
+    holds(
+        "two keys, forward and back",
+        Bounds { keys: 2, epoch_max: 4, writes: 0, empties: 0, ..ROUND },
+        Rules::TRUE,
+    );
 }
