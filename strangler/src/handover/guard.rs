@@ -88,7 +88,7 @@ impl fmt::Display for Guard {
         f.write_str(match self {
             Self::SameEpoch => "its epoch is the row's",
             Self::OtherEpoch => "its epoch is not the row's",
-            Self::NewerEpoch => "its epoch is above the row's",
+            Self::NewerEpoch => "its epoch is above all of the row's",
             Self::RecallOrNewer => "its epoch is at least `recall_epoch`",
             Self::Quiet => "quiet",
             Self::Busy => "not quiet",
