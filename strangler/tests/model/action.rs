@@ -22,6 +22,8 @@ pub(crate) enum Action {
     /// Backfill or repair.
     Snapshot(usize, Home),
     Relay(Home),
+    /// A home gives its oldest record up, and a filler goes in its place.
+    Skip(Home),
     /// A replica reads its next record.
     Read(Home),
     /// A replica meets a record again that it has read: repeated by a relay, read again after a crash, or parked till now.
@@ -122,6 +124,7 @@ impl Model {
             }
             Action::Snapshot(at, home) => self.snapshot(world, at, home)?,
             Action::Relay(home) => world.relay(home)?,
+            Action::Skip(home) => world.skip(home)?,
             Action::Read(home) => {
                 let site = &mut world.sites[home as usize];
                 let record = *world.log.get(site.position)?;
@@ -267,9 +270,8 @@ fn facts(key: &Key, home: Home) -> Facts {
     Facts { quiet: copy.known() && copy.work == Work::Idle, known: copy.known() }
 }
 
-/// Whether only a snapshot can complete the target's copy: everything was delivered and read, and it is not whole.
+/// Whether only a snapshot can complete a copy of this key: everything was delivered and read, and one is not whole.
 pub(crate) fn needs_snapshot(world: &World, at: usize) -> bool {
-    let read = world.sites[Home::Target as usize].position == world.log.len();
-    read && world.sites.iter().all(|site| site.outbox.is_empty())
-        && !world.keys[at].copy(Home::Target).known()
+    let read = world.sites.iter().all(|site| site.outbox.is_empty() && site.position == world.log.len());
+    read && world.keys[at].copies.iter().any(|copy| !copy.known())
 }

@@ -12,7 +12,7 @@ type AtSource = Result<(source::Row, &'static source::Step), Refusal>;
 type AtTarget = Result<(Option<target::Row>, &'static target::Step), Refusal>;
 
 const ROUND: Bounds =
-    Bounds { keys: 1, births: &[Home::Source], epoch_max: 5, writes: 2, snapshots: 0, empties: 0 };
+    Bounds { keys: 1, births: &[Home::Source], epoch_max: 5, writes: 2, snapshots: 0, empties: 0, skips: 0 };
 const AT_TARGET: Bounds = Bounds { births: &[Home::Target], ..ROUND };
 const EMPTIED: Bounds =
     Bounds { births: &[Home::Source, Home::Target], epoch_max: 6, empties: 1, writes: 1, ..ROUND };
@@ -184,4 +184,10 @@ fn a_write_that_carries_the_epoch_of_a_recall_stops_it() {
 fn a_repeat_that_is_applied_again_doubles() {
     let rules = Rules { gated: false, ..Rules::TRUE };
     finds("no gate", ROUND, rules, HANDED_OVER);
+}
+
+#[test]
+fn a_filler_that_is_passed_over_leaves_out_what_it_replaced() {
+    let rules = Rules { fillers_count: false, ..Rules::TRUE };
+    finds("filler passed over", Bounds { skips: 1, ..AT_TARGET }, rules, HANDED_OVER);
 }

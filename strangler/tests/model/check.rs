@@ -18,8 +18,7 @@ pub(crate) fn holds(name: &str, bounds: Bounds, rules: Rules) -> BTreeSet<&'stat
     if let Some((property, way)) = run(name, model, HasDiscoveries::AnyFailures).first() {
         panic!("{name}: broken: {property}, by {way}");
     }
-    let taken = taken.lock().unwrap().clone();
-    taken
+    taken.lock().unwrap().clone()
 }
 
 /// Walks the states up to the first that breaks this property.

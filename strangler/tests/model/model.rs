@@ -24,6 +24,8 @@ pub(crate) struct Bounds {
     pub(crate) snapshots: u8,
     /// How often the target is emptied.
     pub(crate) empties: u8,
+    /// How many records are given up by their home.
+    pub(crate) skips: u8,
 }
 
 /// The model: bounds and rules, and the names of the steps that were taken.
@@ -63,6 +65,7 @@ impl Model {
             | Action::Intend(..)
             | Action::Die(..)
             | Action::Empty
+            | Action::Skip(_)
             | Action::Fence(_)
             | Action::TimeOut(..)
             | Action::Recall(_)
@@ -85,13 +88,14 @@ impl stateright::Model for Model {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        let Bounds { keys, writes, snapshots, empties, .. } = self.bounds;
+        let Bounds { keys, writes, snapshots, empties, skips, .. } = self.bounds;
         let site = Site { outbox: Vec::new(), position: 0 };
         vec![World {
             keys: vec![Key::unborn(writes, snapshots); keys],
             log: Vec::new(),
             sites: [site.clone(), site],
             empties_left: empties,
+            skips_left: skips,
             fault: None,
         }]
     }
@@ -99,7 +103,7 @@ impl stateright::Model for Model {
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
         for home in [Home::Source, Home::Target] {
             let site = &world.sites[home as usize];
-            actions.extend([Action::Relay(home), Action::Read(home)]);
+            actions.extend([Action::Relay(home), Action::Read(home), Action::Skip(home)]);
             actions.extend((0..site.position).map(|n| Action::Again(home, n)));
         }
         for (at, key) in world.keys.iter().enumerate() {

@@ -21,6 +21,8 @@ pub(crate) struct Rules {
     pub(crate) gated: bool,
     /// A home that is emptied keeps its cursors, at its heads.
     pub(crate) cursors_stay: bool,
+    /// A replica that meets the filler of a record awaits a snapshot.
+    pub(crate) fillers_count: bool,
     /// A home is emptied only while all keys are settled at the source.
     pub(crate) emptied_at_rest: bool,
     /// A write carries the owner's epoch only when that is settled.
@@ -34,6 +36,7 @@ impl Rules {
         target: target::Row::step,
         gated: true,
         cursors_stay: true,
+        fillers_count: true,
         emptied_at_rest: true,
         settled_epochs: true,
     };

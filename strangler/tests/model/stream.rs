@@ -38,6 +38,15 @@ impl World {
         Some(())
     }
 
+    /// A home gives its oldest record up. Never a key's first, nor one that hands it over.
+    pub(crate) fn skip(&mut self, home: Home) -> Option<()> {
+        let record = self.sites[home as usize].outbox.first_mut()?;
+        matches!(record.kind, Kind::Write | Kind::Snapshot).then_some(())?;
+        self.skips_left = self.skips_left.checked_sub(1)?;
+        record.kind = Kind::Skipped;
+        Some(())
+    }
+
     /// The gate of a home's replica. Nothing changes for a record that has no turn: it is dropped, or waits and comes again.
     pub(crate) fn meet(&mut self, model: &Model, home: Home, record: Record) {
         let copy = self.keys[record.key].copy_mut(home);
@@ -48,6 +57,9 @@ impl World {
             } else if next {
                 copy.cursor = record.version;
             }
+        } else if record.kind == Kind::Skipped && next {
+            (copy.cursor, copy.head) = (record.version, copy.head.max(record.version));
+            copy.awaiting = model.rules.fillers_count;
         } else if next || record.kind.is_whole() && record.version > copy.cursor {
             self.apply(model, home, record);
         } else if copy.cursor == 0 && copy.content.is_none() && record.version > 1 {
@@ -71,7 +83,9 @@ impl World {
         let content = match (record.kind, copy.content) {
             (Kind::Born(_), content) => content.unwrap_or(0),
             (Kind::Write, Some(content)) => wrote(content, record.origin),
-            (Kind::Write | Kind::Snapshot | Kind::Offered | Kind::Released, _) => record.content,
+            (Kind::Write | Kind::Snapshot | Kind::Offered | Kind::Released | Kind::Skipped, _) => {
+                record.content
+            }
         };
         // An event carries the state after it too. A whole state that passes over nothing is the copy's own.
         let next = copy.known() && record.version == copy.cursor + 1;
@@ -91,7 +105,7 @@ impl World {
             // Opens the key at both homes, whoever owns it.
             Kind::Born(_) => return Some(()),
             Kind::Released => source::Message::Released,
-            Kind::Write | Kind::Snapshot | Kind::Offered => source::Message::Foreign,
+            Kind::Write | Kind::Snapshot | Kind::Offered | Kind::Skipped => source::Message::Foreign,
         };
         let before = self.keys[record.key].owner?.owner;
         let effect = model.step_source(self, record.key, message, record.epoch)?;
@@ -106,7 +120,7 @@ impl World {
         let message = match record.kind {
             Kind::Born(Home::Target) => target::Message::Born,
             Kind::Offered => target::Message::Offered,
-            Kind::Born(Home::Source) | Kind::Write | Kind::Snapshot | Kind::Released => {
+            Kind::Born(Home::Source) | Kind::Write | Kind::Snapshot | Kind::Released | Kind::Skipped => {
                 target::Message::Foreign
             }
         };

@@ -15,6 +15,8 @@ pub(crate) struct World {
     pub(crate) sites: [Site; 2],
     /// How often the target may still be emptied.
     pub(crate) empties_left: u8,
+    /// How many records may still be given up by their home.
+    pub(crate) skips_left: u8,
     /// What must never happen and did.
     pub(crate) fault: Option<Fault>,
 }
@@ -103,6 +105,8 @@ pub(crate) enum Kind {
     Snapshot,
     Offered,
     Released,
+    /// The filler of a record that its home gave up: its effect can't be known elsewhere.
+    Skipped,
 }
 
 /// What must never happen.
