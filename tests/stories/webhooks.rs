@@ -17,7 +17,8 @@ pub(crate) use self::sender::{Sender, event};
 use crate::migration::until_status;
 use crate::orders::{order, place};
 
-const SOON: Duration = Duration::from_secs(30);
+/// Twice as long as a dispatcher that died keeps a notice from the others.
+const SOON: Duration = Duration::from_secs(60);
 
 /// The payment intent of a payment, as its owner has it.
 async fn intent_of(home: &PgPool, payment: &str) -> Result<String> {
