@@ -5,7 +5,7 @@ use serde_json::json;
 use super::Controller;
 use crate::policy::Policy;
 use crate::store::{keys, policy::Entry};
-use crate::{Back, Change, Error, Held, Stage};
+use crate::{Back, Change, Error, Held};
 
 /// The longest reason of a hold, in bytes.
 const REASON_MAX: usize = 500;
