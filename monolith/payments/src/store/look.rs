@@ -31,7 +31,7 @@ pub(crate) const BY_INDEX: &str =
 #[derive(Debug, FromRow)]
 pub(super) struct Seen {
     /// The first of each tenant before second ones, otherwise by lot.
-    ids: Vec<Uuid>,
+    pub(super) ids: Vec<Uuid>,
     /// Those that were visited.
     pub(super) tenants: Vec<String>,
     /// When each one's first was due; `None`: nothing is.
