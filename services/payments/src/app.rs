@@ -1,5 +1,6 @@
 //! Composition: which parts a process runs, what each gets, and how all end together.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,8 +63,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
     let mut tasks = Tasks::new(shutdown.token());
     let mut listening = Listening::default();
     if roles.serve {
-        let listener = TcpListener::bind(config.grpc_listen).await;
-        let listener = listener.with_context(|| format!("PAYMENTS_GRPC_LISTEN={}", config.grpc_listen))?;
+        let listener = listen("PAYMENTS_GRPC_LISTEN", config.grpc_listen).await?;
         listening = listening.at("grpc", listener.local_addr()?);
         let verifier = Verifier::new(ISSUER, AUDIENCE, &config.token_key);
         let target = target(&module, &authority);
@@ -94,8 +94,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         act(home, counted, &mut tasks);
         reconcile(reconciler, &telemetry, &mut tasks);
     }
-    let listener = TcpListener::bind(config.admin_listen).await;
-    let listener = listener.with_context(|| format!("PAYMENTS_ADMIN_LISTEN={}", config.admin_listen))?;
+    let listener = listen("PAYMENTS_ADMIN_LISTEN", config.admin_listen).await?;
     listening = listening.at("admin", listener.local_addr()?);
     let admin = admin::router(readiness, telemetry.routes());
     tasks.spawn("admin", server::serve(listener, admin, shutdown.token()));
@@ -110,6 +109,11 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         ended
     };
     Ok(shutdown.run(ended).await??)
+}
+
+/// A listener at the address of a setting.
+async fn listen(setting: &str, at: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(at).await.with_context(|| format!("{setting}={at}"))
 }
 
 pub(crate) fn home(
