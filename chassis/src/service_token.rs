@@ -42,6 +42,7 @@ struct Current {
 #[derive(Debug, Clone)]
 pub struct Gate {
     verifier: Verifier,
+    only: Option<Arc<str>>,
 }
 
 /// The process that calls, as its token says.
@@ -96,7 +97,13 @@ impl Interceptor for Bearer {
 impl Gate {
     /// Accepts service tokens that the verifier accepts.
     pub fn new(verifier: Verifier) -> Self {
-        Self { verifier }
+        Self { verifier, only: None }
+    }
+
+    /// Lets only this one of our services in; others hear `PERMISSION_DENIED`.
+    #[must_use]
+    pub fn only(self, service: &str) -> Self {
+        Self { only: Some(service.into()), ..self }
     }
 }
 
@@ -109,6 +116,10 @@ impl Interceptor for Gate {
             self.verifier.verify(token).map_err(|error| Status::unauthenticated(error.to_string()))?;
         if !claims.roles.contains(&Role::Service) {
             return Err(Status::unauthenticated("the token is not a service's"));
+        }
+        if self.only.as_deref().is_some_and(|only| only != claims.sub) {
+            tracing::warn!(service = claims.sub, "a service called what is not its to call");
+            return Err(Status::permission_denied("this is another service's to call"));
         }
         request.extensions_mut().insert(Peer { service: claims.sub });
         Ok(request)

@@ -63,7 +63,8 @@ impl Authority {
     /// record must not be applied. [`Error::Moving`] when the row could not be locked in time.
     pub async fn offered(&self, tx: &mut PgTransaction<'_>, key: &str, epoch: Epoch) -> Result<(), Error> {
         let verdict = store::offered(tx, &self.migration, key, epoch).await;
-        match verdict.map_err(|error| explain(error, key))?.as_str() {
+        // A lock that did not come in time stays the database's failure, which a replica waits out.
+        match verdict?.as_str() {
             "noted" => Ok(()),
             "stale" => Err(Error::Stale { key: key.to_owned(), epoch }),
             "foreign" => Err(Error::ForeignWrite { key: key.to_owned() }),

@@ -34,6 +34,9 @@ pub const ISSUER: &str = "banyan";
 /// The audience of tokens for this service.
 pub const AUDIENCE: &str = "payments-service";
 
+/// The source of the migration, as its token names it: only it moves payments between the homes.
+pub(crate) const SOURCE: &str = "monolith";
+
 /// The largest request. The longest has three short fields.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// The largest request to the migration's control, which is tonic's own bound: 1000 keys of 255 bytes are well below.
@@ -77,7 +80,7 @@ impl Server {
     }
 }
 
-/// The service and the migration's control behind a service token, without card numbers; health and reflection, which keep
+/// The service behind a service token and the migration's control behind the source's, without card numbers; health and reflection, which keep
 /// nothing, open to anyone who gets here.
 pub(crate) fn services(
     server: Server,
@@ -86,6 +89,7 @@ pub(crate) fn services(
     health: HealthServer<impl Health>,
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let gate = Gate::new(verifier);
+    let source = gate.clone().only(SOURCE);
     let payments = PaymentsServiceServer::new(server)
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(ANSWER_BYTES_MAX);
@@ -98,8 +102,8 @@ pub(crate) fn services(
     };
     let guarded = Guard::new(payments, status::DOMAIN, call::METADATA, REQUEST_BYTES_MAX);
     let control = Guard::new(control, status::DOMAIN, call::METADATA, CONTROL_BYTES_MAX);
-    Ok(Routes::new(InterceptedService::new(guarded, gate.clone()))
-        .add_service(InterceptedService::new(control, gate))
+    Ok(Routes::new(InterceptedService::new(guarded, gate))
+        .add_service(InterceptedService::new(control, source))
         .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))

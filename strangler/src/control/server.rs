@@ -56,15 +56,18 @@ impl<E: Evidence> Control for Server<E> {
     }
 
     async fn ready(&self, request: Request<MoveRequest>) -> Result<Response<MoveReply>, Status> {
-        answer(self.target.ready(&moves::keys(request.into_inner())).await)
+        let (target, keys) = (self.target.clone(), moves::keys(request.into_inner()));
+        carried_out(async move { target.ready(&keys).await }).await
     }
 
     async fn grant(&self, request: Request<MoveRequest>) -> Result<Response<MoveReply>, Status> {
-        answer(self.target.grant(&moves::keys(request.into_inner())).await)
+        let (target, keys) = (self.target.clone(), moves::keys(request.into_inner()));
+        carried_out(async move { target.grant(&keys).await }).await
     }
 
     async fn recall(&self, request: Request<MoveRequest>) -> Result<Response<MoveReply>, Status> {
-        answer(self.target.recall(&moves::keys(request.into_inner())).await)
+        let (target, keys) = (self.target.clone(), moves::keys(request.into_inner()));
+        carried_out(async move { target.recall(&keys).await }).await
     }
 }
 
@@ -77,7 +80,11 @@ fn unread(error: BoxError) -> Status {
     Status::unavailable("the evidence can't be read now; see the target's log")
 }
 
-fn answer(replies: Result<Vec<(String, Reply)>, Error>) -> Result<Response<MoveReply>, Status> {
+/// In a task of its own: a call whose client has left is dropped, and its transaction must not be.
+async fn carried_out(
+    work: impl Future<Output = Result<Vec<(String, Reply)>, Error>> + Send + 'static,
+) -> Result<Response<MoveReply>, Status> {
+    let replies = tokio::spawn(work).await.map_err(|lost| Status::unavailable(lost.to_string()))?;
     match replies {
         Ok(replies) => Ok(Response::new(moves::reply(replies))),
         Err(Error::Invalid { field, reason }) => Err(Status::invalid_argument(format!("{field}: {reason}"))),

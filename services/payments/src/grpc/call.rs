@@ -10,9 +10,9 @@ use time::OffsetDateTime;
 use tonic::{Request, Status};
 use uuid::Uuid;
 
-use super::status;
+use super::{SOURCE, status};
 
-/// The metadata that carries the owner's epoch as the caller knows it; a caller that knows none leaves it out.
+/// The metadata that carries the owner's epoch as the source knows it; other callers leave it out.
 const EPOCH: &str = "x-authority-epoch";
 
 /// The metadata that says who asks, when that is not the calling service itself.
@@ -52,6 +52,12 @@ impl Call {
     pub(super) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
         let epoch = match request.metadata().get(EPOCH) {
             None => 0,
+            // For a payment that is on its way here it is a grant, which only the source can give.
+            Some(_) if service_token::peer(request)?.service != SOURCE => {
+                return Err(Status::permission_denied(format!(
+                    "metadata {EPOCH} is only the source's to send"
+                )));
+            }
             Some(value) => {
                 let number = value.to_str().ok().and_then(|text| text.parse::<i64>().ok());
                 number.filter(|epoch| *epoch >= 0).ok_or_else(|| {

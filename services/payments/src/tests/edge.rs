@@ -1,6 +1,6 @@
 //! Who and what gets in, and what anyone may ask.
 
-use strangler::control::v1::{EvidenceRequest, control_client::ControlClient};
+use strangler::control::v1::{EvidenceRequest, KeyEpoch, MoveRequest, control_client::ControlClient};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::*;
@@ -20,6 +20,24 @@ async fn nobody_gets_in_without_a_token_for_this_service() {
     let mut control = ControlClient::with_interceptor(world.channel.clone(), bearer(AUDIENCE));
     let evidence = control.evidence(EvidenceRequest { keys }).await.unwrap().into_inner();
     assert_eq!((evidence.applied.len(), evidence.parked, evidence.awaiting), (0, 0, 0));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn only_the_source_moves_payments_between_the_homes() {
+    let world = World::new("strangers").await;
+    let id = world.captured().await;
+    let other = Bearer::new(Issuer::new(ISSUER, &key()), "invoicing", AUDIENCE);
+    let mut client = PaymentsServiceClient::with_interceptor(world.channel.clone(), other.clone());
+    client.refund_payment(refund(id, 1, "theirs")).await.unwrap();
+    let mut granting = refund(id, 1, "granting");
+    granting.metadata_mut().insert("x-authority-epoch", "9".parse().unwrap());
+    assert_eq!(client.refund_payment(granting).await.unwrap_err().code(), Code::PermissionDenied);
+    let mut control = ControlClient::with_interceptor(world.channel.clone(), other);
+    let keys = vec![KeyEpoch { key: id.to_string(), epoch: 9 }];
+    let recalled = control.recall(MoveRequest { keys }).await;
+    assert_eq!(recalled.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(world.get(id).await.refunded_minor, 1);
     world.end().await;
 }
 
