@@ -10,6 +10,7 @@ mod authority;
 mod cache;
 pub mod control;
 mod controller;
+mod copies;
 mod domain;
 mod error;
 mod gate;
@@ -33,7 +34,8 @@ pub use answers::{
 };
 pub use authority::Authority;
 pub use controller::{Controller, Settings};
-pub use domain::{Domain, Key, Movable, Pinned};
+pub use copies::Checksum;
+pub use domain::{Domain, Key, KeyCopy, Movable, Pinned};
 pub use error::{BoxError, Error, Refusal};
 pub use gate::{Gate, Verdict};
 pub use home::{Epoch, Home, Ownership, Phase};

@@ -8,8 +8,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgTransaction};
 use sqlx::{AssertSqlSafe, PgPool};
 use strangler::{
-    Advance, Applied, BoxError, Controller, Domain, Epoch, Error, Health, Home, Key, Memory, Movable, Owners,
-    Ownership, Phase, Pinned, Settings, Stage,
+    Advance, Applied, BoxError, Controller, Domain, Epoch, Error, Health, Home, Key, KeyCopy, Memory,
+    Movable, Owners, Ownership, Phase, Pinned, Settings, Stage,
 };
 
 use crate::domain::{Relay, TABLES, Tables, rights};
@@ -240,6 +240,19 @@ impl Movable for Shop {
 
     async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
         self.tables.known(tx, keys).await
+    }
+
+    async fn snapshot(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        self.tables.snapshot(tx, keys).await
+    }
+
+    async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, BoxError> {
+        self.tables.copies(after, upto, limit).await
     }
 }
 

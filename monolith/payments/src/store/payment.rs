@@ -103,6 +103,21 @@ pub(crate) async fn list(pool: &PgPool, tenant: &Tenant, page: Page) -> Result<V
     rows.into_iter().map(Payment::try_from).collect()
 }
 
+/// Payments after one of them up to another, whosever they are, in the order of their ids.
+pub(crate) async fn between(
+    tx: &mut PgTransaction<'_>,
+    after: Option<Uuid>,
+    upto: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<Payment>, Error> {
+    let sql = "
+        select p.*, false as outcome_pending from payments.payment p
+        where ($1::uuid is null or p.id > $1) and ($2::uuid is null or p.id <= $2)
+        order by p.id limit $3";
+    let rows: Vec<Row> = sqlx::query_as(sql).bind(after).bind(upto).bind(limit).fetch_all(&mut **tx).await?;
+    rows.into_iter().map(Payment::try_from).collect()
+}
+
 /// Locks a payment's row until `tx` ends. The owner row is locked before.
 pub(crate) async fn lock(tx: &mut PgTransaction<'_>, id: PaymentId) -> Result<Option<Payment>, Error> {
     let sql = "select p.*, false as outcome_pending from payments.payment p where p.id = $1 for update";
