@@ -103,7 +103,8 @@ impl Domain for Odd {
     }
 }
 
-async fn old_payments(world: &World) {
+/// Payments of which the target knows nothing.
+pub(crate) async fn old_payments(world: &World) {
     world
         .execute(
             "insert into shop.payment (key, tenant) select 'old-' || n, 'a' from generate_series(1, 2300) n",

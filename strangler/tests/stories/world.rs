@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgTransaction};
 use sqlx::{AssertSqlSafe, PgPool};
 use strangler::{
     Advance, Applied, BoxError, Controller, Domain, Epoch, Error, Health, Home, Key, KeyCopy, Memory,
-    Movable, Owners, Ownership, Phase, Pinned, Settings, Stage,
+    Movable, Owners, Ownership, Phase, Pinned, Settings, Stage, Verdict,
 };
 
 use crate::domain::{Relay, TABLES, Tables, rights};
@@ -173,10 +173,12 @@ impl World {
         eventually(&format!("{key} is the {home}'s"), there).await;
     }
 
-    /// Enters `following` with one payment that both replicas have.
+    /// Enters `following` with one payment that both replicas have, and shows that they have it.
     pub(crate) async fn follow(&self, controller: &Controller) {
         self.born("a", "first").await;
         controller.advance(&following(), "a test").await.unwrap();
+        self.execute("update strangler.backfill set done_at = clock_timestamp()").await;
+        assert_eq!(controller.parity("a test").await.unwrap().verdict, Verdict::Pass);
     }
 
     pub(crate) fn caught_up(&self, key: &str, version: i64) {
