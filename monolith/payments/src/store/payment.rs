@@ -112,8 +112,10 @@ pub(crate) async fn between(
 ) -> Result<Vec<Payment>, Error> {
     let sql = "
         select p.*, false as outcome_pending from payments.payment p
-        where ($1::uuid is null or p.id > $1) and ($2::uuid is null or p.id <= $2)
+        where p.id > $1 and p.id <= $2
         order by p.id limit $3";
+    // No id is nil. So one plan with an index serves all pages.
+    let (after, upto) = (after.unwrap_or(Uuid::nil()), upto.unwrap_or(Uuid::max()));
     let rows: Vec<Row> = sqlx::query_as(sql).bind(after).bind(upto).bind(limit).fetch_all(&mut **tx).await?;
     rows.into_iter().map(Payment::try_from).collect()
 }
