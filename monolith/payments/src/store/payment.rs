@@ -115,7 +115,7 @@ pub(crate) async fn between(
         where p.id > $1 and p.id <= $2
         order by p.id limit $3";
     // No id is nil. So one plan with an index serves all pages.
-    let (after, upto) = (after.unwrap_or(Uuid::nil()), upto.unwrap_or(Uuid::max()));
+    let (after, upto) = (after.unwrap_or_else(Uuid::nil), upto.unwrap_or_else(Uuid::max));
     let rows: Vec<Row> = sqlx::query_as(sql).bind(after).bind(upto).bind(limit).fetch_all(&mut **tx).await?;
     rows.into_iter().map(Payment::try_from).collect()
 }
