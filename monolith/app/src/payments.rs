@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use ::payments::movable::{self, Record};
 use ::payments::{
-    Balance, Births, Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, Refund, Replicate,
-    Status, Tenant, Void,
+    Balance, Births, Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, PaymentCopy, Refund,
+    Replicate, Status, Tenant, Void,
 };
 use async_trait::async_trait;
 use orders::{Order, Orders, PaymentRequest};
@@ -333,11 +333,8 @@ impl strangler::Movable for PaymentsDomain {
         let after = after.map(str::parse::<PaymentId>).transpose()?;
         let upto = upto.map(str::parse::<PaymentId>).transpose()?;
         let copies = ::payments::copies(&self.payments, after, upto, limit).await?;
-        let copy = |::payments::PaymentCopy { payment, version, hash }| KeyCopy {
-            key: payment.to_string(),
-            version,
-            hash,
-        };
+        let copy =
+            |PaymentCopy { payment, version, hash }| KeyCopy { key: payment.to_string(), version, hash };
         Ok(copies.into_iter().map(copy).collect())
     }
 }

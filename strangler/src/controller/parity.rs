@@ -35,7 +35,7 @@ impl Controller {
         let mut comparison = Comparison::default();
         let cut_short = match timeout(settings.parity_timeout, Box::pin(self.compare(&mut comparison))).await
         {
-            Ok(Ok(())) => None,
+            Ok(Ok(cut_short)) => cut_short,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some(format!("not within {} ms", settings.parity_timeout.as_millis())),
         };
@@ -73,12 +73,13 @@ impl Controller {
         }
     }
 
-    async fn compare(&self, comparison: &mut Comparison) -> Result<(), Error> {
+    /// Looks at all keys, and again at those on their way. Returns why it stopped before that, if it did.
+    async fn compare(&self, comparison: &mut Comparison) -> Result<Option<String>, Error> {
         let mut after: Option<String> = None;
         loop {
             after = self.compare_page(after.as_deref(), comparison).await?;
             if comparison.open_keys() > OPEN_MAX {
-                return Err(Error::Target(format!("more than {OPEN_MAX} keys are missing or on their way")));
+                return Ok(Some(format!("more than {OPEN_MAX} keys are missing or on their way")));
             }
             if after.is_none() {
                 break;
@@ -91,7 +92,7 @@ impl Controller {
             sleep(PAUSE * 2_u32.pow(look)).await;
             self.look_again(comparison).await?;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Compares the next keys and returns the last of them; none at the end.
