@@ -16,6 +16,8 @@ pub(crate) struct Status {
     pub(crate) keys: Keys,
     #[serde(default)]
     pub(crate) pinned: i64,
+    #[serde(default)]
+    pub(crate) backfill: Option<Backfill>,
     pub(crate) target: String,
     pub(crate) feed: Option<Feed>,
     pub(crate) reverse_feed: Option<Feed>,
@@ -46,6 +48,46 @@ pub(crate) struct PinnedKey {
     pub(crate) why: String,
     pub(crate) since: String,
     pub(crate) tries: i64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Backfill {
+    pub(crate) walk: i64,
+    pub(crate) done: i64,
+    pub(crate) of: i64,
+    pub(crate) rate: i64,
+    pub(crate) eta_seconds: Option<i64>,
+    pub(crate) published: i64,
+    pub(crate) waits: Option<String>,
+    pub(crate) done_at: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Named {
+    pub(crate) count: i64,
+    pub(crate) keys: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Parity {
+    pub(crate) verdict: String,
+    pub(crate) found: String,
+    pub(crate) different: Named,
+    pub(crate) unsettled: Named,
+    pub(crate) missing_at_source: Named,
+    pub(crate) missing_at_target: Named,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Repaired {
+    pub(crate) published: Vec<String>,
+    pub(crate) left: Vec<Unrepaired>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Unrepaired {
+    pub(crate) key: String,
+    pub(crate) why: String,
 }
 
 #[derive(Debug, Deserialize)]

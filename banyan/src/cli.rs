@@ -57,6 +57,20 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=1_000))]
         limit: i64,
     },
+    /// Has the source publish what the target lacks. One that is under way, or done, is shown.
+    Backfill {
+        /// Begins again, from the first key.
+        #[arg(long)]
+        again: bool,
+    },
+    /// Compares the copies of both homes, which may take a minute, and keeps what was found for 24 hours.
+    Parity,
+    /// Has the owners of keys publish their state, so that the other home's copies are mended.
+    Repair {
+        /// The keys, for payments their ids; 1 to 100.
+        #[arg(required = true, num_args = 1..=100)]
+        keys: Vec<String>,
+    },
     /// Why a key is where it is.
     Why {
         /// The key, for payments their id.

@@ -1,7 +1,8 @@
 //! Answers as an operator reads them.
 
 use crate::answers::{
-    Back, Change, Feed, Gate, Held, Keys, Pinned, Plan, Problem, Refusal, Status, Step, Why,
+    Back, Backfill, Change, Feed, Gate, Held, Keys, Parity, Pinned, Plan, Problem, Refusal, Repaired, Status,
+    Step, Why,
 };
 
 /// Between two columns.
@@ -42,6 +43,9 @@ impl Print for Status {
             text.push_str("draining: rolled back, while keys are still at the target\n");
         }
         text.push_str(&under_way(&self.keys));
+        if let Some(backfill) = self.backfill.as_ref().filter(|backfill| backfill.done_at.is_none()) {
+            text.push_str(&backfill.print());
+        }
         if self.pinned > 0 {
             text.push_str(&format!(
                 "pinned: {} keys can't move now (`banyan pinned` says why)\n",
@@ -70,6 +74,61 @@ impl Print for Pinned {
             text.push_str(&format!("{}   {}   since {}, {} tries\n", key.key, key.why, key.since, key.tries));
         }
         text
+    }
+}
+
+impl Print for Backfill {
+    fn print(&self) -> String {
+        let Self { walk, rate, .. } = self;
+        let (done, of, published) = (grouped(self.done), grouped(self.of), grouped(self.published));
+        if let Some(done_at) = &self.done_at {
+            return format!(
+                "backfill: done at {done_at}; {published} keys were published, and a walk over {done} found none lacking\n"
+            );
+        }
+        let left = self.eta_seconds.map_or_else(String::new, |eta| format!(", {} left", duration(eta)));
+        let mut text =
+            format!("backfill: walk {walk}, {done} of {of} keys, {rate}/s{left}; {published} published\n");
+        if let Some(waits) = &self.waits {
+            text.push_str(&format!("backfill waits for {waits}\n"));
+        }
+        text
+    }
+}
+
+impl Print for Parity {
+    fn print(&self) -> String {
+        let mut text = format!("{}: {}\n", self.verdict, self.found);
+        for (named, what) in [
+            (&self.different, "differ"),
+            (&self.missing_at_target, "are missing at the target"),
+            (&self.missing_at_source, "are missing at the source"),
+            (&self.unsettled, "did not come to rest"),
+        ] {
+            if named.count > 0 {
+                text.push_str(&format!("{} {what}:\n", grouped(named.count)));
+                named.keys.iter().for_each(|key| text.push_str(&format!("  {key}\n")));
+            }
+        }
+        text
+    }
+
+    fn refused(&self) -> bool {
+        self.verdict != "pass"
+    }
+}
+
+impl Print for Repaired {
+    fn print(&self) -> String {
+        let mut text = format!("{} keys were published by their owners\n", self.published.len());
+        for left in &self.left {
+            text.push_str(&format!("not {}: {}\n", left.key, left.why));
+        }
+        text
+    }
+
+    fn refused(&self) -> bool {
+        !self.left.is_empty()
     }
 }
 

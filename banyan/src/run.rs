@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::answers::{Back, Held, Pinned, Plan, Status, Step, Why};
+use crate::answers::{Back, Backfill, Held, Parity, Pinned, Plan, Repaired, Status, Step, Why};
 use crate::api::{Answer, Api};
 use crate::cli::{Cli, Command};
 use crate::print::{self, Print};
@@ -25,6 +25,16 @@ struct Hold {
 }
 
 #[derive(Serialize)]
+struct Fill {
+    again: bool,
+}
+
+#[derive(Serialize)]
+struct Mend {
+    keys: Vec<String>,
+}
+
+#[derive(Serialize)]
 struct Rollback {
     revision: i64,
 }
@@ -41,6 +51,13 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Pinned { limit } => show::<Pinned>(api.pinned(limit).await?, json),
         Command::Advance(step) => show::<Step>(api.post(&["advance"], Some(&step.wire())).await?, json),
         Command::Hold { reason } => show::<Held>(api.post(&["hold"], Some(&Hold { reason })).await?, json),
+        Command::Backfill { again } => {
+            show::<Backfill>(api.post(&["backfill"], Some(&Fill { again })).await?, json)
+        }
+        Command::Parity => show::<Parity>(api.post(&["parity"], None::<&()>).await?, json),
+        Command::Repair { keys } => {
+            show::<Repaired>(api.post(&["repair"], Some(&Mend { keys })).await?, json)
+        }
         Command::Rollback { revision } => rollback(&api, revision, json).await,
     }
 }

@@ -151,6 +151,95 @@ pub struct PinnedKeys {
     pub keys: Vec<PinnedKey>,
 }
 
+/// How far a backfill is: the walk over the source's keys that publishes what the target lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
+pub struct Backfill {
+    /// Which walk this is. A walk that finds nothing lacking is the last.
+    pub walk: i32,
+    /// How many keys this walk has looked at.
+    pub done: i64,
+    /// Of how many, about: keys leave the source meanwhile. 0 until they are counted.
+    pub of: i64,
+    /// Keys a second, in this walk.
+    pub rate: i64,
+    /// How long this walk will take; absent when it is not moving.
+    pub eta_seconds: Option<i64>,
+    /// Snapshots published, in all walks.
+    pub published: i64,
+    /// Keys that could not be published when they were looked at, in all walks.
+    pub skipped: i64,
+    /// The last of them, with the reason; absent when it is done.
+    pub waits: Option<String>,
+    /// Who began it.
+    pub asked_by: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub begun_at: OffsetDateTime,
+    /// When it was done; absent while it is under way.
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    pub done_at: Option<OffsetDateTime>,
+}
+
+/// Some keys, by name as far as they are few.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// How many.
+    pub count: i64,
+    /// The first 100 of them.
+    pub keys: Vec<String>,
+}
+
+/// A comparison of all copies at both homes. A key is compared when both are at the same version; one that is on its way is looked
+/// at again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Parity {
+    /// The migration.
+    pub migration: String,
+    /// `pass` when some keys were compared, none differs, and none is missing or unsettled.
+    pub verdict: Verdict,
+    /// What was found, in a sentence.
+    pub found: String,
+    /// Keys with both copies at the same version.
+    pub compared: i64,
+    /// Of these, those with the same state.
+    pub equal: i64,
+    /// Of these, those with another state.
+    pub different: Named,
+    /// Keys whose versions differed each time they were looked at, or that were not looked at often enough.
+    pub unsettled: Named,
+    /// Keys that only the target has.
+    pub missing_at_source: Named,
+    /// Keys that only the source has.
+    pub missing_at_target: Named,
+    /// When none differs: the share of differing keys that these numbers leave possible, 3 divided by the number compared (95 %
+    /// confidence).
+    pub bound: Option<f64>,
+    /// Whether all keys were looked at.
+    pub complete: bool,
+}
+
+/// Keys whose owner was told to publish their state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repaired {
+    /// The migration.
+    pub migration: String,
+    /// Those that were published: the other home's copy is its owner's once it has applied that.
+    pub published: Vec<String>,
+    /// The others.
+    pub left: Vec<Unrepaired>,
+    /// The policy's revision, of the line of history that notes it.
+    pub revision: i64,
+}
+
+/// A key that could not be published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unrepaired {
+    /// The key.
+    pub key: String,
+    /// Why.
+    pub why: String,
+}
+
 /// How far a feed is, measured by the keys written last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Feed {
@@ -213,6 +302,9 @@ pub struct Status {
     pub keys: Keys,
     /// How many keys can't move now; [`crate::Controller::pinned`] says why.
     pub pinned: i64,
+    /// The last backfill; absent before the first.
+    #[serde(default)]
+    pub backfill: Option<Backfill>,
     /// The target's health, in a phrase.
     pub target: String,
     /// The feed from source to target; absent when it can't be measured.

@@ -1,6 +1,7 @@
 //! `strangler.v1.Control`: how a controller asks the target, over gRPC.
 
 mod client;
+mod copies;
 mod moves;
 mod server;
 

@@ -1,9 +1,12 @@
 //! The controller of a migration: changes its policy when told to, and keeps what the policy promises.
 
 mod advance;
+mod backfill;
 mod change;
 mod handover;
 mod look;
+mod parity;
+mod repair;
 mod rollback;
 mod why;
 
@@ -14,6 +17,8 @@ use sqlx::PgPool;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+pub use self::backfill::Again;
+use self::backfill::Filling;
 use self::handover::Moves;
 use crate::gate::Probe;
 use crate::policy::Policy;
@@ -47,6 +52,10 @@ pub struct Settings {
     pub move_timeout: Duration,
     /// The most keys on their way back at once, not counting those that are known to be busy. Default 2,000.
     pub moves_max: i64,
+    /// The most snapshots that a backfill publishes in a second, but for one page of 200 in each look. Default 2,000.
+    pub backfill_rate_max: i64,
+    /// How long a comparison of all copies may take; what is not compared by then is not shown. Default 60 s.
+    pub parity_timeout: Duration,
     /// How often seeding starts again because keys without an owner were found after it. Default 3.
     pub seed_rounds_max: u32,
 }
@@ -63,6 +72,7 @@ pub struct Controller(Arc<Inner>);
 struct Remembered {
     walked: Option<String>,
     moves: Moves,
+    filling: Filling,
 }
 
 struct Inner {
@@ -144,7 +154,8 @@ impl Controller {
         if policy.stage > Stage::Local && policy.held.is_none() {
             self.keep_owners_whole(&mut memory.walked).await?;
         }
-        moved
+        moved?;
+        Box::pin(self.fill(&policy, &mut memory.filling)).await
     }
 
     /// Walks over the domain's keys, a batch at each look, and holds the migration when one has no owner.
@@ -207,6 +218,8 @@ impl Default for Settings {
             move_batch_max: 500,
             move_timeout: Duration::from_secs(10),
             moves_max: 2_000,
+            backfill_rate_max: 2_000,
+            parity_timeout: Duration::from_secs(60),
             seed_rounds_max: 3,
         }
     }

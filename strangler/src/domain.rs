@@ -23,7 +23,18 @@ pub struct Pinned {
     pub why: String,
 }
 
-/// What a hand-over needs of the domain, at either home. One implementation per home.
+/// What a home has of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyCopy {
+    /// The key.
+    pub key: String,
+    /// The version of its stream that the copy is at.
+    pub version: i64,
+    /// Over the state without its version, the same at both homes.
+    pub hash: [u8; 32],
+}
+
+/// What a hand-over, a backfill and a comparison need of the domain, at either home. One implementation per home.
 ///
 /// A key is *quiet* when nothing of it is under way: no intent without a definite outcome, no claim in flight, nothing parked
 /// or dead. A step that has not begun is the next owner's.
@@ -46,6 +57,20 @@ pub trait Movable: Send + Sync + 'static {
 
     /// Those of these keys of which this home's copy is whole: it was started, and awaits no snapshot.
     async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError>;
+
+    /// Publishes the whole state of each key, in order, as an ordinary record that changes nothing, from which a copy can begin;
+    /// returns those that it could not publish now, and why. `tx` has locked the owner or authority rows; a key need not be
+    /// quiet. A row that someone else holds is left out.
+    async fn snapshot(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError>;
+
+    /// This home's copies, in the byte order of their keys, of the keys after `after` up to `upto`, at most `limit`. What is said
+    /// of a key is of one moment.
+    async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, BoxError>;
 }
 
 /// The domain at the source. One implementation per domain, in the source's program.

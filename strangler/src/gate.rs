@@ -25,10 +25,26 @@ pub enum Verdict {
     Fail,
 }
 
+impl Verdict {
+    /// Its name, as stored.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Inconclusive => "inconclusive",
+            Self::Fail => "fail",
+        }
+    }
+
+    /// The one with this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Self::Pass, Self::Inconclusive, Self::Fail].into_iter().find(|verdict| verdict.name() == name)
+    }
+}
+
 /// One gate, as it was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gate {
-    /// Its name: `metric`, `target_healthy`, `feed`, `reverse_feed`.
+    /// Its name: `metric`, `target_healthy`, `backfill`, `parity`, `feed`, `reverse_feed`.
     pub name: String,
     /// The answer.
     pub verdict: Verdict,
@@ -71,7 +87,7 @@ impl Gate {
         Self { name: name.to_owned(), verdict, found: found.into(), evidence: serde_json::Value::Null }
     }
 
-    fn with(mut self, evidence: serde_json::Value) -> Self {
+    pub(crate) fn with(mut self, evidence: serde_json::Value) -> Self {
         self.evidence = evidence;
         self
     }

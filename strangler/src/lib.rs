@@ -2,14 +2,16 @@
 //!
 //! [`Owners`] decides and stores where a new key is born and locks a key inside each write of the source; [`Authority`]
 //! does the same at the target. A [`Seam`] sends reads and writes to the home that owns the key. The [`Controller`] walks a
-//! migration through its [`Stage`]s, behind [`Gate`]s, and back; [`Target`] does what it asks of the target. The crate knows no
-//! domain and no event: those are behind [`Domain`], [`Movable`] and [`Peer`]. [`handover`] has the steps of a key's way. `docs/migration.md` tells an operator's side.
+//! migration through its [`Stage`]s, behind [`Gate`]s, and back, has the target filled with what it lacks, and compares the copies
+//! of both homes; [`Target`] does what it asks of the target. The crate knows no domain and no event: those are behind
+//! [`Domain`], [`Movable`] and [`Peer`]. [`handover`] has the steps of a key's way. `docs/migration.md` tells an operator's side.
 
 mod answers;
 mod authority;
 mod cache;
 pub mod control;
 mod controller;
+mod copies;
 mod domain;
 mod error;
 mod gate;
@@ -17,6 +19,7 @@ pub mod handover;
 mod home;
 mod memory;
 mod owners;
+mod parity;
 mod peer;
 mod policy;
 mod schema;
@@ -28,12 +31,13 @@ mod store;
 mod target;
 
 pub use answers::{
-    Back, Change, Feed, Held, History, Keys, NextGate, PinnedKey, PinnedKeys, Plan, PolicyView, Status, Step,
-    Why,
+    Back, Backfill, Change, Feed, Held, History, Keys, Named, NextGate, Parity, PinnedKey, PinnedKeys, Plan,
+    PolicyView, Repaired, Status, Step, Unrepaired, Why,
 };
 pub use authority::Authority;
-pub use controller::{Controller, Settings};
-pub use domain::{Domain, Key, Movable, Pinned};
+pub use controller::{Again, Controller, Settings};
+pub use copies::Checksum;
+pub use domain::{Domain, Key, KeyCopy, Movable, Pinned};
 pub use error::{BoxError, Error, Refusal};
 pub use gate::{Gate, Verdict};
 pub use home::{Epoch, Home, Ownership, Phase};

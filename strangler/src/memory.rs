@@ -1,13 +1,13 @@
 //! A target in memory, for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
 use crate::handover::target::{Message, Row};
 use crate::handover::{Effect, Facts, Refusal};
-use crate::{Applied, BoxError, Epoch, Evidence, Health, Peer, Reply};
+use crate::{Applied, BoxError, Checksum, Epoch, Evidence, Health, KeyCopy, Peer, Pinned, Reply};
 
 /// A target that answers what it was told to, and moves keys by the table. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +21,9 @@ struct State {
     rows: BTreeMap<String, Row>,
     busy: BTreeMap<String, String>,
     released: Vec<(String, Epoch)>,
+    altered: BTreeMap<String, [u8; 32]>,
+    lost: BTreeSet<String>,
+    repaired: Vec<String>,
 }
 
 impl Memory {
@@ -76,6 +79,30 @@ impl Memory {
     /// The releases it has published since the last call.
     pub fn take_released(&self) -> Vec<(String, Epoch)> {
         self.state(|state| std::mem::take(&mut state.released))
+    }
+
+    /// Gives its copy of a key another hash than that of 32 zeros, which all others have.
+    pub fn alter(&self, key: &str, hash: [u8; 32]) {
+        self.state(|state| state.altered.insert(key.to_owned(), hash));
+    }
+
+    /// Lets its copy of a key await a snapshot: of any version, it is applied by [`Memory::snapshot`].
+    pub fn lose(&self, key: &str) {
+        self.state(|state| state.lost.insert(key.to_owned()));
+    }
+
+    /// Applies a snapshot: the copy is whole and its owner's.
+    pub fn snapshot(&self, key: &str, version: i64) {
+        self.state(|state| {
+            state.lost.remove(key);
+            state.altered.remove(key);
+            state.applied.versions.insert(key.to_owned(), version);
+        });
+    }
+
+    /// The keys it was told to repair since the last call.
+    pub fn take_repaired(&self) -> Vec<String> {
+        self.state(|state| std::mem::take(&mut state.repaired))
     }
 
     fn state<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
@@ -159,5 +186,56 @@ impl Peer for Memory {
 
     async fn recall(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError> {
         self.obey(Message::Recall, keys)
+    }
+
+    async fn known(&self, keys: &[String]) -> Result<Vec<String>, BoxError> {
+        self.health().await?;
+        Ok(self.state(|state| {
+            let whole =
+                |key: &&String| state.applied.versions.contains_key(*key) && !state.lost.contains(*key);
+            keys.iter().filter(whole).cloned().collect()
+        }))
+    }
+
+    async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, BoxError> {
+        self.health().await?;
+        let limit = usize::try_from(limit)?;
+        Ok(self.state(|state| {
+            let within =
+                |key: &str| after.is_none_or(|after| key > after) && upto.is_none_or(|upto| key <= upto);
+            let versions = state.applied.versions.iter();
+            let whole = versions.filter(|(key, _)| within(key.as_str()) && !state.lost.contains(*key));
+            let copy = |(key, version): (&String, &i64)| KeyCopy {
+                key: key.clone(),
+                version: *version,
+                hash: state.altered.get(key).copied().unwrap_or_default(),
+            };
+            whole.map(copy).take(limit).collect()
+        }))
+    }
+
+    async fn checksum(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Checksum, BoxError> {
+        Ok(Checksum::of(&Peer::copies(self, after, upto, limit).await?))
+    }
+
+    async fn repair(&self, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        self.health().await?;
+        Ok(self.state(|state| {
+            let writes = |key: &String| state.rows.get(key).is_some_and(|row| row.writable);
+            let (mine, others): (Vec<String>, Vec<String>) = keys.iter().cloned().partition(writes);
+            state.repaired.extend(mine);
+            let left = |key| Pinned { key, why: "it is not the target's to write".to_owned() };
+            others.into_iter().map(left).collect()
+        }))
     }
 }

@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use crate::{BoxError, Epoch, Reply};
+use crate::copies::Checksum;
+use crate::{BoxError, Epoch, KeyCopy, Pinned, Reply};
 
 /// The most keys in one question for evidence.
 pub(crate) const KEYS_MAX: usize = 1_000;
 /// The most keys in one call that moves them.
 pub(crate) const MOVES_MAX: usize = 500;
+/// The most copies in one answer.
+pub(crate) const COPIES_MAX: i64 = 1_000;
+/// The most keys in one repair.
+pub(crate) const REPAIRS_MAX: usize = 100;
 /// The longest key, in bytes.
 pub(crate) const KEY_BYTES_MAX: usize = 255;
 
@@ -67,4 +72,26 @@ pub trait Peer: Send + Sync {
     /// Takes these keys back at these epochs: [`Reply::Released`], or `Busy`, or `NotYet`, or `Stale`. At most 500 keys; repeated until
     /// the release has come.
     async fn recall(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError>;
+
+    /// Those of at most 1,000 keys of which its copy is whole. See [`crate::Movable::known`].
+    async fn known(&self, keys: &[String]) -> Result<Vec<String>, BoxError>;
+
+    /// Its copies, at most `limit`, 1 to 1,000. See [`crate::Movable::copies`].
+    async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, BoxError>;
+
+    /// Number and checksum of what [`Peer::copies`] would answer.
+    async fn checksum(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Checksum, BoxError>;
+
+    /// Has it publish the state of those of at most 100 keys that are its own; returns the others, and why.
+    async fn repair(&self, keys: &[String]) -> Result<Vec<Pinned>, BoxError>;
 }

@@ -1,6 +1,8 @@
 //! All SQL, by whose it is: one statement a function.
 
 pub(crate) mod authority;
+pub(crate) mod backfill;
+pub(crate) mod evidence;
 pub(crate) mod keys;
 pub(crate) mod moves;
 pub(crate) mod owners;

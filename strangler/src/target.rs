@@ -10,9 +10,9 @@ use sqlx::postgres::PgTransaction;
 use crate::error::{LOCKED, code};
 use crate::handover::target::{Message, Row, Standing};
 use crate::handover::{Effect, Facts, Refusal};
-use crate::peer::{KEY_BYTES_MAX, MOVES_MAX};
+use crate::peer::{COPIES_MAX, KEY_BYTES_MAX, KEYS_MAX, MOVES_MAX, REPAIRS_MAX};
 use crate::store::{authority as store, policy};
-use crate::{Authority, BoxError, Epoch, Error, Movable};
+use crate::{Authority, BoxError, Checksum, Epoch, Error, KeyCopy, Movable, Pinned};
 
 /// How long a call waits for writes under way. Longer, and the caller asks again.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
@@ -92,6 +92,76 @@ impl Target {
     /// As [`Target::grant`].
     pub async fn recall(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, Error> {
         self.obey(Message::Recall, keys).await
+    }
+
+    /// Those of these keys of which this home's copy is whole.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for none, more than 1,000 or malformed keys; [`Error::Domain`]; [`Error::Database`].
+    pub async fn known(&self, keys: &[String]) -> Result<Vec<String>, Error> {
+        check_keys(keys, KEYS_MAX)?;
+        let mut tx = self.domain.begin().await.map_err(domain)?;
+        let known = self.domain.known(&mut tx, keys).await.map_err(domain)?;
+        tx.rollback().await?;
+        Ok(known)
+    }
+
+    /// This home's copies, as [`Movable::copies`] says.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a limit that is not 1 to 1,000; [`Error::Domain`].
+    pub async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, Error> {
+        if !(1..=COPIES_MAX).contains(&limit) {
+            let reason = format!("must be 1 to {COPIES_MAX}, not {limit}");
+            return Err(Error::Invalid { field: "limit", reason });
+        }
+        self.domain.copies(after, upto, limit).await.map_err(domain)
+    }
+
+    /// Number and checksum of what [`Target::copies`] would answer.
+    ///
+    /// # Errors
+    /// As [`Target::copies`].
+    pub async fn checksum(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Checksum, Error> {
+        Ok(Checksum::of(&self.copies(after, upto, limit).await?))
+    }
+
+    /// Publishes the state of those of these keys that are this home's to write, in one transaction, and returns the others with the
+    /// reason.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for none, more than 100, malformed or repeated keys; [`Error::Moving`] when writes under way held one too long: ask
+    /// again; [`Error::Domain`]; [`Error::Database`].
+    pub async fn repair(&self, keys: &[String]) -> Result<Vec<Pinned>, Error> {
+        check_keys(keys, REPAIRS_MAX)?;
+        let mut names = keys.to_vec();
+        names.sort();
+        let mut tx = self.domain.begin().await.map_err(domain)?;
+        policy::limit_waits(&mut tx, LOCK_TIMEOUT).await?;
+        let rows = store::claim(&mut tx, self.authority.migration(), &names).await;
+        let rows = rows.map_err(|error| locked(error, &names))?;
+        let (mine, others): (Vec<String>, Vec<String>) =
+            names.into_iter().partition(|key| rows.get(key).is_some_and(|row| row.writable));
+        let mut left: Vec<Pinned> = others
+            .into_iter()
+            .map(|key| Pinned { key, why: "it is not the target's to write".to_owned() })
+            .collect();
+        if !mine.is_empty() {
+            let unsent = self.domain.snapshot(&mut tx, &mine).await.map_err(domain)?;
+            left.extend(unsent.into_iter().map(|Pinned { key, why }| Pinned { key, why: cut(why) }));
+        }
+        tx.commit().await?;
+        Ok(left)
     }
 
     /// How many keys were asked for with an epoch that is over, since this target was made.
@@ -234,6 +304,22 @@ fn check(keys: &[(String, Epoch)]) -> Result<(), Error> {
         return invalid("each epoch must be 1 or more".to_owned());
     }
     let distinct: BTreeSet<&str> = keys.iter().map(|(key, _)| key.as_str()).collect();
+    if distinct.len() < keys.len() {
+        return invalid("each may be named once".to_owned());
+    }
+    Ok(())
+}
+
+/// Keys without an epoch, at most so many.
+pub(crate) fn check_keys(keys: &[String], keys_max: usize) -> Result<(), Error> {
+    let invalid = |reason: String| Err(Error::Invalid { field: "keys", reason });
+    if !(1..=keys_max).contains(&keys.len()) {
+        return invalid(format!("1 to {keys_max} are needed, not {}", keys.len()));
+    }
+    if keys.iter().any(|key| !(1..=KEY_BYTES_MAX).contains(&key.len())) {
+        return invalid(format!("each must be 1 to {KEY_BYTES_MAX} bytes long"));
+    }
+    let distinct: BTreeSet<&String> = keys.iter().collect();
     if distinct.len() < keys.len() {
         return invalid("each may be named once".to_owned());
     }

@@ -50,10 +50,38 @@ impl Operator {
             let entered = answer.body.get("entered").and_then(Value::as_bool).unwrap_or(false);
             match answer.status {
                 200 if entered => Ok(Some(())),
+                _ if wants_parity(&answer.body) => {
+                    let parity = self.parity().await?;
+                    bail!("{}; then: {}", said(&answer), parity["found"]);
+                }
                 _ => bail!("{}", said(&answer)),
             }
         })
         .await
+    }
+
+    /// Compares the copies of both homes.
+    ///
+    /// # Errors
+    /// When the controller does not answer.
+    pub async fn parity(&self) -> Result<Value> {
+        self.post("parity", &json!({})).await
+    }
+
+    /// Has the owners of these keys publish their state.
+    ///
+    /// # Errors
+    /// When the controller does not answer, or refuses.
+    pub async fn repair(&self, keys: &[&str]) -> Result<Value> {
+        self.post("repair", &json!({ "keys": keys })).await
+    }
+
+    /// Begins a backfill in place of the one that is there.
+    ///
+    /// # Errors
+    /// When the controller does not answer, or refuses.
+    pub async fn backfill_again(&self) -> Result<Value> {
+        self.post("backfill", &json!({ "again": true })).await
     }
 
     /// Where the migration stands.
@@ -80,6 +108,14 @@ impl Operator {
         self.get("/admin/migrations/payments/pinned").await
     }
 
+    async fn post(&self, what: &str, body: &Value) -> Result<Value> {
+        let answer = self.0.post(&format!("/admin/migrations/payments/{what}"), &key(), body).await?;
+        if answer.status != 200 {
+            bail!("{what}: {}", said(&answer));
+        }
+        Ok(answer.body)
+    }
+
     async fn get(&self, path: &str) -> Result<Value> {
         let answer = self.0.get(path).await?;
         if answer.status != 200 {
@@ -103,6 +139,16 @@ impl Operator {
 
 fn key() -> String {
     uuid::Uuid::now_v7().to_string()
+}
+
+/// Whether only a comparison of the copies is wanting: before the backfill is done it would show nothing.
+fn wants_parity(body: &Value) -> bool {
+    let gates = body.get("gates").and_then(Value::as_array);
+    let passed = |name: &str| {
+        let gate = gates.and_then(|gates| gates.iter().find(|gate| gate["name"] == name));
+        gate.map(|gate| gate["verdict"] == "pass")
+    };
+    passed("backfill") == Some(true) && passed("parity") == Some(false)
 }
 
 /// The refusal's own words if there are any.

@@ -2,6 +2,7 @@
 //! tells how to write one.
 
 mod away;
+mod backfill;
 mod cards;
 mod crashes;
 mod dropped;

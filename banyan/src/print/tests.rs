@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::{Print, grouped, problem};
-use crate::answers::{Back, Pinned, Plan, Problem, Status, Step, Why};
+use crate::answers::{Back, Backfill, Parity, Pinned, Plan, Problem, Repaired, Status, Step, Why};
 
 fn status(patch: serde_json::Value) -> String {
     let mut answer = json!({
@@ -156,4 +156,48 @@ fn a_problem_is_printed_with_the_rule_or_its_fields() {
 #[test]
 fn digits_stand_in_threes() {
     assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1 000", "1 234 567"]);
+}
+
+#[test]
+fn a_backfill_tells_how_far_it_is_or_that_it_is_done() {
+    let backfill = json!({ "walk": 1, "done": 1_200, "of": 20_000, "rate": 400, "eta_seconds": 47, "published": 1_199,
+                           "waits": "k: another transaction has its row", "done_at": null });
+    let under_way: Backfill = serde_json::from_value(backfill.clone()).unwrap();
+    let lines = "backfill: walk 1, 1 200 of 20 000 keys, 400/s, 47 s left; 1 199 published\n\
+                 backfill waits for k: another transaction has its row\n";
+    assert_eq!(under_way.print(), lines);
+    assert!(status(json!({ "backfill": backfill })).contains(lines));
+    let done = json!({ "walk": 2, "done": 5, "of": 5, "rate": 0, "eta_seconds": null, "published": 4, "waits": null,
+                       "done_at": "2026-01-01T00:00:00Z" });
+    assert!(!status(json!({ "backfill": done.clone() })).contains("backfill"));
+    let done: Backfill = serde_json::from_value(done).unwrap();
+    assert_eq!(
+        done.print(),
+        "backfill: done at 2026-01-01T00:00:00Z; 4 keys were published, and a walk over 5 found none lacking\n"
+    );
+}
+
+#[test]
+fn a_comparison_names_the_keys_and_only_a_pass_exits_with_0() {
+    let none = json!({ "count": 0, "keys": [] });
+    let mut parity = json!({
+        "verdict": "fail", "found": "1 of 3 keys differ", "different": { "count": 1, "keys": ["k"] }, "unsettled": none,
+        "missing_at_source": none, "missing_at_target": { "count": 2, "keys": ["l", "m"] },
+    });
+    let failed: Parity = serde_json::from_value(parity.clone()).unwrap();
+    assert!(failed.refused());
+    assert_eq!(
+        failed.print(),
+        "fail: 1 of 3 keys differ\n1 differ:\n  k\n2 are missing at the target:\n  l\n  m\n"
+    );
+    parity["verdict"] = json!("pass");
+    assert!(!serde_json::from_value::<Parity>(parity).unwrap().refused());
+}
+
+#[test]
+fn a_repair_names_what_was_not_published() {
+    let repaired = json!({ "published": ["a", "b"], "left": [{ "key": "c", "why": "it has no owner" }] });
+    let repaired: Repaired = serde_json::from_value(repaired).unwrap();
+    assert_eq!(repaired.print(), "2 keys were published by their owners\nnot c: it has no owner\n");
+    assert!(repaired.refused());
 }

@@ -10,9 +10,13 @@ use axum::routing::{get, post};
 use chassis::problem::FieldError;
 use chassis::token::{Verifier, guard};
 use chassis::{Caller, Json, Path, Problem, Role, fault};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use strangler::{Advance, Back, Controller, Error, Gate, Held, PinnedKeys, Plan, Refusal, Status, Step, Why};
+use strangler::{
+    Advance, Again, Back, Backfill, Controller, Error, Gate, Held, Parity, PinnedKeys, Plan, Refusal,
+    Repaired, Status, Step, Why,
+};
 
 /// When an operator may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -28,6 +32,9 @@ pub(crate) fn routes(controller: Controller, verifier: Verifier) -> Router {
         .route(&format!("{base}/pinned"), get(pinned))
         .route(&format!("{base}/advance"), post(advance))
         .route(&format!("{base}/hold"), post(hold))
+        .route(&format!("{base}/backfill"), post(backfill))
+        .route(&format!("{base}/parity"), post(parity))
+        .route(&format!("{base}/repair"), post(repair))
         .route(&format!("{base}/rollback"), post(rollback))
         .route(&format!("{base}/keys/{{key}}"), get(why))
         .with_state(controller);
@@ -46,6 +53,20 @@ struct Hold {
 #[serde(deny_unknown_fields)]
 struct Rollback {
     revision: Option<i64>,
+}
+
+/// Whether an operator wants a backfill in place of the one that is there.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Fill {
+    again: bool,
+}
+
+/// What an operator has mended, 1 to 100 keys.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mend {
+    keys: Vec<String>,
 }
 
 /// How many pinned keys are shown, 1 to 1,000.
@@ -98,14 +119,40 @@ async fn rollback(
 ) -> Answer<Back> {
     operator(&caller)?;
     let body = body.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
-    let back = rollback_of(&body)?;
+    let back: Rollback = optional(&body)?;
     Ok(axum::Json(controller.rollback(back.revision, &caller.subject).await?))
 }
 
-/// The way back needs no body.
-fn rollback_of(body: &[u8]) -> Result<Rollback, Problem> {
+async fn backfill(
+    State(controller): State<Controller>,
+    caller: Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<Backfill> {
+    operator(&caller)?;
+    let body = body.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
+    let fill: Fill = optional(&body)?;
+    let again = if fill.again { Again::Yes } else { Again::No };
+    Ok(axum::Json(controller.begin_backfill(again, &caller.subject).await?))
+}
+
+async fn parity(State(controller): State<Controller>, caller: Caller) -> Answer<Parity> {
+    operator(&caller)?;
+    Ok(axum::Json(Box::pin(controller.parity(&caller.subject)).await?))
+}
+
+async fn repair(
+    State(controller): State<Controller>,
+    caller: Caller,
+    Json(mend): Json<Mend>,
+) -> Answer<Repaired> {
+    operator(&caller)?;
+    Ok(axum::Json(Box::pin(controller.repair(&mend.keys, &caller.subject)).await?))
+}
+
+/// A body that may be left out.
+fn optional<T: Default + DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     if body.is_empty() {
-        return Ok(Rollback::default());
+        return Ok(T::default());
     }
     serde_json::from_slice(body).map_err(|error| Problem::malformed(format!("the body: {error}")))
 }
@@ -177,15 +224,24 @@ impl IntoResponse for Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::rollback_of;
+    use super::{Fill, Rollback, optional};
 
     #[test]
     fn a_rollback_needs_no_body_and_takes_a_revision() {
         for (body, revision) in [("", None), ("{}", None), (r#"{"revision":7}"#, Some(7))] {
-            assert_eq!(rollback_of(body.as_bytes()).map(|back| back.revision).ok(), Some(revision), "{body}");
+            let back = optional(body.as_bytes());
+            assert_eq!(back.map(|back: Rollback| back.revision).ok(), Some(revision), "{body}");
         }
         for body in ["{", r#"{"revison":7}"#, r#"{"revision":"7"}"#] {
-            assert!(rollback_of(body.as_bytes()).is_err(), "{body}");
+            assert!(optional::<Rollback>(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_backfill_is_begun_in_place_of_another_only_when_the_body_says_so() {
+        for (body, again) in [("", false), ("{}", false), (r#"{"again":true}"#, true)] {
+            let fill = optional(body.as_bytes());
+            assert_eq!(fill.map(|fill: Fill| fill.again).ok(), Some(again), "{body}");
         }
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use ::payments::movable::{self, Record};
 use ::payments::{
-    Balance, Births, Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, Refund, Replicate,
-    Status, Tenant, Void,
+    Balance, Births, Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, PaymentCopy, Refund,
+    Replicate, Status, Tenant, Void,
 };
 use async_trait::async_trait;
 use orders::{Order, Orders, PaymentRequest};
@@ -17,7 +17,7 @@ use outbox::{BoxError, StateTransfer as _};
 use proto::{Money, PAYMENTS, PaymentId, events};
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
-use strangler::{Answer, Applied, Home, Key, Owners, Pinned, Seam, Taken};
+use strangler::{Answer, Applied, Home, Key, KeyCopy, Owners, Pinned, Seam, Taken};
 use time::OffsetDateTime;
 
 /// The name of the migration.
@@ -317,6 +317,25 @@ impl strangler::Movable for PaymentsDomain {
     async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
         let known = movable::known(tx, &ids(keys)?).await?;
         Ok(known.iter().map(PaymentId::to_string).collect())
+    }
+
+    async fn snapshot(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        let left = movable::snapshot(tx, &ids(keys)?).await?;
+        Ok(left.into_iter().map(|(id, why)| Pinned { key: id.to_string(), why }).collect())
+    }
+
+    async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, BoxError> {
+        let after = after.map(str::parse::<PaymentId>).transpose()?;
+        let upto = upto.map(str::parse::<PaymentId>).transpose()?;
+        let copies = ::payments::copies(&self.payments, after, upto, limit).await?;
+        let copy =
+            |PaymentCopy { payment, version, hash }| KeyCopy { key: payment.to_string(), version, hash };
+        Ok(copies.into_iter().map(copy).collect())
     }
 }
 

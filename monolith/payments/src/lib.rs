@@ -6,6 +6,7 @@
 mod adjust;
 mod audit;
 mod authority;
+mod copies;
 mod crash;
 mod decide;
 mod desk;
@@ -37,6 +38,7 @@ mod whole;
 pub use adjust::{AdjustedEvent, Adjustment, adjust};
 pub use audit::{Actor, Audit};
 pub use authority::{Authority, Births};
+pub use copies::{PaymentCopy, copies};
 pub use crash::{Crash, NoSuchPoint, Point};
 pub use decide::{
     Answer, Change, Command, Idempotency, Operation, Outcome, PaymentEvent, Refusal, apply, check, decide,

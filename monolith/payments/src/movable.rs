@@ -18,6 +18,9 @@ const PAYLOAD_BYTES_MAX: i64 = 900_000;
 /// Records that are published by one statement: of the largest, they are still within what one may take.
 const PUBLISHED_AT_ONCE: usize = 50;
 
+/// Why a payment without a row stays.
+const NOT_APPLIED: &str = "its first event is not applied here yet";
+
 /// By which record a home gives a payment up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Record {
@@ -53,9 +56,8 @@ pub async fn pinned(
 }
 
 fn why(standing: Option<&Standing>, free: bool, held: Option<&Held>) -> Option<String> {
-    let Some(Standing { version, head, open, claimed, bytes, .. }) = standing else {
-        return Some("its first event is not applied here yet".to_owned());
-    };
+    let Some(standing) = standing else { return Some(NOT_APPLIED.to_owned()) };
+    let Standing { open, claimed, .. } = standing;
     if let Some(operation) = open {
         let article = if operation.starts_with('a') { "an" } else { "a" };
         return Some(format!("{article} {operation} is under way"));
@@ -63,6 +65,12 @@ fn why(standing: Option<&Standing>, free: bool, held: Option<&Held>) -> Option<S
     if *claimed {
         return Some("a command is in flight under an idempotency key".to_owned());
     }
+    unpublishable(standing, free).or_else(|| held.map(waits))
+}
+
+/// Why the whole of a payment can't be published now.
+fn unpublishable(standing: &Standing, free: bool) -> Option<String> {
+    let Standing { version, head, bytes, .. } = standing;
     if !free {
         return Some("another transaction has its row".to_owned());
     }
@@ -72,7 +80,7 @@ fn why(standing: Option<&Standing>, free: bool, held: Option<&Held>) -> Option<S
     if *bytes > PAYLOAD_BYTES_MAX {
         return Some(format!("its whole, of up to {bytes} bytes, is too large for one event"));
     }
-    held.map(waits)
+    None
 }
 
 fn waits(held: &Held) -> String {
@@ -101,7 +109,47 @@ pub async fn give(
     record: Record,
 ) -> Result<(), Error> {
     let epochs: HashMap<PaymentId, Epoch> = given.iter().copied().collect();
-    let mut ids: Vec<Uuid> = epochs.keys().map(|payment| payment.uuid()).collect();
+    let ids: Vec<Uuid> = epochs.keys().map(|payment| payment.uuid()).collect();
+    let record = |payment: PaymentId, whole: wire::PaymentSnapshot| {
+        // Each is one of those that were given.
+        let epoch = epochs.get(&payment).map_or(0, |epoch| epoch.0);
+        message(record, epoch, whole)
+    };
+    publish(tx, ids, record).await
+}
+
+/// Publishes the whole of each of these payments that can be published now as an ordinary snapshot, and returns the others with the
+/// reason. A payment need not be quiet: what is under way goes on from the next version.
+///
+/// # Errors
+/// [`Error::Database`], [`Error::Outbox`].
+pub async fn snapshot(
+    tx: &mut PgTransaction<'_>,
+    payments: &[PaymentId],
+) -> Result<Vec<(PaymentId, String)>, Error> {
+    let ids = uuids(payments);
+    let free: HashSet<Uuid> = store::lock_free(tx, &ids).await?.into_iter().collect();
+    let standings = store::standings(tx, PAYMENTS.name(), &ids).await?;
+    let standings: HashMap<Uuid, Standing> = standings.into_iter().map(|it| (it.id, it)).collect();
+    let why = |id: Uuid| match standings.get(&id) {
+        Some(standing) => unpublishable(standing, free.contains(&id)),
+        None => Some(NOT_APPLIED.to_owned()),
+    };
+    let left: Vec<(PaymentId, String)> =
+        payments.iter().filter_map(|payment| Some((*payment, why(payment.uuid())?))).collect();
+    let fit: Vec<Uuid> = ids.into_iter().filter(|id| why(*id).is_none()).collect();
+    if !fit.is_empty() {
+        publish(tx, fit, |_, whole| Box::new(whole) as Box<dyn Outgoing>).await?;
+    }
+    Ok(left)
+}
+
+/// Publishes a record of the whole of each payment. Their rows are locked.
+async fn publish(
+    tx: &mut PgTransaction<'_>,
+    mut ids: Vec<Uuid>,
+    record: impl Fn(PaymentId, wire::PaymentSnapshot) -> Box<dyn Outgoing>,
+) -> Result<(), Error> {
     ids.sort_unstable();
     let before = store::lock_all(tx, &ids).await?;
     if before.len() != ids.len() {
@@ -115,12 +163,8 @@ pub async fn give(
         }
     }
     let wholes = wholes(tx, &before).await?;
-    let records = before.iter().zip(wholes).map(|(payment, whole)| {
-        // Each is one of those that were given.
-        let epoch = epochs.get(&payment.id).map_or(0, |epoch| epoch.0);
-        message(record, epoch, whole)
-    });
-    let records: Vec<Box<dyn Outgoing>> = records.collect();
+    let records: Vec<Box<dyn Outgoing>> =
+        before.iter().zip(wholes).map(|(payment, whole)| record(payment.id, whole)).collect();
     let mut versions = Vec::with_capacity(records.len());
     for some in records.chunks(PUBLISHED_AT_ONCE) {
         let some: Vec<&dyn Outgoing> = some.iter().map(|record| &**record).collect();

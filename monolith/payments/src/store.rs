@@ -40,7 +40,7 @@ pub(crate) use movable::{Standing, advance, due_now, lock_free, lock_heads, look
 pub(crate) use notice::hasten;
 pub(crate) use open::{OpenWork, open_work};
 pub(crate) use payment::{
-    find, insert_requested, leave, list, load, load_all, lock, lock_all, lock_now, replace, update,
+    between, find, insert_requested, leave, list, load, load_all, lock, lock_all, lock_now, replace, update,
 };
 pub(crate) use recent::recent;
 pub(crate) use settled::{authorized, books, forget_settled, is_authorized, settle_entries, unseen};

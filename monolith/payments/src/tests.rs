@@ -5,6 +5,7 @@ mod audit;
 mod books;
 mod by_hand;
 mod commands;
+mod copies;
 mod crash;
 mod fair;
 mod keys;

@@ -32,6 +32,21 @@ pub(crate) async fn wholes(
     Ok(payments.iter().map(whole).collect())
 }
 
+/// The hashes of these payments, in the order given. What is read is of the moment of `tx`.
+pub(crate) async fn hashes(tx: &mut PgTransaction<'_>, payments: &[Payment]) -> Result<Vec<Vec<u8>>, Error> {
+    let ids: Vec<Uuid> = payments.iter().map(|payment| payment.id.uuid()).collect();
+    let mut ledger = store::load_transactions(tx, &ids).await?;
+    let one = |payment: &Payment| {
+        let booked = ledger.remove(&payment.id.uuid()).unwrap_or_default();
+        hash(&wire::PaymentSnapshot {
+            state: Some(events::state(payment)),
+            ledger: booked.iter().map(events::transaction).collect(),
+            ..Default::default()
+        })
+    };
+    Ok(payments.iter().map(one).collect())
+}
+
 /// SHA-256 over state and ledger, by which the homes compare their copies: over the encoded state, then each encoded transaction in
 /// the order of their ids, its lines in the order of their accounts, each part led by its length (64 bit, big endian). The version
 /// is no part of it, nor are kept answers: those of a home that was given them later are as good.

@@ -6,7 +6,7 @@ use payments::movable::{self, Record};
 use proto::{InvalidId, PaymentId};
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
-use strangler::{BoxError, Movable, Pinned};
+use strangler::{BoxError, KeyCopy, Movable, Pinned};
 
 /// This home's payments, as the migration moves them. The pool is the module's own.
 #[derive(Debug, Clone)]
@@ -40,6 +40,28 @@ impl Movable for Payments {
     async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
         let known = movable::known(tx, &ids(keys)?).await?;
         Ok(known.iter().map(PaymentId::to_string).collect())
+    }
+
+    async fn snapshot(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        let left = movable::snapshot(tx, &ids(keys)?).await?;
+        Ok(left.into_iter().map(|(id, why)| Pinned { key: id.to_string(), why }).collect())
+    }
+
+    async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, BoxError> {
+        let after = after.map(str::parse::<PaymentId>).transpose()?;
+        let upto = upto.map(str::parse::<PaymentId>).transpose()?;
+        let copies = payments::copies(&self.0, after, upto, limit).await?;
+        let copy = |payments::PaymentCopy { payment, version, hash }| KeyCopy {
+            key: payment.to_string(),
+            version,
+            hash,
+        };
+        Ok(copies.into_iter().map(copy).collect())
     }
 }
 

@@ -9,9 +9,12 @@ use tonic::{Request, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use super::moves;
-use super::v1::{EvidenceReply, EvidenceRequest, PublishedRequest, control_client::ControlClient};
-use crate::{Applied, BoxError, Epoch, Health, Peer, Reply};
+use super::v1::{
+    EvidenceReply, EvidenceRequest, KnownRequest, PublishedRequest, RepairRequest,
+    control_client::ControlClient,
+};
+use super::{copies, moves};
+use crate::{Applied, BoxError, Checksum, Epoch, Health, KeyCopy, Peer, Pinned, Reply};
 
 /// How long one call may take, connecting included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -82,6 +85,43 @@ impl<I: Interceptor + Clone + Send + Sync + 'static> Peer for Client<I> {
         let mut client = ControlClient::new(self.service());
         let reply = client.recall(bounded(moves::request(keys))).await.map_err(said)?;
         moves::replies(reply.into_inner())
+    }
+
+    async fn known(&self, keys: &[String]) -> Result<Vec<String>, BoxError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut client = ControlClient::new(self.service());
+        let reply = client.known(bounded(KnownRequest { keys: keys.to_vec() })).await.map_err(said)?;
+        Ok(reply.into_inner().keys)
+    }
+
+    async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, BoxError> {
+        let mut client = ControlClient::new(self.service());
+        let reply = client.copies(bounded(copies::request(after, upto, limit))).await.map_err(said)?;
+        copies::copies(reply.into_inner())
+    }
+
+    async fn checksum(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Checksum, BoxError> {
+        let mut client = ControlClient::new(self.service());
+        let reply = client.checksum(bounded(copies::request(after, upto, limit))).await.map_err(said)?;
+        copies::checksum(reply.into_inner())
+    }
+
+    async fn repair(&self, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        let mut client = ControlClient::new(self.service());
+        let reply = client.repair(bounded(RepairRequest { keys: keys.to_vec() })).await.map_err(said)?;
+        Ok(copies::left(reply.into_inner()))
     }
 }
 

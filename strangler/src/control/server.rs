@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status, async_trait};
 
-use super::moves;
 use super::v1::{
-    EvidenceReply, EvidenceRequest, KeyVersion, MoveReply, MoveRequest, PublishedReply, PublishedRequest,
+    ChecksumReply, CopiesReply, CopiesRequest, EvidenceReply, EvidenceRequest, KeyVersion, KnownReply,
+    KnownRequest, MoveReply, MoveRequest, PublishedReply, PublishedRequest, RepairReply, RepairRequest,
     control_server::{Control, ControlServer},
 };
+use super::{copies, moves};
 use crate::peer::{KEY_BYTES_MAX, KEYS_MAX};
 use crate::{Applied, BoxError, Error, Evidence, Reply, Target};
 
@@ -69,6 +70,28 @@ impl<E: Evidence> Control for Server<E> {
         let (target, keys) = (self.target.clone(), moves::keys(request.into_inner()));
         carried_out(async move { target.recall(&keys).await }).await
     }
+
+    async fn known(&self, request: Request<KnownRequest>) -> Result<Response<KnownReply>, Status> {
+        let known = self.target.known(&request.into_inner().keys).await;
+        Ok(Response::new(KnownReply { keys: known.map_err(refused)? }))
+    }
+
+    async fn copies(&self, request: Request<CopiesRequest>) -> Result<Response<CopiesReply>, Status> {
+        let CopiesRequest { after, upto, limit } = request.into_inner();
+        let found = self.target.copies(after.as_deref(), upto.as_deref(), limit).await;
+        Ok(Response::new(copies::reply(found.map_err(refused)?)))
+    }
+
+    async fn checksum(&self, request: Request<CopiesRequest>) -> Result<Response<ChecksumReply>, Status> {
+        let CopiesRequest { after, upto, limit } = request.into_inner();
+        let found = self.target.checksum(after.as_deref(), upto.as_deref(), limit).await;
+        Ok(Response::new(copies::checksum_reply(&found.map_err(refused)?)))
+    }
+
+    async fn repair(&self, request: Request<RepairRequest>) -> Result<Response<RepairReply>, Status> {
+        let left = self.target.repair(&request.into_inner().keys).await;
+        Ok(Response::new(copies::repaired(left.map_err(refused)?)))
+    }
 }
 
 fn key_version((key, version): (String, i64)) -> KeyVersion {
@@ -87,13 +110,21 @@ async fn carried_out(
     let replies = tokio::spawn(work).await.map_err(|lost| Status::unavailable(lost.to_string()))?;
     match replies {
         Ok(replies) => Ok(Response::new(moves::reply(replies))),
-        Err(Error::Invalid { field, reason }) => Err(Status::invalid_argument(format!("{field}: {reason}"))),
-        Err(Error::Moving { .. }) => {
-            Err(Status::unavailable("a write under way held a key too long: ask again"))
-        }
+        Err(error @ (Error::Invalid { .. } | Error::Moving { .. })) => Err(refused(error)),
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "keys could not be moved");
             Err(Status::unavailable("the keys can't be moved now; see the target's log"))
+        }
+    }
+}
+
+fn refused(error: Error) -> Status {
+    match error {
+        Error::Invalid { field, reason } => Status::invalid_argument(format!("{field}: {reason}")),
+        Error::Moving { .. } => Status::unavailable("a write under way held a key too long: ask again"),
+        error => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "keys could not be read or published");
+            Status::unavailable("the keys can't be read or published now; see the target's log")
         }
     }
 }

@@ -4,9 +4,10 @@ use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
 use super::Controller;
+use super::change::{BY_MAX, cut};
 use crate::gate::{Direction, Gate, Verdict};
 use crate::policy::Policy;
-use crate::store::{keys, policy::Entry};
+use crate::store::{backfill, keys, policy::Entry};
 use crate::{Advance, Change, Error, Plan, PolicyView, Refusal, Stage, Step};
 
 /// How long evidence counts.
@@ -82,14 +83,20 @@ impl Controller {
                 vec![Gate::metric(next.metric.as_deref()), probe.target_healthy().await]
             }
             Stage::Ramping | Stage::Primary => {
+                let shown = self.shown().await;
                 let healthy = probe.target_healthy().await;
                 let (forward, reverse) =
                     tokio::join!(probe.caught_up(Direction::Forward), probe.caught_up(Direction::Reverse));
-                vec![healthy, forward, reverse]
+                [shown, vec![healthy, forward, reverse]].concat()
             }
             // Not entered by this version, so there is no gate to ask.
             Stage::Local | Stage::Shadowing | Stage::Reading | Stage::Sealed | Stage::Removed => Vec::new(),
         }
+    }
+
+    /// The gates that are passed by what was found before.
+    pub(super) async fn shown(&self) -> Vec<Gate> {
+        vec![self.backfilled().await, self.compared().await]
     }
 
     /// Changes the policy. Entering `following` seeds first: outside the lock, then looks again under it.
@@ -117,6 +124,9 @@ impl Controller {
                 self.seeding().restart().await?;
                 left_out = key;
                 continue;
+            }
+            if seeds {
+                backfill::begin(&mut *tx, &self.0.migration, cut(by, BY_MAX)).await?;
             }
             let entry = Entry { action: "advance", by, reason: "", evidence: &evidence };
             return Ok((seeded, self.commit(tx, from, next.clone(), entry).await?));
@@ -178,6 +188,10 @@ fn refusal(gates: &[Gate], stage: Stage) -> Option<Refusal> {
     let way_on = match worst.name.as_str() {
         "metric" => "name it: `--metric \"p99 of checkout\"`",
         "target_healthy" => "start the target, or see its log, then advance again",
+        "parity" => {
+            "`banyan parity` compares the copies and names those that differ; `banyan repair KEY` mends one"
+        }
+        "backfill" => "`banyan backfill` begins one; `banyan status` tells how far it is",
         _ => "let it catch up, or see what waits there (`banyan status`), then advance again",
     };
     Some(Refusal {

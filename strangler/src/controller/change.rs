@@ -10,7 +10,7 @@ use crate::store::policy as store;
 use crate::{Error, store::policy::Entry};
 
 /// The bounds of the free texts in history, in bytes.
-const BY_MAX: usize = 200;
+pub(super) const BY_MAX: usize = 200;
 const REASON_MAX: usize = 500;
 
 impl Controller {
@@ -60,6 +60,6 @@ impl Controller {
     }
 }
 
-fn cut(text: &str, bytes_max: usize) -> &str {
+pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes_max)).unwrap_or(text)
 }

@@ -101,7 +101,7 @@ impl Controller {
     }
 
     /// Asks the target.
-    async fn ask<T>(&self, call: impl Future<Output = Result<T, BoxError>>) -> Result<T, Error> {
+    pub(super) async fn ask<T>(&self, call: impl Future<Output = Result<T, BoxError>>) -> Result<T, Error> {
         let bound = self.0.settings.ask_timeout;
         match timeout(bound, call).await {
             Ok(answer) => answer.map_err(|error| Error::Target(error.to_string())),

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use super::Controller;
 use crate::gate::{Direction, Distance, Gate, Verdict};
 use crate::policy::Policy;
-use crate::store::{keys, moves, policy as store};
+use crate::store::{backfill, keys, moves, policy as store};
 use crate::{Error, Feed, NextGate, PinnedKeys, PolicyView, Stage, Status};
 
 /// How many changes a status shows.
@@ -32,11 +32,12 @@ impl Controller {
             since_seconds: (OffsetDateTime::now_utc() - policy.changed_at).whole_seconds().max(0),
             keys: keys::count(pool, migration).await?,
             pinned: moves::count_pinned(pool, migration).await?,
+            backfill: backfill::find(pool, migration).await?,
             target: healthy.found.clone(),
             feed: there.map(feed),
             reverse_feed: here.map(feed),
             controller: store::leader(pool, migration).await?,
-            next: next_gate(&policy, vec![healthy, forward, reverse]),
+            next: next_gate(&policy, healthy, [self.shown().await, vec![forward, reverse]].concat()),
             history: store::history(pool, migration, HISTORY_MAX).await?,
             policy: PolicyView::from(&policy),
         })
@@ -66,7 +67,7 @@ fn feed((sampled, distance): (usize, Distance)) -> Feed {
 }
 
 /// The worst gate before the next step.
-fn next_gate(policy: &Policy, mut gates: Vec<Gate>) -> Option<NextGate> {
+fn next_gate(policy: &Policy, healthy: Gate, mut gates: Vec<Gate>) -> Option<NextGate> {
     let stage = match policy.stage {
         Stage::Local => Stage::Following,
         Stage::Ramping if policy.percent >= 100 => Stage::Primary,
@@ -75,9 +76,9 @@ fn next_gate(policy: &Policy, mut gates: Vec<Gate>) -> Option<NextGate> {
         Stage::Shadowing | Stage::Reading | Stage::Primary | Stage::Sealed | Stage::Removed => return None,
     };
     if stage == Stage::Following {
-        gates.truncate(1);
-        gates.push(Gate::metric(policy.metric.as_deref()));
+        gates = vec![Gate::metric(policy.metric.as_deref())];
     }
+    gates.insert(0, healthy);
     if let Some(held) = &policy.held {
         gates = vec![Gate::new("held", Verdict::Fail, format!("the migration is held: {held}"))];
     }

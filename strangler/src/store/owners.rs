@@ -74,6 +74,19 @@ pub(crate) async fn claim_settled(
         .await
 }
 
+/// Locks those of the keys that are the source's and settled, so that their state may be published.
+pub(crate) async fn claim_to_publish(
+    tx: &mut PgTransaction<'_>,
+    migration: &str,
+    keys: &[String],
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("select claimed from strangler.claim_to_publish($1, $2) as claimed")
+        .bind(migration)
+        .bind(keys)
+        .fetch_all(&mut **tx)
+        .await
+}
+
 /// Fences keys that the transaction has claimed, and returns their epochs, in key order.
 pub(crate) async fn fence(
     tx: &mut PgTransaction<'_>,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sqlx::postgres::PgTransaction;
 use strangler::control::{Client, serve};
-use strangler::{Authority, BoxError, Epoch, Health, Memory, Movable, Peer, Pinned, Target};
+use strangler::{
+    Authority, BoxError, Checksum, Epoch, Health, KeyCopy, Memory, Movable, Peer, Pinned, Target,
+};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Endpoint, Server};
@@ -56,6 +58,23 @@ impl Movable for Nowhere {
 
     async fn known(&self, _: &mut PgTransaction<'_>, _: &[String]) -> Result<Vec<String>, BoxError> {
         Ok(Vec::new())
+    }
+
+    async fn snapshot(&self, _: &mut PgTransaction<'_>, _: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        Ok(Vec::new())
+    }
+
+    async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, BoxError> {
+        let copies = ["a", "b", "c"].into_iter();
+        let within =
+            copies.filter(|key| after.is_none_or(|it| *key > it) && upto.is_none_or(|it| *key <= it));
+        let copy = |key: &str| KeyCopy { key: key.to_owned(), version: 7, hash: [9; 32] };
+        Ok(within.take(usize::try_from(limit)?).map(copy).collect())
     }
 }
 
@@ -157,5 +176,45 @@ async fn calls_that_move_keys_need_a_token_and_sound_keys() {
     }
     let refused = client(port, "another").grant(&[key("k", 2)]).await.unwrap_err().to_string();
     assert!(refused.contains("a token is needed"), "{refused}");
+    running.abort();
+}
+
+#[tokio::test]
+async fn copies_come_over_grpc_as_rows_or_as_one_number() {
+    let (port, _reporter, running) = target(&Memory::default()).await;
+    let peer = client(port, TOKEN);
+    let copy = |key: &str| KeyCopy { key: key.to_owned(), version: 7, hash: [9; 32] };
+    let some = [copy("b"), copy("c")];
+    assert_eq!(peer.copies(None, None, 1).await.unwrap(), [copy("a")]);
+    assert_eq!(peer.copies(Some("a"), None, 10).await.unwrap(), some);
+    assert_eq!(peer.copies(Some("a"), Some("b"), 10).await.unwrap(), some[..1]);
+    assert_eq!(peer.checksum(Some("a"), Some("c"), 10).await.unwrap(), Checksum::of(&some));
+    for limit in [0, 1_001] {
+        let refused = peer.copies(None, None, limit).await.unwrap_err().to_string();
+        assert!(refused.contains("must be 1 to 1000"), "{refused}");
+    }
+    let refused = client(port, "another").copies(None, None, 1).await.unwrap_err().to_string();
+    assert!(refused.contains("a token is needed"), "{refused}");
+    running.abort();
+}
+
+#[tokio::test]
+async fn questions_and_repairs_need_sound_keys() {
+    let (port, _reporter, running) = target(&Memory::default()).await;
+    let peer = client(port, TOKEN);
+    let names = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>();
+    assert!(peer.known(&[]).await.unwrap().is_empty());
+    let refused = peer.known(&names(1_001)).await.unwrap_err().to_string();
+    assert!(refused.contains("1 to 1000 are needed, not 1001"), "{refused}");
+    for (keys, text) in [
+        (names(0), "1 to 100 are needed, not 0"),
+        (names(101), "1 to 100 are needed, not 101"),
+        (vec![String::new()], "1 to 255 bytes"),
+        (vec!["k".to_owned(); 2], "each may be named once"),
+        (names(1), "can't be read or published now"),
+    ] {
+        let refused = peer.repair(&keys).await.unwrap_err().to_string();
+        assert!(refused.contains(text), "{refused:?} lacks {text:?}");
+    }
     running.abort();
 }

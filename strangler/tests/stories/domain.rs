@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
-use strangler::{Applied, BoxError, Domain, Epoch, Key, Memory, Movable, Owners, Pinned, Taken};
+use strangler::{Applied, BoxError, Domain, Epoch, Key, KeyCopy, Memory, Movable, Owners, Pinned, Taken};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -24,6 +24,9 @@ pub(crate) const TABLES: &str = "
     );
     create table shop.given (
         id bigint generated always as identity primary key, key text not null, epoch bigint not null
+    );
+    create table shop.snapshot (
+        id bigint generated always as identity primary key, key text not null, version bigint not null
     );";
 
 /// The rights of the role that moves keys.
@@ -82,6 +85,43 @@ impl Movable for Tables {
             .fetch_all(&mut **tx)
             .await?)
     }
+
+    async fn snapshot(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        let sent: Vec<String> = sqlx::query_scalar(
+            "with free as (
+                 select key from shop.payment where key = any ($1) order by key for update skip locked
+             ), changed as (
+                 update shop.payment p set version = version + 1 from free where p.key = free.key
+                 returning p.key, p.version
+             )
+             insert into shop.snapshot (key, version) select key, version from changed order by key returning key",
+        )
+        .bind(keys)
+        .fetch_all(&mut **tx)
+        .await?;
+        let why = || "someone holds it".to_owned();
+        let left = keys.iter().filter(|key| !sent.contains(*key));
+        Ok(left.map(|key| Pinned { key: key.clone(), why: why() }).collect())
+    }
+
+    async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, BoxError> {
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "select key, version from shop.payment
+             where ($1::text is null or key collate \"C\" > $1) and ($2::text is null or key collate \"C\" <= $2)
+             order by key collate \"C\" limit $3",
+        )
+        .bind(after)
+        .bind(upto)
+        .bind(limit)
+        .fetch_all(&self.0)
+        .await?;
+        Ok(rows.into_iter().map(|(key, version)| KeyCopy { key, version, hash: [0; 32] }).collect())
+    }
 }
 
 /// The shop, until a call of this name: that one is carried out and never returns.
@@ -125,6 +165,21 @@ impl Movable for Dies {
     async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
         self.shop.known(tx, keys).await
     }
+
+    async fn snapshot(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        let unsent = self.shop.snapshot(tx, keys).await;
+        self.here("snapshot").await;
+        unsent
+    }
+
+    async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, BoxError> {
+        self.shop.copies(after, upto, limit).await
+    }
 }
 
 #[async_trait]
@@ -142,7 +197,7 @@ impl Domain for Dies {
     }
 }
 
-/// Carries offers to the target and releases back, in order, until it is told to stand still.
+/// Carries offers and snapshots to the target and releases back, in order, until it is told to stand still.
 pub(crate) struct Relay {
     still: Arc<AtomicBool>,
     running: JoinHandle<()>,
@@ -169,7 +224,7 @@ impl Relay {
 }
 
 async fn carry(source: PgPool, owners: Owners, target: Memory, still: Arc<AtomicBool>) {
-    let mut last = 0_i64;
+    let (mut last, mut last_snapshot) = (0_i64, 0_i64);
     loop {
         tokio::time::sleep(Duration::from_millis(5)).await;
         if still.load(Ordering::SeqCst) {
@@ -184,6 +239,13 @@ async fn carry(source: PgPool, owners: Owners, target: Memory, still: Arc<Atomic
         for (id, key, epoch) in given {
             target.offer(&key, Epoch(epoch)).unwrap();
             last = id;
+        }
+        let sql = "select id, key, version from shop.snapshot where id > $1 order by id";
+        let snapshots: Vec<(i64, String, i64)> =
+            sqlx::query_as(sql).bind(last_snapshot).fetch_all(&source).await.unwrap();
+        for (id, key, version) in snapshots {
+            target.snapshot(&key, version);
+            last_snapshot = id;
         }
         for (key, epoch) in target.take_released() {
             take_back(&source, &owners, &key, epoch).await;

@@ -79,7 +79,8 @@ async fn what_is_stuck_at_the_target_fails_the_reverse_feed() {
 
     world.shop.replica.apply("theirs", 2);
     let step = controller.advance(&Advance::ramp(2), "a test").await.unwrap();
-    assert!(step.gates[2].found.starts_with("all of 1 keys reached"), "{}", step.gates[2].found);
+    let found = &step.gates[4].found;
+    assert!(found.starts_with("all of 1 keys reached"), "{found}");
     world.end().await;
 }
 
@@ -94,7 +95,7 @@ async fn a_target_that_published_nothing_is_said_to_and_not_to_have_been_reached
 
     world.shop.replica.set_parked(0);
     let step = controller.advance(&Advance::ramp(1), "a test").await.unwrap();
-    let found = &step.gates[2].found;
+    let found = &step.gates[4].found;
     assert!(found.contains("published nothing yet") && !found.contains("reached"), "{found}");
     world.end().await;
 }
@@ -131,8 +132,8 @@ async fn the_evidence_is_stored_with_the_change() {
             .unwrap();
     let names: Vec<_> =
         evidence["gates"].as_array().unwrap().iter().map(|gate| gate["name"].as_str()).collect();
-    assert_eq!(names, [Some("target_healthy"), Some("feed"), Some("reverse_feed")]);
-    assert_eq!(evidence["gates"][1]["evidence"]["keys"], 1);
+    assert_eq!(names, ["backfill", "parity", "target_healthy", "feed", "reverse_feed"].map(Some));
+    assert_eq!(evidence["gates"][3]["evidence"]["keys"], 1);
     let lifetime = evidence["expires_at"].as_i64().unwrap() - evidence["at"].as_i64().unwrap();
     assert_eq!(lifetime, 24 * 3600);
     world.end().await;

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use strangler::{Applied, BoxError, Controller, Epoch, Health, Home, Memory, Peer, Reply, Settings};
+use strangler::{
+    Applied, BoxError, Checksum, Controller, Epoch, Health, Home, KeyCopy, Memory, Peer, Pinned, Reply,
+    Settings,
+};
 use tokio::sync::Notify;
 
 use crate::domain::Dies;
@@ -58,6 +61,32 @@ impl Peer for Lost {
         let replies = self.memory.recall(keys).await;
         self.here("recall").await;
         replies
+    }
+
+    async fn known(&self, keys: &[String]) -> Result<Vec<String>, BoxError> {
+        self.memory.known(keys).await
+    }
+
+    async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, BoxError> {
+        self.memory.copies(after, upto, limit).await
+    }
+
+    async fn checksum(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Checksum, BoxError> {
+        self.memory.checksum(after, upto, limit).await
+    }
+
+    async fn repair(&self, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        self.memory.repair(keys).await
     }
 }
 

@@ -5,6 +5,7 @@ mod back;
 mod births;
 mod control;
 mod domain;
+mod filling;
 mod forward;
 mod gates;
 mod killed;

@@ -15,6 +15,7 @@ async fn each_role_may_do_its_part_only() {
         "select strangler.claim_settled('payments', '{k}')",
         "select strangler.fence('payments', '{k}')",
         "select strangler.take_back('payments', 'k', 1)",
+        "select strangler.claim_to_publish('payments', '{k}')",
     ] {
         assert!(denied(&world.births_pool, sql).await, "{sql}");
         assert!(denied(&world.controller_pool, sql).await, "{sql}");
@@ -31,6 +32,8 @@ async fn each_role_may_do_its_part_only() {
             "select strangler.grant_controller(session_user)",
             "select strangler.grant_mover(session_user)",
             "delete from strangler.pinned",
+            "insert into strangler.backfill (migration, asked_by) values ('payments', 'me')",
+            "select count(*) from strangler.evidence",
         ] {
             assert!(denied(pool, sql).await, "{sql}");
         }
@@ -38,6 +41,8 @@ async fn each_role_may_do_its_part_only() {
     for sql in [
         "delete from strangler.owner",
         "delete from strangler.history",
+        "delete from strangler.backfill",
+        "update strangler.evidence set verdict = 'pass'",
         "update strangler.history set by = 'someone else'",
         "insert into strangler.migration (name, salt) values ('x', 'x')",
         "select strangler.grant_writer(session_user)",

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sqlx::postgres::PgTransaction;
-use strangler::{Applied, BoxError, Domain, Epoch, Error, Home, Key, Movable, Pinned, Settings, Stage};
+use strangler::{
+    Applied, BoxError, Domain, Epoch, Error, Home, Key, KeyCopy, Movable, Pinned, Settings, Stage,
+};
 
 use crate::births::bear_for_ever;
 use crate::world::{Shop, World, following, refusal, settings};
@@ -55,6 +57,19 @@ impl Movable for Odd {
     async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
         self.shop.known(tx, keys).await
     }
+
+    async fn snapshot(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        self.shop.snapshot(tx, keys).await
+    }
+
+    async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, BoxError> {
+        self.shop.copies(after, upto, limit).await
+    }
 }
 
 #[async_trait::async_trait]
@@ -88,7 +103,8 @@ impl Domain for Odd {
     }
 }
 
-async fn old_payments(world: &World) {
+/// Payments of which the target knows nothing.
+pub(crate) async fn old_payments(world: &World) {
     world
         .execute(
             "insert into shop.payment (key, tenant) select 'old-' || n, 'a' from generate_series(1, 2300) n",

@@ -178,3 +178,23 @@ async fn keys_move_over_grpc() {
     running.abort();
     there.end().await;
 }
+
+#[tokio::test]
+async fn a_repair_publishes_what_is_the_targets_own_and_names_the_rest() {
+    let there = There::new().await;
+    let mine = Row { epoch: Epoch::BIRTH, writable: true, recall_epoch: None };
+    let keys = ["k".to_owned(), "other".to_owned()];
+    let published = async || -> i64 {
+        sqlx::query_scalar("select count(*) from shop.snapshot").fetch_one(&there.admin).await.unwrap()
+    };
+    there.set(Some(mine), false, true).await;
+    let left = there.target.repair(&keys).await.unwrap();
+    let left: Vec<_> = left.iter().map(|left| left.key.as_str()).collect();
+    assert_eq!((left.as_slice(), published().await), (&["other"][..], 1), "a busy key is published, too");
+
+    there.set(Some(Row { writable: false, ..mine }), true, true).await;
+    assert_eq!(there.target.repair(&keys[..1]).await.unwrap()[0].why, "it is not the target's to write");
+    assert_eq!(published().await, 1);
+    assert_eq!(there.target.known(&keys).await.unwrap(), ["k"]);
+    there.end().await;
+}

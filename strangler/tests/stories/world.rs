@@ -8,8 +8,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgTransaction};
 use sqlx::{AssertSqlSafe, PgPool};
 use strangler::{
-    Advance, Applied, BoxError, Controller, Domain, Epoch, Error, Health, Home, Key, Memory, Movable, Owners,
-    Ownership, Phase, Pinned, Settings, Stage,
+    Advance, Applied, BoxError, Controller, Domain, Epoch, Error, Health, Home, Key, KeyCopy, Memory,
+    Movable, Owners, Ownership, Phase, Pinned, Settings, Stage, Verdict,
 };
 
 use crate::domain::{Relay, TABLES, Tables, rights};
@@ -173,10 +173,12 @@ impl World {
         eventually(&format!("{key} is the {home}'s"), there).await;
     }
 
-    /// Enters `following` with one payment that both replicas have.
+    /// Enters `following` with one payment that both replicas have, and shows that they have it.
     pub(crate) async fn follow(&self, controller: &Controller) {
         self.born("a", "first").await;
         controller.advance(&following(), "a test").await.unwrap();
+        self.execute("update strangler.backfill set done_at = clock_timestamp()").await;
+        assert_eq!(controller.parity("a test").await.unwrap().verdict, Verdict::Pass);
     }
 
     pub(crate) fn caught_up(&self, key: &str, version: i64) {
@@ -240,6 +242,19 @@ impl Movable for Shop {
 
     async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
         self.tables.known(tx, keys).await
+    }
+
+    async fn snapshot(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        self.tables.snapshot(tx, keys).await
+    }
+
+    async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, BoxError> {
+        self.tables.copies(after, upto, limit).await
     }
 }
 

@@ -91,6 +91,7 @@ impl Planter {
             ("advance", json!({ "to": "ramping", "percent": 4_111_111_111_111_111_i64, "tenants": [] })),
             ("advance", json!({ "to": "ramping", "percent": 1, "tenants": [CARD] })),
             ("hold", json!({ "reason": groups_of_four(CARD, " ") })),
+            ("repair", json!({ "keys": [CARD] })),
             ("rollback", json!({ "revision": 4_111_111_111_111_111_i64 })),
         ];
         for (step, body) in bodies {

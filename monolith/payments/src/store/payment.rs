@@ -103,6 +103,23 @@ pub(crate) async fn list(pool: &PgPool, tenant: &Tenant, page: Page) -> Result<V
     rows.into_iter().map(Payment::try_from).collect()
 }
 
+/// Payments after one of them up to another, whosever they are, in the order of their ids.
+pub(crate) async fn between(
+    tx: &mut PgTransaction<'_>,
+    after: Option<Uuid>,
+    upto: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<Payment>, Error> {
+    let sql = "
+        select p.*, false as outcome_pending from payments.payment p
+        where p.id > $1 and p.id <= $2
+        order by p.id limit $3";
+    // No id is nil. So one plan with an index serves all pages.
+    let (after, upto) = (after.unwrap_or_else(Uuid::nil), upto.unwrap_or_else(Uuid::max));
+    let rows: Vec<Row> = sqlx::query_as(sql).bind(after).bind(upto).bind(limit).fetch_all(&mut **tx).await?;
+    rows.into_iter().map(Payment::try_from).collect()
+}
+
 /// Locks a payment's row until `tx` ends. The owner row is locked before.
 pub(crate) async fn lock(tx: &mut PgTransaction<'_>, id: PaymentId) -> Result<Option<Payment>, Error> {
     let sql = "select p.*, false as outcome_pending from payments.payment p where p.id = $1 for update";

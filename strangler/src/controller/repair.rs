@@ -1,0 +1,78 @@
+//! Has the owner of chosen keys publish their state, so that the other home's copies are mended.
+
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{Controller, Inner};
+use crate::peer::REPAIRS_MAX;
+use crate::store::{backfill as store, policy::Entry};
+use crate::target::check_keys;
+use crate::{Error, Home, Phase, Repaired, Unrepaired};
+
+impl Controller {
+    /// Publishes the state of these keys, 1 to 100, each by its owner. What was asked for is a line of history, written first. A key that
+    /// can't be published now is part of the answer, and may be asked for again.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for none, too many, malformed or repeated keys; [`Error::Busy`] may be tried again; the database's failure.
+    pub async fn repair(&self, keys: &[String], by: &str) -> Result<Repaired, Error> {
+        check_keys(keys, REPAIRS_MAX)?;
+        let Inner { migration, pool, .. } = &*self.0;
+        let revision = self.note_repair(keys, by).await?;
+        let standing = store::standing(pool, migration, keys).await?;
+        let settled_at = |wanted: Home| -> Vec<String> {
+            let there =
+                standing.iter().filter(|(_, home, phase)| *home == wanted && *phase == Phase::Settled);
+            there.map(|(key, ..)| key.clone()).collect()
+        };
+        let mut left: Vec<Unrepaired> = Vec::new();
+        for key in keys {
+            let why = match standing.iter().find(|(known, ..)| known == key) {
+                None => "it has no owner: it was never born",
+                Some((_, _, Phase::Moving | Phase::Recalling)) => {
+                    "it changes its owner, which publishes its state too"
+                }
+                Some((_, _, Phase::Settled)) => continue,
+            };
+            left.push(unrepaired(key, why));
+        }
+        left.extend(self.repair_here(settled_at(Home::Source)).await);
+        left.extend(self.repair_there(settled_at(Home::Target)).await);
+        let unsent = |key: &&String| !left.iter().any(|left| left.key == **key);
+        let published: Vec<String> = keys.iter().filter(unsent).cloned().collect();
+        Ok(Repaired { migration: migration.clone(), published, left, revision })
+    }
+
+    async fn repair_here(&self, keys: Vec<String>) -> Vec<Unrepaired> {
+        match timeout(self.0.settings.ask_timeout, self.publish(&keys)).await {
+            Ok(Ok((_, unsent))) => unsent.iter().map(|it| unrepaired(&it.key, &it.why)).collect(),
+            Ok(Err(error)) => all(&keys, &error.to_string()),
+            Err(_) => all(&keys, "the source did not publish it in time"),
+        }
+    }
+
+    async fn repair_there(&self, keys: Vec<String>) -> Vec<Unrepaired> {
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        match self.ask(self.0.peer.repair(&keys)).await {
+            Ok(unsent) => unsent.iter().map(|it| unrepaired(&it.key, &it.why)).collect(),
+            Err(error) => all(&keys, &error.to_string()),
+        }
+    }
+
+    async fn note_repair(&self, keys: &[String], by: &str) -> Result<i64, Error> {
+        let (tx, from) = self.begin().await?;
+        let reason = format!("{} keys, such as {}", keys.len(), keys.first().map_or("", String::as_str));
+        let entry = Entry { action: "repair", by, reason: &reason, evidence: &json!({ "keys": keys }) };
+        Ok(self.commit(tx, &from, from.clone(), entry).await?.revision)
+    }
+}
+
+fn unrepaired(key: &str, why: &str) -> Unrepaired {
+    Unrepaired { key: key.to_owned(), why: why.to_owned() }
+}
+
+fn all(keys: &[String], why: &str) -> Vec<Unrepaired> {
+    keys.iter().map(|key| unrepaired(key, why)).collect()
+}
