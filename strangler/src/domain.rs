@@ -19,7 +19,7 @@ pub struct Key {
 pub struct Pinned {
     /// The key.
     pub key: String,
-    /// Why, as an operator reads it, such as "a refund is under way".
+    /// Why, as an operator reads it, such as "a transfer is under way".
     pub why: String,
 }
 

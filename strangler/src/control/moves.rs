@@ -57,7 +57,7 @@ mod tests {
         let all = [
             Reply::Ready,
             Reply::Granted,
-            Reply::Busy("a refund is under way".to_owned()),
+            Reply::Busy("a transfer is under way".to_owned()),
             Reply::Released,
             Reply::NotYet,
             Reply::Stale,
