@@ -38,6 +38,8 @@ pub(crate) struct Stage {
     /// Payments born at each home while it lasted.
     pub(crate) born_at_source: i64,
     pub(crate) born_at_target: i64,
+    /// Payments that are the target's at its end.
+    pub(crate) at_target: i64,
     /// What was done to it.
     pub(crate) faults: Vec<String>,
 }
@@ -70,17 +72,18 @@ impl Report {
     /// The stages as a table.
     pub(crate) fn stages(&self) -> String {
         let head = format!(
-            "  {:<22} {:>8} {:>9} {:>14} {:>14}  faults\n",
-            "stage", "seconds", "accepted", "born at source", "born at target"
+            "  {:<22} {:>8} {:>9} {:>14} {:>14} {:>9}  faults\n",
+            "stage", "seconds", "accepted", "born at source", "born at target", "at target"
         );
         let rows = self.stages.iter().map(|stage| {
             format!(
-                "  {:<22} {:>8.1} {:>9} {:>14} {:>14}  {}\n",
+                "  {:<22} {:>8.1} {:>9} {:>14} {:>14} {:>9}  {}\n",
                 stage.name,
                 stage.seconds,
                 stage.accepted,
                 stage.born_at_source,
                 stage.born_at_target,
+                stage.at_target,
                 stage.faults.join(", ")
             )
         });

@@ -1,13 +1,37 @@
-//! All SQL of the demo: counting births, and stealing from the relay's queue on purpose.
+//! All SQL of the demo: counting payments, and stealing from the relay's queue on purpose.
 
 use anyhow::Result;
 use sqlx::PgPool;
 
-/// Payments with an owner's row: at the source, at the target.
-pub(crate) async fn born(pool: &PgPool) -> Result<(i64, i64)> {
+/// Payments with an owner's row, by where they are and where they were born.
+#[derive(Debug, Clone, Copy, Default, sqlx::FromRow)]
+pub(crate) struct Places {
+    pub(crate) born_at_source: i64,
+    pub(crate) born_at_target: i64,
+    /// Those that are the target's now.
+    pub(crate) at_target: i64,
+    /// Those that are the source's now.
+    pub(crate) at_source: i64,
+    /// Those on their way.
+    pub(crate) moving: i64,
+}
+
+/// Where a payment was born is not stored once it has moved: the policy of its birth says it, as it did then.
+pub(crate) async fn places(pool: &PgPool) -> Result<Places> {
     let counts = sqlx::query_as(
-        "select count(*) filter (where owner = 'source'), count(*) filter (where owner = 'target')
-         from strangler.owner where migration = 'payments'",
+        "select count(*) filter (where not born.at_target) as born_at_source,
+                count(*) filter (where born.at_target) as born_at_target,
+                count(*) filter (where born.owner = 'target' and born.phase = 'settled') as at_target,
+                count(*) filter (where born.owner = 'source' and born.phase = 'settled') as at_source,
+                count(*) filter (where born.phase <> 'settled') as moving
+         from (
+             select o.owner, o.phase, coalesce(not h.draining and (h.to_stage = 'primary' or h.to_stage = 'ramping'
+                 and (o.tenant = any (h.tenants) or strangler.share(m.salt, o.key) < h.percent)), false) as at_target
+             from strangler.owner o
+             join strangler.migration m on m.name = o.migration
+             left join strangler.history h on h.migration = o.migration and h.revision = o.born_revision
+             where o.migration = 'payments'
+         ) born",
     );
     Ok(counts.fetch_one(pool).await?)
 }

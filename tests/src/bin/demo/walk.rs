@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tests::load::{Load, Plan};
 use tests::{Operator, Shop, until};
 
 use crate::args::{Args, Break};
 use crate::progress::Progress;
 use crate::report::Stage;
-use crate::thief;
+use crate::thief::{self, Places};
 
 /// The tenants whose clients order.
 pub(crate) const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
@@ -19,6 +19,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const AWAY: Duration = Duration::from_secs(2);
 /// How long a queue may take to fill for the thief.
 const THEFT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long payments may take to change their home. One with an unknown outcome stays until it is known.
+const MOVES_TIMEOUT: Duration = Duration::from_secs(90);
 /// What a thief takes.
 const LOOT: i64 = 3;
 
@@ -38,14 +40,13 @@ pub(crate) struct Walk<'a> {
 pub(crate) struct Mark {
     at: Instant,
     accepted: usize,
-    at_source: i64,
-    at_target: i64,
+    places: Places,
 }
 
 impl Mark {
     /// Before anything has happened.
     pub(crate) fn start() -> Self {
-        Self { at: Instant::now(), accepted: 0, at_source: 0, at_target: 0 }
+        Self { at: Instant::now(), accepted: 0, places: Places::default() }
     }
 }
 
@@ -95,11 +96,38 @@ impl Walk<'_> {
         self.stage("ramping 25 %", load, Faults::Kills).await?;
         self.operator.ramp(100).await?;
         self.stage("ramping 100 %", load, Faults::None).await?;
+        self.operator.primary().await?;
+        self.until("all payments to be handed over", |places| places.at_source + places.moving == 0).await?;
+        self.stage("primary", load, Faults::None).await?;
         let says = self.operator.rollback().await?;
         self.progress.say(&format!("rolled back: {says}"));
+        self.until("all payments to be back", |places| places.at_target + places.moving == 0).await?;
         self.stage("rolled back", load, Faults::None).await?;
         self.operator.ramp(100).await?;
-        self.stage("ramping 100 % again", load, Faults::None).await
+        self.stage("ramping 100 % again", load, Faults::None).await?;
+        self.operator.primary().await?;
+        self.until("all payments to be handed over", |places| places.at_source + places.moving == 0).await?;
+        self.stage("primary again", load, Faults::None).await
+    }
+
+    /// Waits, under load, for payments to have changed their home.
+    async fn until(&self, what: &str, done: impl Fn(&Places) -> bool) -> Result<()> {
+        let started = Instant::now();
+        self.progress.begin(what);
+        until(what, MOVES_TIMEOUT, async || {
+            let places = thief::places(&self.shop.source).await?;
+            ensure!(done(&places), "{places:?}");
+            Ok(Some(()))
+        })
+        .await?;
+        let places = thief::places(&self.shop.source).await?;
+        self.progress.say(&format!(
+            "{} payments at the source, {} at the target after {:.1} s",
+            places.at_source,
+            places.at_target,
+            started.elapsed().as_secs_f64()
+        ));
+        Ok(())
     }
 
     /// A stage that was entered lasts for a while. What its gates took counts as its own time.
@@ -115,15 +143,16 @@ impl Walk<'_> {
             self.kill("relay", &mut done).await?;
         }
         self.pass(end, name, load).await?;
-        let (at_source, at_target) = thief::born(&self.shop.source).await?;
-        let now = Mark { at: Instant::now(), accepted: load.book().accepted(), at_source, at_target };
+        let places = thief::places(&self.shop.source).await?;
+        let now = Mark { at: Instant::now(), accepted: load.book().accepted(), places };
         let before = std::mem::replace(&mut self.mark, now);
         let stage = Stage {
             name: name.to_owned(),
             seconds: ((now.at - before.at).as_secs_f64() * 10.0).round() / 10.0,
             accepted: now.accepted - before.accepted,
-            born_at_source: now.at_source - before.at_source,
-            born_at_target: now.at_target - before.at_target,
+            born_at_source: places.born_at_source - before.places.born_at_source,
+            born_at_target: places.born_at_target - before.places.born_at_target,
+            at_target: places.at_target,
             faults: done,
         };
         let (accepted, born) = (stage.accepted, stage.born_at_target);
