@@ -204,7 +204,8 @@ pub async fn replay_all(pool: &PgPool, filter: &Filter, actor: &str, reason: &st
 /// the letter is gone. `decode` says whether a payload of a kind can be read; [`decodes`] makes it from a handler's type.
 ///
 /// # Errors
-/// [`Error::Invalid`] with the decoder's reason, or when the payload is over its limit; nothing has changed then.
+/// [`Error::Invalid`] with the decoder's reason, when the payload is over its limit, or when the kind is in
+/// `outbox.never_skipped`; nothing has changed then.
 /// [`Error::Unexplained`], [`Error::Database`], [`Error::Denied`].
 pub async fn edit_and_replay(
     pool: &PgPool,
@@ -222,7 +223,9 @@ pub async fn edit_and_replay(
         |reason: String| Error::Invalid { kind: kind.clone(), key: format!("letter {letter}"), reason };
     decode(&kind, payload).map_err(|error| invalid(crate::inbox::chain(&*error)))?;
     store::edit_dead_letter(pool, letter, payload, (actor, reason)).await.map_err(|error| match &error {
-        sqlx::Error::Database(e) if e.code().as_deref() == Some("23514") => invalid(e.message().to_owned()),
+        sqlx::Error::Database(e) if e.code().as_deref() == Some("23514" | "55000") => {
+            invalid(e.message().to_owned())
+        }
         _ => error.into(),
     })
 }

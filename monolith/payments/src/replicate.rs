@@ -111,7 +111,9 @@ impl Replicate {
             PaymentStream::Offered(wire::AuthorityOffered { epoch, whole, hash }) => {
                 let given = Given { payment: read_key(&meta.key)?, whole, hash, version: meta.version };
                 self.births.offered(tx, given.payment, Epoch(epoch)).await?;
-                return self.given(tx, given).await;
+                // What would be acted on here is not what the owner has: it keeps the payment.
+                let is_taken = self.given(tx, given).await?;
+                return if is_taken { Ok(()) } else { Err("the copy here can't be made the owner's".into()) };
             }
             PaymentStream::Released(wire::AuthorityReleased { epoch, whole, hash }) => {
                 let given = Given { payment: read_key(&meta.key)?, whole, hash, version: meta.version };
@@ -145,7 +147,8 @@ impl Replicate {
 }
 
 impl Replicate {
-    /// The owner row first, as everywhere.
+    /// The owner row first, as everywhere. A payment that was called back is taken back, however its copy is: nobody else may write
+    /// it.
     async fn released(&self, tx: &mut PgTransaction<'_>, given: Given, epoch: Epoch) -> Result<(), BoxError> {
         let payment = given.payment;
         let mine = self.births.released(tx, payment, epoch).await?;
@@ -157,8 +160,8 @@ impl Replicate {
         Ok(())
     }
 
-    /// Takes the owner's whole, and tells where the copy here was another one at the version before.
-    async fn given(&self, tx: &mut PgTransaction<'_>, given: Given) -> Result<(), BoxError> {
+    /// Takes the owner's whole, and tells where the copy here was another one at the version before, or still is. False when it is.
+    async fn given(&self, tx: &mut PgTransaction<'_>, given: Given) -> Result<bool, BoxError> {
         let Given { payment, whole, hash: theirs, version } = given;
         let whole = whole.ok_or("the record has no payment")?;
         if whole.state.as_ref().is_none_or(|state| state.payment_id != payment.to_string()) {
@@ -167,14 +170,12 @@ impl Replicate {
         let taken = hash(&whole);
         let before = copy(tx, payment).await?.filter(|(at, _)| at + 1 == version);
         restore(tx, whole, version).await?;
-        let Some((_, before)) = before else { return Ok(()) };
-        if before == theirs {
-            return Ok(());
-        }
-        self.metrics.mismatch();
         let mended = copy(tx, payment).await?.is_some_and(|(_, now)| now == taken);
-        tracing::error!(%payment, version, mended, "the copy of a payment was not its owner's; the owner's was taken");
-        Ok(())
+        if !mended || before.is_some_and(|(_, before)| before != theirs) {
+            self.metrics.mismatch();
+            tracing::error!(%payment, version, mended, "the copy of a payment was not its owner's; the owner's was taken");
+        }
+        Ok(mended)
     }
 }
 

@@ -88,13 +88,20 @@ async fn a_letter_discarded_twice_moves_its_cursor_by_one() -> Result<(), BoxErr
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kind_that_is_never_skipped_is_not_discarded() -> Result<(), BoxError> {
+async fn a_kind_that_is_never_skipped_is_neither_discarded_nor_edited() -> Result<(), BoxError> {
     let (scene, _) = buried("authority", &["a"]).await?;
     let pool = scene.home.admin.clone();
     sqlx::query("insert into outbox.never_skipped (kind) values ('test.noted.v1')").execute(&pool).await?;
     let refused = dead_letter::discard(&pool, &ids(&scene).await?, ME, WHY).await;
     assert!(
         matches!(&refused, Err(Error::Invalid { reason, .. }) if reason.contains("test.noted.v1")),
+        "{refused:?}"
+    );
+    let letter = ids(&scene).await?[0];
+    let edited = br#"{"key":"a","text":"other"}"#;
+    let refused = dead_letter::edit_and_replay(&pool, letter, edited, &|_, _| Ok(()), ME, WHY).await;
+    assert!(
+        matches!(&refused, Err(Error::Invalid { reason, .. }) if reason.contains("edited")),
         "{refused:?}"
     );
     scene.dead(1).await?;

@@ -174,6 +174,23 @@ async fn a_copy_that_is_not_its_owners_is_mended_when_it_is_offered() {
 }
 
 #[tokio::test]
+async fn a_copy_that_can_not_be_mended_is_not_taken_over() {
+    let (source, target) = homes("unmended").await;
+    let id = source.request("pm_card_visa", false).await;
+    feed(&source, &target, id, 0).await;
+    // What no event ever changes.
+    let sql = "update payments.payment set amount_minor = 900 where id = $1";
+    sqlx::query(sql).bind(id.uuid()).execute(&target.admin).await.unwrap();
+    source.give(id, Record::Offer).await.unwrap();
+    let (version, offer) = stream(&source, id).await.pop().unwrap();
+    let refused = target.apply(id, version, offer).await.unwrap_err();
+    assert!(refused.to_string().contains("can't be made the owner's"), "{refused}");
+    assert_eq!(target.payment(id).await.version, 1);
+    source.end().await;
+    target.end().await;
+}
+
+#[tokio::test]
 async fn a_home_refuses_to_be_given_what_it_owns_and_a_release_that_was_cancelled_gives_nothing() {
     let (source, target) = homes("refuses").await;
     let id = source.captured().await;
