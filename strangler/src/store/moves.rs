@@ -153,7 +153,7 @@ pub(crate) async fn swap(
     Ok(swapped)
 }
 
-/// The rows are locked in key order first, so that two controllers don't wait for each other.
+/// A row that someone else has locked is left for the next look: neither a slow writer nor another controller keeps a batch waiting.
 async fn take(
     pool: &PgPool,
     migration: &str,
@@ -167,7 +167,7 @@ async fn take(
              select o.key from strangler.owner o
              join unnest($2::text[], $3::bigint[]) as k (key, epoch) on k.key = o.key and k.epoch = o.epoch
              where o.migration = $1 and o.owner = $4 and o.phase = $5
-             order by o.key for update of o
+             order by o.key for update of o skip locked
          )
          update strangler.owner o
          set owner = $6, phase = $7, epoch = o.epoch + 1, changed_at = clock_timestamp()
@@ -200,7 +200,7 @@ pub(crate) async fn note_granted(
              select o.key from strangler.owner o
              join unnest($2::text[], $3::bigint[]) as k (key, epoch) on k.key = o.key and k.epoch = o.epoch
              where o.migration = $1 and o.owner = 'target' and o.phase = 'settled'
-             order by o.key for update of o
+             order by o.key for update of o skip locked
          )
          update strangler.owner o set granted_epoch = o.epoch from claimed c
          where o.migration = $1 and o.key = c.key",
