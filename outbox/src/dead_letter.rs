@@ -223,7 +223,7 @@ pub async fn edit_and_replay(
         |reason: String| Error::Invalid { kind: kind.clone(), key: format!("letter {letter}"), reason };
     decode(&kind, payload).map_err(|error| invalid(crate::inbox::chain(&*error)))?;
     store::edit_dead_letter(pool, letter, payload, (actor, reason)).await.map_err(|error| match &error {
-        sqlx::Error::Database(e) if e.code().as_deref() == Some("23514" | "55000") => {
+        sqlx::Error::Database(e) if matches!(e.code().as_deref(), Some("23514" | "55000")) => {
             invalid(e.message().to_owned())
         }
         _ => error.into(),
