@@ -55,7 +55,8 @@ end $$;
 
 -- As before, but for kinds that outbox.never_skipped names: what they say may only be said by whoever published it.
 create or replace function outbox.edit_dead_letter(letter uuid, payload bytea, actor text, reason text) returns boolean
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off as $$
 declare
     letter_ outbox.dead_letter;
 begin

@@ -13,7 +13,7 @@ use crate::migration::{command, until_status};
 use crate::orders::{order, place};
 
 const SOON: Duration = Duration::from_secs(30);
-/// What is pinned for longer and longer is looked at again each minute at last.
+/// What is pinned is looked at again every 8 s at last.
 const MOVED: Duration = Duration::from_secs(120);
 const SETTLED: Duration = Duration::from_secs(90);
 /// Payments that are captured at the source before any moves.

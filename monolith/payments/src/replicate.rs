@@ -11,7 +11,7 @@ use crate::events::{
 };
 use crate::store::Kept;
 use crate::whole::{hash, wholes};
-use crate::{Births, Epoch, Error, Home, Metrics, Payment, Point, movable, store};
+use crate::{Births, Epoch, Error, Home, Metrics, Payment, Point, events, movable, store};
 
 /// Applies the payments stream: every payment's first event, whoever owns it, and what the other home did to its own. A foreign
 /// event for a payment that this home owns is refused: two owners wrote, and its key stops. By a record that gives a payment up, the
@@ -167,7 +167,7 @@ impl Replicate {
         if whole.state.as_ref().is_none_or(|state| state.payment_id != payment.to_string()) {
             return Err("the record is of another payment than its key".into());
         }
-        let taken = hash(&whole);
+        let taken = hash(&read_again(&whole, version)?);
         let before = copy(tx, payment).await?.filter(|(at, _)| at + 1 == version);
         restore(tx, whole, version).await?;
         let mended = copy(tx, payment).await?.is_some_and(|(_, now)| now == taken);
@@ -184,6 +184,17 @@ async fn copy(tx: &mut PgTransaction<'_>, payment: PaymentId) -> Result<Option<(
     let Some(payment) = store::load(&mut **tx, payment).await? else { return Ok(None) };
     let whole = wholes(tx, std::slice::from_ref(&payment)).await?.pop();
     Ok(whole.map(|whole| (payment.version, hash(&whole))))
+}
+
+/// As this program writes what it reads there: a field that it does not know, or that was left out, makes no other copy of it.
+fn read_again(whole: &wire::PaymentSnapshot, version: i64) -> Result<wire::PaymentSnapshot, BoxError> {
+    let state = whole.state.clone().ok_or("the snapshot has no state")?;
+    let ledger = read_ledger(whole.ledger.clone())?;
+    Ok(wire::PaymentSnapshot {
+        state: Some(events::state(&read_state(state, version)?)),
+        ledger: ledger.iter().map(events::transaction).collect(),
+        ..Default::default()
+    })
 }
 
 async fn follow(

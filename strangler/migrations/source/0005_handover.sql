@@ -26,7 +26,7 @@ create table strangler.pinned (
 create function strangler.look_again(pinned strangler.pinned) returns timestamptz
 language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
 begin
-    return ($1).looked_at + least(60, 2 ^ least(($1).tries - 1, 6)) * interval '1 second';
+    return ($1).looked_at + least(8, 2 ^ least(($1).tries - 1, 3)) * interval '1 second';
 end $$;
 
 -- Where a policy lets a key be born. One that is being rolled back lets none be born at the target.

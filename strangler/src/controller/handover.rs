@@ -58,7 +58,12 @@ impl Controller {
         store::unpin(pool, migration, home, &phases).await?;
         let until = Instant::now() + settings.tick;
         loop {
+            let began = Instant::now();
             let Round { done, waits, trouble } = self.round(policy, moves).await?;
+            if done > 0 {
+                let (took_ms, batch) = (began.elapsed().as_millis(), moves.batch(self.batch_max()));
+                tracing::debug!(migration, done, batch, took_ms, "a round of keys");
+            }
             if let Some(trouble) = trouble {
                 return Err(trouble);
             }

@@ -8,10 +8,15 @@ use super::*;
 impl World {
     /// Applies the source's offer of a payment that is requested and not begun, as the replica would after its gate.
     async fn offered(&self, id: PaymentId, epoch: i64) {
+        let order: Uuid = sqlx::query_scalar("select order_id from payments.payment where id = $1")
+            .bind(id.uuid())
+            .fetch_one(&self.admin)
+            .await
+            .unwrap();
         let state = events::PaymentState {
             payment_id: id.to_string(),
             tenant: "acme".into(),
-            order_id: Uuid::now_v7().to_string(),
+            order_id: order.to_string(),
             amount: Some(events::Money { minor: 1_000, currency: "EUR".into() }),
             capture_method: events::CaptureMethod::Automatic.into(),
             payment_method: "pm_card_visa".into(),
