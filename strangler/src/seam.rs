@@ -37,11 +37,13 @@ pub trait Homes: Send + Sync + 'static {
 /// How often and how long a call is sent again.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// The most repeats of a call. Default 5.
+    /// The most repeats of a call. Default 8: with the default pause they last as long as `reroute_timeout`.
     pub reroutes_max: u32,
-    /// No repeat starts later than this after the call came. Default 2 s.
+    /// No repeat starts later than this after the call came. Default 2 s, which is as long as a controller may hold the owner
+    /// rows of a batch.
     pub reroute_timeout: Duration,
-    /// The first pause; each is twice the one before, less up to a half at random. Default 40 ms.
+    /// The first pause; each is twice the one before, less up to a half at random, and the last is what is left of the time.
+    /// Default 40 ms.
     pub pause: Duration,
 }
 
@@ -160,7 +162,7 @@ impl<H: Homes> std::fmt::Debug for Seam<H> {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { reroutes_max: 5, reroute_timeout: Duration::from_secs(2), pause: Duration::from_millis(40) }
+        Self { reroutes_max: 8, reroute_timeout: Duration::from_secs(2), pause: Duration::from_millis(40) }
     }
 }
 
@@ -176,10 +178,11 @@ impl Repeats {
             return false;
         }
         let longest = self.bounds.pause.saturating_mul(1 << self.done.min(16));
-        let pause = longest.mul_f64(rand::rng().random_range(0.5..=1.0));
-        if self.started.elapsed() + pause > self.bounds.reroute_timeout {
+        let left = self.bounds.reroute_timeout.saturating_sub(self.started.elapsed());
+        if left.is_zero() {
             return false;
         }
+        let pause = longest.mul_f64(rand::rng().random_range(0.5..=1.0)).min(left);
         let at_once = self.done == 0 && answer == Answer::NotOwner;
         self.done += 1;
         if !at_once {

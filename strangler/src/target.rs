@@ -137,7 +137,7 @@ impl Target {
     }
 
     /// Publishes the state of those of these keys that are this home's to write, in one transaction, and returns the others with the
-    /// reason.
+    /// reason. One that is called back is left, too: its release carries its state.
     ///
     /// # Errors
     /// [`Error::Invalid`] for none, more than 100, malformed or repeated keys; [`Error::Moving`] when writes under way held one too long: ask
@@ -150,12 +150,13 @@ impl Target {
         policy::limit_waits(&mut tx, LOCK_TIMEOUT).await?;
         let rows = store::claim(&mut tx, self.authority.migration(), &names).await;
         let rows = rows.map_err(|error| locked(error, &names))?;
-        let (mine, others): (Vec<String>, Vec<String>) =
-            names.into_iter().partition(|key| rows.get(key).is_some_and(|row| row.writable));
-        let mut left: Vec<Pinned> = others
-            .into_iter()
-            .map(|key| Pinned { key, why: "it is not the target's to write".to_owned() })
-            .collect();
+        let (mut mine, mut left) = (Vec::new(), Vec::new());
+        for key in names {
+            match unpublished(rows.get(&key).copied()) {
+                None => mine.push(key),
+                Some(why) => left.push(Pinned { key, why: why.to_owned() }),
+            }
+        }
         if !mine.is_empty() {
             let unsent = self.domain.snapshot(&mut tx, &mine).await.map_err(domain)?;
             left.extend(unsent.into_iter().map(|Pinned { key, why }| Pinned { key, why: cut(why) }));
@@ -324,6 +325,18 @@ pub(crate) fn check_keys(keys: &[String], keys_max: usize) -> Result<(), Error> 
         return invalid("each may be named once".to_owned());
     }
     Ok(())
+}
+
+/// Why the table has no step that publishes the state of a key with this row.
+fn unpublished(row: Option<Row>) -> Option<&'static str> {
+    // Its steps look at no epoch and no fact.
+    match Row::step(row, Message::Snapshot, Epoch(0), Facts { quiet: false, known: true }) {
+        Ok(_) => None,
+        Err(Refusal::Moving) => Some("it is called back: its release carries its state"),
+        Err(Refusal::NotOwner | Refusal::NotYet | Refusal::Busy | Refusal::Stale | Refusal::ForeignWrite) => {
+            Some("it is not the target's to write")
+        }
+    }
 }
 
 fn cut(mut why: String) -> String {

@@ -132,11 +132,17 @@ async fn a_write_is_repeated_within_its_bounds_and_then_retryable() {
     both.target.refuse(Some(Said::NotYet));
     let lost = both.write("theirs").await.unwrap_err();
     assert!(matches!(&lost, Said::Lost(text) if text.contains("try again")), "{lost:?}");
-    assert_eq!(both.target.calls(), 6, "once, and five repeats");
+    assert_eq!(both.target.calls(), 9, "once, and eight repeats");
 
     both.seam = both.seam.bounds(Bounds { reroute_timeout: Duration::ZERO, ..Bounds::default() });
     both.write("theirs").await.unwrap_err();
-    assert_eq!(both.target.calls(), 7, "no time for a repeat");
+    assert_eq!(both.target.calls(), 10, "no time for a repeat");
+
+    // Longer than the time: the last pause is what is left of it.
+    let (pause, reroute_timeout) = (Duration::from_secs(60), Duration::from_millis(500));
+    both.seam = both.seam.bounds(Bounds { pause, reroute_timeout, ..Bounds::default() });
+    both.write("theirs").await.unwrap_err();
+    assert_eq!(both.target.calls(), 12, "once more when the time is over");
     both.world.end().await;
 }
 
