@@ -98,6 +98,9 @@ impl<H: Homes> Seam<H> {
     /// Runs a write at the key's owner, asked for now, with the epoch it was settled at. The home decides by its own lock
     /// whether it is still the owner; when it is not, the write is sent again, at most [`Bounds::reroutes_max`] times.
     ///
+    /// A key that is called back is still its home's: that ends what is under way and knows the answers it gave. So the home is
+    /// asked, with epoch 0: nothing to be granted. A key on its way to the target is quiet, and waited for.
+    ///
     /// # Errors
     /// The home's, or [`Homes::unroutable`]; [`Error::Moving`] there means that nothing was done and the caller may retry.
     pub async fn write<T, F, Fut>(&self, key: &str, run: F) -> Result<T, H::Error>
@@ -109,11 +112,15 @@ impl<H: Homes> Seam<H> {
         let mut owner = self.owners.refresh(key).await.map_err(H::unroutable)?;
         loop {
             // An epoch that is not settled gives nobody authority, so it is never shown to a home.
-            if owner.phase != Phase::Settled {
-                owner = self.again(key, &mut repeats, Answer::Moving).await?;
-                continue;
-            }
-            let error = match run(self.home(owner.home), owner.epoch).await {
+            let epoch = match owner.phase {
+                Phase::Settled => owner.epoch,
+                Phase::Recalling => Epoch(0),
+                Phase::Moving => {
+                    owner = self.again(key, &mut repeats, Answer::Moving).await?;
+                    continue;
+                }
+            };
+            let error = match run(self.home(owner.home), epoch).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };

@@ -66,20 +66,27 @@ pub(crate) enum Intended {
 }
 
 /// Commits the intent of a caller's command, or answers from what is stored under its key. While another transaction has the
-/// payment's row it waits outside of its own, so that it holds no connection, and for a bounded time.
+/// payment's row it waits outside of its own, so that it holds no connection, and for a bounded time. A payment that begins nothing
+/// new now, such as one that is called back, still has the answers that were given: its repeats get theirs.
 pub(crate) async fn intend(home: &Home, request: &Request) -> Result<Intended, Error> {
     valid(request)?;
     let (started, mut pause) = (Instant::now(), ROW_PAUSE_MIN);
     loop {
-        if let Some(intended) = try_intend(home, request).await? {
-            return Ok(intended);
-        }
+        let busy = match try_intend(home, request).await {
+            Ok(Some(intended)) => return Ok(intended),
+            Ok(None) => None,
+            Err(Error::Busy(why)) => Some(why),
+            Err(error) => return Err(error),
+        };
         // It may be another request with this key that has the row, and may have had its answer by now.
         let (tenant, idempotency) = (&request.tenant, &request.idempotency);
         let record =
             store::find_key(&home.pool, tenant, request.payment, request.operation, idempotency).await?;
         if record.is_some() {
             return replay(record, idempotency);
+        }
+        if let Some(why) = busy {
+            return Err(Error::Busy(why));
         }
         if started.elapsed() >= ROW_WAIT {
             return Err(Error::Busy("another transaction has it"));
