@@ -28,6 +28,8 @@ pub(crate) use differences::{
 pub(crate) use floors::Floors;
 #[cfg(test)]
 pub(crate) use floors::Start;
+#[cfg(test)]
+pub(crate) use idempotency::KEYS_MAX;
 pub(crate) use idempotency::{Kept, Record, claim_key, find_key, forget_answers, keep_answer, load_answers};
 pub(crate) use intent::{
     Ended, defer, find_open, finish, has_open, insert_intent, is_done, lock_gone_on, lock_open, release,

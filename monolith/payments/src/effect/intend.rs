@@ -124,7 +124,7 @@ async fn try_intend(home: &Home, request: &Request) -> Result<Option<Intended>, 
     if !store::claim_key(&mut tx, &payment, &command, &request.idempotency).await? {
         let (tenant, idempotency) = (&request.tenant, &request.idempotency);
         let record = store::find_key(&mut *tx, tenant, payment.id, request.operation, idempotency).await?;
-        return replay(record, idempotency).map(Some);
+        return if record.is_some() { replay(record, idempotency).map(Some) } else { Err(full()) };
     }
     command.amount_minor = check(&payment, request.operation, request.amount_minor)?;
     let object = payment.provider_ref.clone();
@@ -135,6 +135,13 @@ async fn try_intend(home: &Home, request: &Request) -> Result<Option<Intended>, 
     tx.commit().await?;
     home.crash.point(Point::IntentCommitted);
     Ok(Some(Intended::Open(Box::new(intent))))
+}
+
+/// A payment moves between homes as one event, which its keys and lines must fit into.
+fn full() -> Error {
+    let reason = "the payment has as many commands as it takes: repeat one that was answered, or come again when its keys of the \
+                  last 7 days are fewer";
+    Error::Invalid(vec![Violation::new("idempotency_key", reason)])
 }
 
 /// Commits the engine's own command for a requested payment. `None` when there is nothing to do any more.
