@@ -22,8 +22,8 @@ pub(crate) use adjustment::{adjusted, insert_adjustment, load_adjustments};
 pub(crate) use audit::insert_audit;
 pub(crate) use claim::{Requested, claim_due, claim_requested};
 pub(crate) use differences::{
-    Turn, accept, close, close_states, count_open, differences, is_open, keep_run, last_run, open,
-    open_before,
+    Turn, accept, close, close_states, count_open, differences, is_open, keep_accepted, keep_run, last_run,
+    load_accepted, open, open_before,
 };
 pub(crate) use floors::Floors;
 #[cfg(test)]

@@ -49,6 +49,9 @@ pub(crate) async fn standings(
             + (select coalesce(sum(100 + octet_length(a.object) + octet_length(a.reason)
                                    + octet_length(coalesce(a.payment_intent, ''))), 0)::bigint
                from payments.adjustment a where a.payment_id = p.id)
+            + (select coalesce(sum(150 + octet_length(d.subject) + octet_length(d.object) + octet_length(d.detail)
+                                   + octet_length(d.closed_by) + octet_length(d.reason)), 0)::bigint
+               from payments.difference d where d.payment_id = p.id and d.accepted)
             + (select coalesce(sum(120 + octet_length(i.key) + octet_length(i.fingerprint)
                                    + coalesce(octet_length(i.answer), 0) + octet_length(coalesce(i.refusal, ''))), 0)::bigint
                from payments.idempotency i

@@ -6,7 +6,7 @@ use crate::Operation;
 use crate::provider::{Call, Fault};
 
 /// Two homes with one provider. The second owns nothing.
-async fn homes(name: &str) -> (World, World) {
+pub(super) async fn homes(name: &str) -> (World, World) {
     let source = World::new(&format!("{name}_source")).await;
     let mut target = World::new(&format!("{name}_target")).await;
     target.home.provider = source.provider.clone();
@@ -16,14 +16,14 @@ async fn homes(name: &str) -> (World, World) {
 }
 
 /// Applies at one home what the other published of a payment after this version.
-async fn feed(from: &World, to: &World, id: PaymentId, after: i64) {
+pub(super) async fn feed(from: &World, to: &World, id: PaymentId, after: i64) {
     for (version, event) in stream(from, id).await.into_iter().filter(|(version, _)| *version > after) {
         to.apply(id, version, event).await.unwrap();
     }
 }
 
 /// The home owns all payments from now on.
-async fn own(world: &World, id: PaymentId) {
+pub(super) async fn own(world: &World, id: PaymentId) {
     let mut tx = world.home.pool.begin().await.unwrap();
     movable::gained(&mut tx, &[id]).await.unwrap();
     tx.commit().await.unwrap();
