@@ -233,6 +233,39 @@ async fn what_comes_behind_a_refused_opening_is_kept() -> Result<(), BoxError> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_a_snapshot_passes_over_is_kept_in_the_audit() -> Result<(), BoxError> {
+    let mut world = World::new("passed").await?;
+    let owner = Home::new(world.stack, "passer", "test.owner").await?;
+    let follower = Home::new(world.stack, "passed", "test.follower").await?;
+    world.relay(&owner)?;
+    let follow = Follow::default();
+    let source = kafka::source(&world.kafka, "replica")?;
+    let replica = Replica::new(follower.module.clone(), source, "test.follower", follow.clone())
+        .with(InboxOptions { attempts_max: 1, ..InboxOptions::default() });
+    world.spawn(|shutdown| replica.run(shutdown));
+    owner.publish(&noted("a", "1")).await?;
+    until(vec!["a:1:1".to_owned()], || follower.effects()).await?;
+    follow.shut.store(true, Ordering::SeqCst);
+    owner.publish(&noted("a", "2")).await?;
+    let letters = || async {
+        let query = "select version from outbox.dead_letter";
+        Ok(sqlx::query_scalar::<_, i64>(query).fetch_all(&follower.admin).await?)
+    };
+    until(vec![2], letters).await?;
+    follow.shut.store(false, Ordering::SeqCst);
+    owner.publish(&snapped("a", "1-2")).await?;
+    until(vec!["a:1:1".to_owned(), "a:3:whole 1-2".into()], || follower.effects()).await?;
+    assert_eq!(letters().await?, [0; 0]);
+    let kept = "select a.actor || ' ' || a.action || ' ' || (a.subject ->> 'version') || ' ' || convert_from(o.payload, 'UTF8')
+                from outbox.audit a join outbox.audit_original o on o.audit = a.id";
+    let kept: Vec<String> = sqlx::query_scalar(kept).fetch_all(&follower.admin).await?;
+    assert_eq!(kept, [r#"inbox pass_over_dead_letter 2 {"key":"a","text":"2"}"#]);
+    world.stop().await?;
+    owner.drop_now().await?;
+    follower.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_comes_behind_a_refused_snapshot_is_kept() -> Result<(), BoxError> {
     let mut world = World::new("refusedsnap").await?;
     let owner = Home::new(world.stack, "snapper", "test.owner").await?;
