@@ -55,6 +55,14 @@ pub trait Handler: Send + Sync + 'static {
 #[error("the payload can't be decoded")]
 pub(crate) struct Undecodable(#[source] pub(crate) BoxError);
 
+/// A replica met a kind that its program does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("kind {kind} is unknown to {replica}: it waits for a version of this program that knows it")]
+pub(crate) struct UnknownKind {
+    pub(crate) kind: String,
+    pub(crate) replica: &'static str,
+}
+
 pub(crate) type AppliedAll<'a> = Pin<Box<dyn Future<Output = Result<Vec<Effect>, BoxError>> + Send + 'a>>;
 
 pub(crate) type Applied<'a> = Pin<Box<dyn Future<Output = Result<Effect, BoxError>> + Send + 'a>>;

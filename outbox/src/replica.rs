@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     BoxError, Error, Inbox, Incoming, Meta, Metrics, Received, Refill, Source, Tally, Topic, Tracer,
     envelope::Envelope,
-    handler::{Effect, Erased, Undecodable},
+    handler::{Effect, Erased, Undecodable, UnknownKind},
     inbox::{Attempt, Dealt, Gate, InboxOptions, Kind},
     store::{self, Admitted},
 };
@@ -24,7 +24,8 @@ pub trait StateTransfer: Send + Sync + 'static {
     /// Whether events of this kind carry a key's whole state, so that one may start or repair a key by itself.
     fn is_snapshot(kind: &str) -> bool;
 
-    /// Applies an event to the replica's tables in `tx`. A snapshot replaces the state. The key's cursor has moved in the
+    /// Applies an event to the replica's tables in `tx`. One of a kind that [`StateTransfer::Event`] does not know stops its key,
+    /// uses up no attempt and is tried again until a program runs that knows it. A snapshot replaces the state. The key's cursor has moved in the
     /// same transaction, its head follows after this: don't publish to the stream from here.
     ///
     /// # Errors
@@ -195,8 +196,9 @@ impl<T: StateTransfer> Erased for Following<T> {
     ) -> crate::handler::Applied<'a> {
         Box::pin(async move {
             match T::Event::decode(&meta.kind, payload) {
-                // Passing over it would leave the replica's state behind under a newer version.
-                None => Err(format!("kind {} is unknown to {}", meta.kind, T::NAME).into()),
+                // Passing over it would leave the replica's state behind under a newer version. While a program is upgraded
+                // another instance may know it.
+                None => Err(UnknownKind { kind: meta.kind, replica: T::NAME }.into()),
                 Some(event) => {
                     let event = event.map_err(Undecodable)?;
                     self.0.apply(tx, Received { event, meta }).await?;

@@ -37,11 +37,13 @@ pub trait Homes: Send + Sync + 'static {
 /// How often and how long a call is sent again.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// The most repeats of a call. Default 5.
+    /// The most repeats of a call. Default 8: with the default pause they last as long as `reroute_timeout`.
     pub reroutes_max: u32,
-    /// No repeat starts later than this after the call came. Default 2 s.
+    /// No repeat starts later than this after the call came. Default 2 s, which is as long as a controller may hold the owner
+    /// rows of a batch.
     pub reroute_timeout: Duration,
-    /// The first pause; each is twice the one before, less up to a half at random. Default 40 ms.
+    /// The first pause; each is twice the one before, less up to a half at random, and the last is what is left of the time.
+    /// Default 40 ms.
     pub pause: Duration,
 }
 
@@ -96,6 +98,9 @@ impl<H: Homes> Seam<H> {
     /// Runs a write at the key's owner, asked for now, with the epoch it was settled at. The home decides by its own lock
     /// whether it is still the owner; when it is not, the write is sent again, at most [`Bounds::reroutes_max`] times.
     ///
+    /// A key that is called back is still its home's: that ends what is under way and knows the answers it gave. So the home is
+    /// asked, with epoch 0: nothing to be granted. A key on its way to the target is quiet, and waited for.
+    ///
     /// # Errors
     /// The home's, or [`Homes::unroutable`]; [`Error::Moving`] there means that nothing was done and the caller may retry.
     pub async fn write<T, F, Fut>(&self, key: &str, run: F) -> Result<T, H::Error>
@@ -107,11 +112,15 @@ impl<H: Homes> Seam<H> {
         let mut owner = self.owners.refresh(key).await.map_err(H::unroutable)?;
         loop {
             // An epoch that is not settled gives nobody authority, so it is never shown to a home.
-            if owner.phase != Phase::Settled {
-                owner = self.again(key, &mut repeats, Answer::Moving).await?;
-                continue;
-            }
-            let error = match run(self.home(owner.home), owner.epoch).await {
+            let epoch = match owner.phase {
+                Phase::Settled => owner.epoch,
+                Phase::Recalling => Epoch(0),
+                Phase::Moving => {
+                    owner = self.again(key, &mut repeats, Answer::Moving).await?;
+                    continue;
+                }
+            };
+            let error = match run(self.home(owner.home), epoch).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -160,7 +169,7 @@ impl<H: Homes> std::fmt::Debug for Seam<H> {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { reroutes_max: 5, reroute_timeout: Duration::from_secs(2), pause: Duration::from_millis(40) }
+        Self { reroutes_max: 8, reroute_timeout: Duration::from_secs(2), pause: Duration::from_millis(40) }
     }
 }
 
@@ -176,10 +185,11 @@ impl Repeats {
             return false;
         }
         let longest = self.bounds.pause.saturating_mul(1 << self.done.min(16));
-        let pause = longest.mul_f64(rand::rng().random_range(0.5..=1.0));
-        if self.started.elapsed() + pause > self.bounds.reroute_timeout {
+        let left = self.bounds.reroute_timeout.saturating_sub(self.started.elapsed());
+        if left.is_zero() {
             return false;
         }
+        let pause = longest.mul_f64(rand::rng().random_range(0.5..=1.0)).min(left);
         let at_once = self.done == 0 && answer == Answer::NotOwner;
         self.done += 1;
         if !at_once {

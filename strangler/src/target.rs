@@ -85,6 +85,20 @@ impl Target {
         self.obey(Message::Grant, keys).await
     }
 
+    /// Whether this home's row of a key, called back or not, is of an earlier epoch: then a write that carries this one is a grant.
+    /// Locks nothing, so that it costs a busy key little.
+    ///
+    /// # Errors
+    /// As [`Target::ready`].
+    pub async fn is_behind(&self, key: &str, epoch: Epoch) -> Result<bool, Error> {
+        let names = [key.to_owned()];
+        check_keys(&names, 1)?;
+        let mut tx = self.domain.begin().await.map_err(domain)?;
+        let rows = store::find(&mut tx, self.authority.migration(), &names).await?;
+        tx.rollback().await?;
+        Ok(rows.get(key).is_some_and(|row| row.epoch < epoch))
+    }
+
     /// Gives these keys up at these epochs: those that are quiet at once, in this transaction, with a release. The others begin
     /// nothing new from here on.
     ///

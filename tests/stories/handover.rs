@@ -11,6 +11,7 @@ use tests::{Binaries, Operator, Shop, story, until};
 
 use crate::migration::{command, until_status};
 use crate::orders::{order, place};
+use crate::webhooks::{Sender, event};
 
 const SOON: Duration = Duration::from_secs(30);
 /// What is pinned is looked at again every 8 s at last.
@@ -145,6 +146,64 @@ async fn a_service_that_is_away_keeps_its_payments_until_it_is_back_and_gives_th
             Ok(Some(()))
         })
         .await?;
+        shop.settle(SETTLED).await?;
+        let findings = shop.check(accepted).await?;
+        assert!(findings.holds(), "{findings}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payment_that_is_called_back_hears_the_provider_and_answers_under_its_keys() {
+    story(async |world, stack| {
+        let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
+        shop.start_all(&["acme"], &[]).await?;
+        let (operator, client) = (shop.operator()?, shop.client("acme")?);
+        let accepted = paid(&client, "before", 3).await?;
+        operator.follow().await?;
+        operator.ramp(100).await?;
+        operator.primary().await?;
+        until_all_at(&operator, "target").await?;
+        let payment = accepted[0].payment.clone();
+        let path = format!("/v1/payments/{payment}/refunds");
+        let answered = client.post(&path, "answered", &json!({ "amount_minor": 100 })).await?;
+        ensure!(answered.status == 200, "{} {}", answered.status, answered.body);
+        let intent: String =
+            sqlx::query_scalar("select provider_ref from payments.payment where id = $1::uuid")
+                .bind(&payment)
+                .fetch_one(&shop.target)
+                .await?;
+
+        let provider = world.kill("provider").await?;
+        let open = client.post(&path, "open", &json!({ "amount_minor": 50 })).await?;
+        ensure!(open.status == 202, "{} {}", open.status, open.body);
+        // An hour until its next try: only what the provider tells hastens it.
+        let rests = "update payments.intent set next_at = clock_timestamp() + interval '1 hour'
+                     where payment_id = $1::uuid and state <> 'done' and claimed_until <= clock_timestamp()
+                     returning 1";
+        until("the refund to rest", SOON, async || {
+            Ok(sqlx::query_scalar::<_, i32>(rests).bind(&payment).fetch_optional(&shop.target).await?)
+        })
+        .await?;
+        operator.rollback().await?;
+        until("the payment to be called back", SOON, async || {
+            let sql = "select key from strangler.authority where key = $1 and recall_epoch is not null";
+            Ok(sqlx::query_scalar::<_, String>(sql).bind(&payment).fetch_optional(&shop.target).await?)
+        })
+        .await?;
+        let repeat = client.post(&path, "answered", &json!({ "amount_minor": 100 })).await?;
+        assert_eq!(
+            (repeat.status, &repeat.body),
+            (200, &answered.body),
+            "its answer, while it is called back"
+        );
+        let new = client.post(&path, "new", &json!({ "amount_minor": 1 })).await?;
+        ensure!(new.status == 503, "nothing new begins: {} {}", new.status, new.body);
+
+        world.start(provider).await?;
+        Sender::new(&shop).taken(&event("evt_back", "payment_intent.succeeded", &payment, &intent)).await?;
+        until_all_at(&operator, "source").await?;
         shop.settle(SETTLED).await?;
         let findings = shop.check(accepted).await?;
         assert!(findings.holds(), "{findings}");

@@ -5,6 +5,7 @@ use proto::{Money, PaymentId, events as wire};
 use sqlx::postgres::PgTransaction;
 use time::OffsetDateTime;
 
+use crate::reconcile::{Accepted, DifferenceKind, Found};
 use crate::store::Kept;
 use crate::{
     Account, Actor, AdjustedEvent, Adjustment, CaptureMethod, Change, Command, Error, Idempotency, Operation,
@@ -196,6 +197,44 @@ pub(crate) fn read_keyed(command: Option<wire::PaymentCommand>) -> Result<Option
         actor: Actor::stored(command.actor),
         reason: Some(command.reason).filter(|reason| !reason.is_empty()),
     }))
+}
+
+/// An accepted difference as a message.
+pub(crate) fn accepted(accepted: Accepted) -> wire::AcceptedDifference {
+    let Accepted { found, by, reason } = accepted;
+    wire::AcceptedDifference {
+        subject: found.subject,
+        kind: found.kind.word().to_owned(),
+        object: found.object,
+        here_minor: found.here_minor,
+        there_minor: found.there_minor,
+        currency: found.currency.map(|currency| currency.to_string()).unwrap_or_default(),
+        detail: found.detail,
+        at_ms: to_millis(found.at),
+        by,
+        reason,
+    }
+}
+
+/// A message as an accepted difference of this payment. `None`: it is of a kind that is not known here.
+pub(crate) fn read_accepted(
+    accepted: wire::AcceptedDifference,
+    payment: &Payment,
+) -> Result<Option<Accepted>, BoxError> {
+    let Ok(kind) = DifferenceKind::from_word(&accepted.kind) else { return Ok(None) };
+    let currency = Some(accepted.currency).filter(|currency| !currency.is_empty());
+    let found = Found {
+        subject: accepted.subject,
+        kind,
+        payment: Some((payment.id, payment.tenant.clone())),
+        object: accepted.object,
+        here_minor: accepted.here_minor,
+        there_minor: accepted.there_minor,
+        currency: currency.map(|currency| currency.parse()).transpose()?,
+        detail: accepted.detail,
+        at: from_millis(accepted.at_ms)?,
+    };
+    Ok(Some(Accepted { found, by: accepted.by, reason: accepted.reason }))
 }
 
 /// A message as an adjustment.

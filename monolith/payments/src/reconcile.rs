@@ -29,7 +29,7 @@ use crate::{Error, Home, store};
 
 pub(crate) use absent::Unseen;
 pub(crate) use books::{Books, Entry};
-pub(crate) use found::Found;
+pub(crate) use found::{Accepted, Found};
 pub(crate) use metrics::LastRun;
 #[cfg(test)]
 pub(crate) use report::OPEN_MAX;

@@ -7,7 +7,8 @@ use proto::{PaymentId, PaymentStream, events as wire};
 use sqlx::postgres::PgTransaction;
 
 use crate::events::{
-    read_adjustment, read_answer, read_key, read_keyed, read_ledger, read_requested, read_state,
+    read_accepted, read_adjustment, read_answer, read_key, read_keyed, read_ledger, read_requested,
+    read_state,
 };
 use crate::store::Kept;
 use crate::whole::{hash, wholes};
@@ -236,6 +237,12 @@ async fn restore(
     adjusted(tx, &payment, snapshot.adjustments).await?;
     for record in snapshot.idempotency {
         store::keep_answer(tx, &payment, read_answer(record)?).await?;
+    }
+    for record in snapshot.accepted {
+        // One of a kind that this version does not know can't be found here either.
+        if let Some(accepted) = read_accepted(record, &payment)? {
+            store::keep_accepted(tx, &accepted).await?;
+        }
     }
     Ok(())
 }

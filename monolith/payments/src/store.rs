@@ -22,12 +22,14 @@ pub(crate) use adjustment::{adjusted, insert_adjustment, load_adjustments};
 pub(crate) use audit::insert_audit;
 pub(crate) use claim::{Requested, claim_due, claim_requested};
 pub(crate) use differences::{
-    Turn, accept, close, close_states, count_open, differences, is_open, keep_run, last_run, open,
-    open_before,
+    Turn, accept, close, close_states, count_open, differences, is_open, keep_accepted, keep_run, last_run,
+    load_accepted, open, open_before,
 };
 pub(crate) use floors::Floors;
 #[cfg(test)]
 pub(crate) use floors::Start;
+#[cfg(test)]
+pub(crate) use idempotency::KEYS_MAX;
 pub(crate) use idempotency::{Kept, Record, claim_key, find_key, forget_answers, keep_answer, load_answers};
 pub(crate) use intent::{
     Ended, defer, find_open, finish, has_open, insert_intent, is_done, lock_gone_on, lock_open, release,

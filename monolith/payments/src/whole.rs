@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{Error, Payment, events, store};
 
-/// What these payments are, in the order given, with their books, adjustments and kept answers. Their rows and heads are locked, and
+/// What these payments are, in the order given, with their books, adjustments, kept answers and accepted differences. Their rows and heads are locked, and
 /// these statements come after that: what they see is not older than the locks.
 pub(crate) async fn wholes(
     tx: &mut PgTransaction<'_>,
@@ -18,15 +18,17 @@ pub(crate) async fn wholes(
     let mut ledger = store::load_transactions(tx, &ids).await?;
     let mut answers = store::load_answers(tx, payments).await?;
     let mut adjustments = store::load_adjustments(tx, &ids).await?;
+    let mut accepted = store::load_accepted(tx, &ids).await?;
     let whole = |payment: &Payment| {
         let id = payment.id.uuid();
         let (ledger, answers) = (ledger.remove(&id), answers.remove(&id));
-        let adjustments = adjustments.remove(&id);
+        let (adjustments, accepted) = (adjustments.remove(&id), accepted.remove(&id));
         wire::PaymentSnapshot {
             state: Some(events::state(payment)),
             ledger: ledger.unwrap_or_default().iter().map(events::transaction).collect(),
             idempotency: answers.unwrap_or_default().into_iter().map(events::answer).collect(),
             adjustments: adjustments.unwrap_or_default().iter().map(events::adjustment).collect(),
+            accepted: accepted.unwrap_or_default().into_iter().map(events::accepted).collect(),
         }
     };
     Ok(payments.iter().map(whole).collect())
@@ -49,7 +51,7 @@ pub(crate) async fn hashes(tx: &mut PgTransaction<'_>, payments: &[Payment]) -> 
 
 /// SHA-256 over state and ledger, by which the homes compare their copies: over the encoded state, then each encoded transaction in
 /// the order of their ids, its lines in the order of their accounts, each part led by its length (64 bit, big endian). The version
-/// is no part of it, nor are kept answers: those of a home that was given them later are as good.
+/// is no part of it, nor are kept answers and accepted differences: those of a home that was given them later are as good.
 pub(crate) fn hash(whole: &wire::PaymentSnapshot) -> Vec<u8> {
     let mut ledger = whole.ledger.clone();
     for transaction in &mut ledger {

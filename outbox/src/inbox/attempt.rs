@@ -66,6 +66,8 @@ pub(crate) enum Attempt {
     Conflict(Option<Uuid>, Waiting),
     /// The database could not run it.
     Passing(String),
+    /// A replica's program does not know the kind: a newer one will.
+    Unknown(String),
 }
 
 impl Attempt {
@@ -74,7 +76,9 @@ impl Attempt {
         match self {
             Self::Dealt(dealt, _) => *dealt,
             Self::Conflict(..) => Dealt::Conflict,
-            Self::Early | Self::Refused(_) | Self::Hopeless(_) | Self::Passing(_) => Dealt::Parked,
+            Self::Early | Self::Refused(_) | Self::Hopeless(_) | Self::Passing(_) | Self::Unknown(_) => {
+                Dealt::Parked
+            }
         }
     }
 

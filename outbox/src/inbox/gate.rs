@@ -24,7 +24,7 @@ use crate::{
     Error, Topic,
     database::{Database, Line},
     envelope::Envelope,
-    handler::{Effect, Erased, Undecodable},
+    handler::{Effect, Erased, Undecodable, UnknownKind},
     replica, store,
 };
 
@@ -140,7 +140,9 @@ impl Gate {
                 }
                 Attempt::Refused(error) => (self.park(event, ("refused", Some(error))).await?, false),
                 Attempt::Hopeless(error) => (self.give_up(event, error).await?, false),
-                Attempt::Passing(error) => (self.park(event, ("failed", Some(error))).await?, false),
+                Attempt::Passing(error) | Attempt::Unknown(error) => {
+                    (self.park(event, ("failed", Some(error))).await?, false)
+                }
             };
             if waiting {
                 self.drain(&event.topic, &event.key).await?;
@@ -193,7 +195,11 @@ impl Gate {
         };
         let waiting = match &attempt {
             Attempt::Dealt(_, waiting) | Attempt::Conflict(_, waiting) => *waiting,
-            Attempt::Early | Attempt::Refused(_) | Attempt::Hopeless(_) | Attempt::Passing(_) => {
+            Attempt::Early
+            | Attempt::Refused(_)
+            | Attempt::Hopeless(_)
+            | Attempt::Passing(_)
+            | Attempt::Unknown(_) => {
                 return Ok(match self.undo(tx).await {
                     Ok(()) => line.done(attempt),
                     Err(silence) => attempt.unanswered(&silence),
@@ -294,6 +300,7 @@ impl Gate {
             Ok(Ok(Ok(Effect::Applied))) => {}
             Ok(Ok(Ok(Effect::Ignored))) => return Ok(Attempt::Dealt(Dealt::Ignored, waiting)),
             Ok(Ok(Err(error))) if error.is::<Undecodable>() => return Ok(Attempt::Hopeless(chain(&*error))),
+            Ok(Ok(Err(error))) if error.is::<UnknownKind>() => return Ok(Attempt::Unknown(chain(&*error))),
             Ok(Ok(Err(error))) if is_passing_in(&error) => return Ok(Attempt::Passing(chain(&*error))),
             Ok(Ok(Err(error))) => return Ok(Attempt::Refused(self.refusal(tx, chain(&*error)).await)),
             Ok(Err(_)) => return Ok(Attempt::Refused("the handler panicked".into())),

@@ -157,7 +157,7 @@ impl Gate {
                 return Ok(false);
             }
             Attempt::Refused(error) => ("refused", error),
-            Attempt::Passing(error) => ("failed", error),
+            Attempt::Passing(error) | Attempt::Unknown(error) => ("failed", error),
         };
         tracing::error!(
             handler = self.name(),

@@ -50,6 +50,22 @@ impl StateTransfer for Follow {
     }
 }
 
+/// The program before there were snapshots.
+struct Older;
+
+impl StateTransfer for Older {
+    const NAME: &'static str = Follow::NAME;
+    type Event = Noted;
+
+    fn is_snapshot(_: &str) -> bool {
+        false
+    }
+
+    async fn apply(&self, tx: &mut PgTransaction<'_>, event: Received<Noted>) -> Result<(), BoxError> {
+        effect(tx, &event.meta.key, event.meta.version, &event.event.text).await
+    }
+}
+
 fn snapped(key: &str, text: &str) -> Snapped {
     Snapped { key: key.into(), text: text.into() }
 }
@@ -81,6 +97,49 @@ async fn a_snapshot_starts_a_key_that_was_met_in_the_middle() -> Result<(), BoxE
     until(vec!["a:4:whole 1-3".to_owned(), "a:5:5".into()], || follower.effects()).await?;
     // Whoever becomes owner goes on counting.
     assert_eq!(follower.publish(&noted("a", "6")).await?, 6);
+    world.stop().await?;
+    owner.drop_now().await?;
+    follower.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_of_a_later_version_waits_for_that_and_uses_up_no_attempt() -> Result<(), BoxError> {
+    let mut world = World::new("older").await?;
+    let owner = Home::new(world.stack, "olderowner", "test.owner").await?;
+    let follower = Home::new(world.stack, "older", "test.follower").await?;
+    owner.publish(&noted("a", "1")).await?;
+    owner.publish(&snapped("a", "1")).await?;
+    owner.publish(&noted("a", "3")).await?;
+    world.relay(&owner)?;
+    let delay = std::time::Duration::from_millis(20);
+    let options = InboxOptions {
+        attempts_max: 2,
+        sweep_every: delay,
+        retry_delay_min: delay,
+        retry_delay_max: delay,
+        ..InboxOptions::default()
+    };
+    let stop = tokio_util::sync::CancellationToken::new();
+    let source = kafka::source(&world.kafka, "replica")?;
+    let older = Replica::new(follower.module.clone(), source, "test.follower", Older).with(options.clone());
+    let running = tokio::spawn(older.run(stop.clone()));
+    let waits = || async {
+        let query = "select reason, attempts, tries > 4 from outbox.parked where key = 'a' and version = 2";
+        Ok(sqlx::query_as::<_, (String, i32, bool)>(query).fetch_optional(&follower.admin).await?)
+    };
+    until(Some(("failed".to_owned(), 0, true)), waits).await?;
+    let letters = "select count(*) from outbox.dead_letter";
+    assert_eq!(sqlx::query_scalar::<_, i64>(letters).fetch_one(&follower.admin).await?, 0);
+    assert_eq!(follower.effects().await?, ["a:1:1"]);
+    stop.cancel();
+    running.await??;
+
+    let source = kafka::source(&world.kafka, "replica")?;
+    let newer = Replica::new(follower.module.clone(), source, "test.follower", Follow::default());
+    let newer = newer.with(options);
+    world.spawn(|shutdown| newer.run(shutdown));
+    let all = vec!["a:1:1".to_owned(), "a:2:whole 1".into(), "a:3:3".into()];
+    until(all, || follower.effects()).await?;
     world.stop().await?;
     owner.drop_now().await?;
     follower.drop_now().await
@@ -168,6 +227,39 @@ async fn what_comes_behind_a_refused_opening_is_kept() -> Result<(), BoxError> {
     follow.shut.store(false, Ordering::SeqCst);
     until(vec!["a:1:1".to_owned(), "a:2:2".into(), "a:3:3".into()], || follower.effects()).await?;
     until(0, parked).await?;
+    world.stop().await?;
+    owner.drop_now().await?;
+    follower.drop_now().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_a_snapshot_passes_over_is_kept_in_the_audit() -> Result<(), BoxError> {
+    let mut world = World::new("passed").await?;
+    let owner = Home::new(world.stack, "passer", "test.owner").await?;
+    let follower = Home::new(world.stack, "passed", "test.follower").await?;
+    world.relay(&owner)?;
+    let follow = Follow::default();
+    let source = kafka::source(&world.kafka, "replica")?;
+    let replica = Replica::new(follower.module.clone(), source, "test.follower", follow.clone())
+        .with(InboxOptions { attempts_max: 1, ..InboxOptions::default() });
+    world.spawn(|shutdown| replica.run(shutdown));
+    owner.publish(&noted("a", "1")).await?;
+    until(vec!["a:1:1".to_owned()], || follower.effects()).await?;
+    follow.shut.store(true, Ordering::SeqCst);
+    owner.publish(&noted("a", "2")).await?;
+    let letters = || async {
+        let query = "select version from outbox.dead_letter";
+        Ok(sqlx::query_scalar::<_, i64>(query).fetch_all(&follower.admin).await?)
+    };
+    until(vec![2], letters).await?;
+    follow.shut.store(false, Ordering::SeqCst);
+    owner.publish(&snapped("a", "1-2")).await?;
+    until(vec!["a:1:1".to_owned(), "a:3:whole 1-2".into()], || follower.effects()).await?;
+    assert_eq!(letters().await?, [0; 0]);
+    let kept = "select a.actor || ' ' || a.action || ' ' || (a.subject ->> 'version') || ' ' || convert_from(o.payload, 'UTF8')
+                from outbox.audit a join outbox.audit_original o on o.audit = a.id";
+    let kept: Vec<String> = sqlx::query_scalar(kept).fetch_all(&follower.admin).await?;
+    assert_eq!(kept, [r#"inbox pass_over_dead_letter 2 {"key":"a","text":"2"}"#]);
     world.stop().await?;
     owner.drop_now().await?;
     follower.drop_now().await

@@ -11,7 +11,8 @@ use proto::{Money, PaymentId};
 use strangler::{Reply, Target};
 use tokio_util::task::TaskTracker;
 
-/// A desk that takes a write's epoch for a grant when it hears that this home is not the owner.
+/// A desk that takes a write's epoch for a grant when it hears that this home is not the owner, or that it must wait, and the epoch is
+/// above this home's: a recall may have been cancelled since.
 pub(crate) struct Granting {
     desk: Arc<dyn Desk>,
     target: Target,
@@ -24,7 +25,8 @@ impl Granting {
         Self { desk, target, tasks }
     }
 
-    /// Runs a write, and once more when its epoch made this home the owner: what was refused for that has done nothing.
+    /// Runs a write, and once more when its epoch was news to this home and made it the owner: what was refused for that has done
+    /// nothing.
     async fn write<T, F>(
         &self,
         payment: PaymentId,
@@ -36,19 +38,29 @@ impl Granting {
         T: Send,
     {
         let answer = run().await;
-        if !matches!(answer, Err(Error::NotOwner)) || !self.granted(payment, epoch).await {
+        let (foreign, busy) = (matches!(answer, Err(Error::NotOwner)), matches!(answer, Err(Error::Busy(_))));
+        let epoch = strangler::Epoch(epoch.0);
+        // A payment that was born here, at the first epoch, needs no grant.
+        if epoch <= strangler::Epoch::BIRTH {
             return answer;
         }
-        run().await
+        // Most that are busy are so for another reason than an earlier epoch.
+        let granted = foreign && self.granted(payment, epoch).await
+            || busy && self.is_behind(payment, epoch).await && self.granted(payment, epoch).await;
+        if granted { run().await } else { answer }
     }
 
-    /// In a transaction of its own, and a task: it must not be dropped with the call. A payment that was born here, at the first
-    /// epoch, needs no grant.
-    async fn granted(&self, payment: PaymentId, epoch: Epoch) -> bool {
-        let epoch = strangler::Epoch(epoch.0);
-        if epoch <= strangler::Epoch::BIRTH {
-            return false;
-        }
+    async fn is_behind(&self, payment: PaymentId, epoch: strangler::Epoch) -> bool {
+        let behind = self.target.is_behind(&payment.to_string(), epoch).await;
+        behind.unwrap_or_else(|error| {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(%payment, %epoch, error, "the epoch of a write could not be compared");
+            false
+        })
+    }
+
+    /// In a transaction of its own, and a task: it must not be dropped with the call.
+    async fn granted(&self, payment: PaymentId, epoch: strangler::Epoch) -> bool {
         let target = self.target.clone();
         let work = async move { target.grant(&[(payment.to_string(), epoch)]).await };
         match chassis::shield(&self.tasks, work).await {

@@ -132,11 +132,17 @@ async fn a_write_is_repeated_within_its_bounds_and_then_retryable() {
     both.target.refuse(Some(Said::NotYet));
     let lost = both.write("theirs").await.unwrap_err();
     assert!(matches!(&lost, Said::Lost(text) if text.contains("try again")), "{lost:?}");
-    assert_eq!(both.target.calls(), 6, "once, and five repeats");
+    assert_eq!(both.target.calls(), 9, "once, and eight repeats");
 
     both.seam = both.seam.bounds(Bounds { reroute_timeout: Duration::ZERO, ..Bounds::default() });
     both.write("theirs").await.unwrap_err();
-    assert_eq!(both.target.calls(), 7, "no time for a repeat");
+    assert_eq!(both.target.calls(), 10, "no time for a repeat");
+
+    // Longer than the time: the last pause is what is left of it.
+    let (pause, reroute_timeout) = (Duration::from_secs(60), Duration::from_millis(500));
+    both.seam = both.seam.bounds(Bounds { pause, reroute_timeout, ..Bounds::default() });
+    both.write("theirs").await.unwrap_err();
+    assert_eq!(both.target.calls(), 12, "once more when the time is over");
     both.world.end().await;
 }
 
@@ -155,6 +161,35 @@ async fn a_key_that_moves_is_waited_for_and_its_unsettled_epoch_shown_to_nobody(
     let (epoch, ()) = tokio::join!(both.write("mine"), settle);
     assert_eq!(epoch, Ok(3));
     assert_eq!((both.source.calls(), both.target.calls()), (0, 1));
+    both.world.end().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_called_back_is_its_homes_to_answer_without_an_epoch() {
+    let mut both = both().await;
+    both.seam = both.seam.bounds(Bounds { pause: Duration::from_millis(2), ..Bounds::default() });
+    both.world
+        .execute("update strangler.owner set phase = 'recalling', epoch = 2 where key = 'theirs'")
+        .await;
+    assert_eq!(both.write("theirs").await, Ok(0), "what is under way goes on, and nothing is granted");
+    assert_eq!((both.source.calls(), both.target.calls()), (0, 1));
+    // It begins nothing new.
+    both.target.refuse(Some(Said::NotYet));
+    let lost = both.write("theirs").await.unwrap_err();
+    assert!(matches!(&lost, Said::Lost(text) if text.contains("try again")), "{lost:?}");
+    // It has given the key up, and the source takes it a moment later.
+    both.target.refuse(Some(Said::NotMine));
+    let asked = both.target.calls();
+    both.seam = both.seam.bounds(Bounds { reroutes_max: 9, reroute_timeout: SOON, ..Bounds::default() });
+    let take_back = async {
+        eventually("the target was asked", async || both.target.calls() > asked).await;
+        both.world
+            .execute("update strangler.owner set owner = 'source', phase = 'settled', epoch = 3 where key = 'theirs'")
+            .await;
+    };
+    let (epoch, ()) = tokio::join!(both.write("theirs"), take_back);
+    assert_eq!(epoch, Ok(3));
+    assert_eq!(both.source.calls(), 1);
     both.world.end().await;
 }
 

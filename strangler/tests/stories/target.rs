@@ -194,6 +194,9 @@ async fn a_repair_publishes_what_is_the_targets_own_and_names_the_rest() {
 
     there.set(Some(Row { writable: false, ..mine }), true, true).await;
     assert_eq!(there.target.repair(&keys[..1]).await.unwrap()[0].why, "it is not the target's to write");
+    there.set(Some(Row { recall_epoch: Some(Epoch(2)), ..mine }), false, true).await;
+    let left = there.target.repair(&keys[..1]).await.unwrap();
+    assert_eq!(left[0].why, "it is on its way back to the source, which takes its state with it");
     assert_eq!(published().await, 1);
     assert_eq!(there.target.known(&keys).await.unwrap(), ["k"]);
     there.end().await;

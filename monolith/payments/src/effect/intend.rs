@@ -66,20 +66,27 @@ pub(crate) enum Intended {
 }
 
 /// Commits the intent of a caller's command, or answers from what is stored under its key. While another transaction has the
-/// payment's row it waits outside of its own, so that it holds no connection, and for a bounded time.
+/// payment's row it waits outside of its own, so that it holds no connection, and for a bounded time. A payment that begins nothing
+/// new now, such as one that is called back, still has the answers that were given: its repeats get theirs.
 pub(crate) async fn intend(home: &Home, request: &Request) -> Result<Intended, Error> {
     valid(request)?;
     let (started, mut pause) = (Instant::now(), ROW_PAUSE_MIN);
     loop {
-        if let Some(intended) = try_intend(home, request).await? {
-            return Ok(intended);
-        }
+        let busy = match try_intend(home, request).await {
+            Ok(Some(intended)) => return Ok(intended),
+            Ok(None) => None,
+            Err(Error::Busy(why)) => Some(why),
+            Err(error) => return Err(error),
+        };
         // It may be another request with this key that has the row, and may have had its answer by now.
         let (tenant, idempotency) = (&request.tenant, &request.idempotency);
         let record =
             store::find_key(&home.pool, tenant, request.payment, request.operation, idempotency).await?;
         if record.is_some() {
             return replay(record, idempotency);
+        }
+        if let Some(why) = busy {
+            return Err(Error::Busy(why));
         }
         if started.elapsed() >= ROW_WAIT {
             return Err(Error::Busy("another transaction has it"));
@@ -117,7 +124,7 @@ async fn try_intend(home: &Home, request: &Request) -> Result<Option<Intended>, 
     if !store::claim_key(&mut tx, &payment, &command, &request.idempotency).await? {
         let (tenant, idempotency) = (&request.tenant, &request.idempotency);
         let record = store::find_key(&mut *tx, tenant, payment.id, request.operation, idempotency).await?;
-        return replay(record, idempotency).map(Some);
+        return if record.is_some() { replay(record, idempotency).map(Some) } else { Err(full()) };
     }
     command.amount_minor = check(&payment, request.operation, request.amount_minor)?;
     let object = payment.provider_ref.clone();
@@ -128,6 +135,13 @@ async fn try_intend(home: &Home, request: &Request) -> Result<Option<Intended>, 
     tx.commit().await?;
     home.crash.point(Point::IntentCommitted);
     Ok(Some(Intended::Open(Box::new(intent))))
+}
+
+/// A payment moves between homes as one event, which its keys and lines must fit into.
+fn full() -> Error {
+    let reason = "the payment has as many commands as it takes: repeat one that was answered, or come again when its keys of the \
+                  last 7 days are fewer";
+    Error::Invalid(vec![Violation::new("idempotency_key", reason)])
 }
 
 /// Commits the engine's own command for a requested payment. `None` when there is nothing to do any more.

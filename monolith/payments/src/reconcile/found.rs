@@ -50,6 +50,14 @@ pub(crate) struct Found {
     pub(crate) at: OffsetDateTime,
 }
 
+/// A difference that a person accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) found: Found,
+    pub(crate) by: String,
+    pub(crate) reason: String,
+}
+
 impl Found {
     /// A line of the list that this version can't read.
     pub(crate) fn unread(line: &UnreadLine) -> Self {

@@ -1,13 +1,26 @@
 //! Tables `payments.difference` and `payments.reconciliation`.
 
+use std::collections::HashMap;
+
 use proto::PaymentId;
 use sqlx::postgres::PgTransaction;
 use sqlx::{Connection as _, FromRow, PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::reconcile::{BY, Difference, DifferenceKind, Found, LastRun};
+use crate::reconcile::{Accepted, BY, Difference, DifferenceKind, Found, LastRun};
 use crate::{Error, Tenant};
+
+/// Accepted differences that travel with a payment, the newest.
+const ACCEPTED_MAX: i64 = 50;
+
+#[derive(FromRow)]
+struct AcceptedRow {
+    subject: String,
+    at: OffsetDateTime,
+    #[sqlx(flatten)]
+    row: Row,
+}
 
 #[derive(FromRow)]
 struct Row {
@@ -46,6 +59,18 @@ impl TryFrom<Row> for Difference {
             opened_at: row.opened_at,
             closed: row.closed_by.zip(row.reason),
         })
+    }
+}
+
+impl TryFrom<AcceptedRow> for Accepted {
+    type Error = Error;
+
+    fn try_from(AcceptedRow { subject, at, row }: AcceptedRow) -> Result<Self, Error> {
+        let Difference { kind, payment, object, here_minor, there_minor, currency, detail, closed, .. } =
+            row.try_into()?;
+        let (by, reason) = closed.unwrap_or_default();
+        let found = Found { subject, kind, payment, object, here_minor, there_minor, currency, detail, at };
+        Ok(Accepted { found, by, reason })
     }
 }
 
@@ -169,6 +194,72 @@ pub(crate) async fn accept(
     let row: Option<Row> =
         sqlx::query_as(sql).bind(id).bind(by).bind(reason).fetch_optional(&mut **tx).await?;
     row.map(Difference::try_from).transpose()
+}
+
+/// What of these payments was accepted and has not changed since, at most [`ACCEPTED_MAX`] for each, by payment; one without any is
+/// missing.
+pub(crate) async fn load_accepted(
+    tx: &mut PgTransaction<'_>,
+    payments: &[Uuid],
+) -> Result<HashMap<Uuid, Vec<Accepted>>, Error> {
+    let sql = "
+        select d.* from unnest($1::uuid[]) as p (id)
+        cross join lateral (
+            select a.* from payments.difference a
+            where a.payment_id = p.id and a.accepted
+              and not exists (select from payments.difference l where l.subject = a.subject and l.id > a.id)
+            order by a.id desc limit $2
+        ) d
+        order by d.id";
+    let rows: Vec<AcceptedRow> =
+        sqlx::query_as(sql).bind(payments).bind(ACCEPTED_MAX).fetch_all(&mut **tx).await?;
+    let mut accepted: HashMap<Uuid, Vec<Accepted>> = HashMap::new();
+    for row in rows {
+        let Some(payment) = row.row.payment_id else { continue };
+        accepted.entry(payment).or_default().push(row.try_into()?);
+    }
+    Ok(accepted)
+}
+
+/// Keeps what was accepted at the other home: here it is closed as it would be had the person decided here. One that is kept already
+/// changes nothing.
+pub(crate) async fn keep_accepted(tx: &mut PgTransaction<'_>, accepted: &Accepted) -> Result<(), Error> {
+    let sql = "
+        with same as (
+            update payments.difference d
+            set state = 'closed', accepted = true, closed_at = clock_timestamp(), closed_by = $11, reason = $12
+            where d.subject = $1 and d.state = 'open'
+              and (d.kind, d.here_minor, d.there_minor, d.currency, d.detail) is not distinct from ($2, $6, $7, $8, $9)
+            returning d.id
+        ), last as (
+            select d.accepted, d.kind, d.here_minor, d.there_minor, d.currency, d.detail from payments.difference d
+            where d.subject = $1 order by d.id desc limit 1
+        )
+        insert into payments.difference (subject, kind, tenant, payment_id, object, here_minor, there_minor, currency,
+                                         detail, at, state, accepted, closed_at, closed_by, reason)
+        select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'closed', true, clock_timestamp(), $11, $12
+        where not exists (select from same)
+          and not exists (
+            select from last
+            where last.accepted and (last.kind, last.here_minor, last.there_minor, last.currency, last.detail)
+                is not distinct from ($2, $6, $7, $8, $9))";
+    let Accepted { found, by, reason } = accepted;
+    sqlx::query(sql)
+        .bind(&found.subject)
+        .bind(found.kind.word())
+        .bind(found.payment.as_ref().map(|(_, tenant)| tenant.as_str()))
+        .bind(found.payment.as_ref().map(|(id, _)| id.uuid()))
+        .bind(&found.object)
+        .bind(found.here_minor)
+        .bind(found.there_minor)
+        .bind(found.currency.map(|currency| currency.to_string()))
+        .bind(&found.detail)
+        .bind(found.at)
+        .bind(by)
+        .bind(reason)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 /// Differences, the newest first: up to `open_max` of the open ones, and behind them up to `closed_max` of the closed ones.

@@ -16,6 +16,12 @@ use crate::{Command, Error, Idempotency, Operation, Payment, Tenant, events};
 /// How long an answer is kept, from then on (within an hour).
 pub(crate) const KEEP: Duration = Duration::from_secs(7 * 24 * 3_600);
 
+/// Keys of one payment that may be in use within [`KEEP`]. They travel with the payment: this many of the longest, and
+/// [`ENTRIES_MAX`] lines, fit into one event.
+pub(crate) const KEYS_MAX: i64 = 400;
+/// Lines in the ledger from which on a payment takes no more commands: those of a thousand refunds.
+const ENTRIES_MAX: i64 = 2_000;
+
 /// What is kept of a key.
 pub(crate) struct Record {
     /// Of the request that first used it.
@@ -87,8 +93,9 @@ fn read_stored(bytes: &[u8], version: i64) -> Result<Payment, Error> {
     events::read_state(state, version).map_err(corrupt)
 }
 
-/// Claims a key for a command. False when it is taken; a finished record that is too old to be kept is no obstacle. Whoever writes
-/// a key has locked its payment's row, so that this waits for nobody.
+/// Claims a key for a command. False when it is taken, or, when nothing is kept of it, when the payment has too many of them or of
+/// lines; a finished record that is too old to be kept is no obstacle. Whoever writes a key has locked its payment's row, so that this
+/// waits for nobody.
 pub(crate) async fn claim_key(
     tx: &mut PgTransaction<'_>,
     payment: &Payment,
@@ -97,7 +104,15 @@ pub(crate) async fn claim_key(
 ) -> Result<bool, Error> {
     let sql = "
         insert into payments.idempotency as i (tenant, payment_id, operation, key, fingerprint, command_id)
-        values ($1, $2, $3, $4, $5, $6)
+        select $1, $2, $3, $4, $5, $6
+        where (select count(*) from (
+                   select from payments.idempotency k
+                   where k.tenant = $1 and k.payment_id = $2
+                     and (k.created_at > now() - $7::double precision * interval '1 second'
+                          or (k.answer is null and k.refusal is null))
+                   limit $8) kept) < $8
+          and (select count(*) from (
+                   select from payments.ledger_entry e where e.payment_id = $2 limit $9) booked) < $9
         on conflict (tenant, payment_id, operation, key) do update
         set fingerprint = excluded.fingerprint, command_id = excluded.command_id, answer = null, answer_version = null,
             refusal = null, created_at = excluded.created_at
@@ -111,6 +126,8 @@ pub(crate) async fn claim_key(
         .bind(&idempotency.fingerprint)
         .bind(command.id)
         .bind(KEEP.as_secs_f64())
+        .bind(KEYS_MAX)
+        .bind(ENTRIES_MAX)
         .execute(&mut **tx)
         .await?;
     Ok(done.rows_affected() == 1)

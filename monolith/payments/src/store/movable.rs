@@ -4,6 +4,7 @@ use sqlx::FromRow;
 use sqlx::postgres::PgTransaction;
 use uuid::Uuid;
 
+use super::idempotency::KEEP;
 use crate::Error;
 
 /// What a payment's row, and those that refer to it, say of handing it on.
@@ -29,7 +30,8 @@ pub(crate) async fn lock_free(tx: &mut PgTransaction<'_>, ids: &[Uuid]) -> Resul
 }
 
 /// How payments stand; one without a row is missing. A statement after those that lock: it sees what they waited for. Bytes are
-/// counted from above: what surrounds the texts of a line, an adjustment or an answer is below what is added for it.
+/// counted from above: what surrounds the texts of a line, an adjustment or an answer is below what is added for it. Only answers
+/// that are still kept travel, so only those count.
 pub(crate) async fn standings(
     tx: &mut PgTransaction<'_>,
     topic: &str,
@@ -47,11 +49,17 @@ pub(crate) async fn standings(
             + (select coalesce(sum(100 + octet_length(a.object) + octet_length(a.reason)
                                    + octet_length(coalesce(a.payment_intent, ''))), 0)::bigint
                from payments.adjustment a where a.payment_id = p.id)
+            + (select coalesce(sum(150 + octet_length(d.subject) + octet_length(d.object) + octet_length(d.detail)
+                                   + octet_length(d.closed_by) + octet_length(d.reason)), 0)::bigint
+               from payments.difference d where d.payment_id = p.id and d.accepted)
             + (select coalesce(sum(120 + octet_length(i.key) + octet_length(i.fingerprint)
                                    + coalesce(octet_length(i.answer), 0) + octet_length(coalesce(i.refusal, ''))), 0)::bigint
-               from payments.idempotency i where i.tenant = p.tenant and i.payment_id = p.id) as bytes
+               from payments.idempotency i
+               where i.tenant = p.tenant and i.payment_id = p.id and (i.answer is not null or i.refusal is not null)
+                 and i.created_at > now() - $3::double precision * interval '1 second') as bytes
         from payments.payment p where p.id = any($2::uuid[])";
-    Ok(sqlx::query_as(sql).bind(topic).bind(ids).fetch_all(&mut **tx).await?)
+    let standings = sqlx::query_as(sql).bind(topic).bind(ids).bind(KEEP.as_secs_f64());
+    Ok(standings.fetch_all(&mut **tx).await?)
 }
 
 /// Those of which there is a row.

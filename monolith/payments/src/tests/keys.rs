@@ -20,6 +20,49 @@ async fn keys(world: &World) -> Vec<String> {
         .unwrap()
 }
 
+/// Refusals that a payment has under keys of its own, each with the longest of names, given so long ago.
+async fn refused_before(world: &World, id: PaymentId, count: i64, ago: &str) {
+    let sql = "
+        insert into payments.idempotency (tenant, payment_id, operation, key, fingerprint, command_id, refusal, created_at)
+        select p.tenant, p.id, 'refund', rpad(n || $3, 255, 'x'), 'f', gen_random_uuid(), 'no',
+            clock_timestamp() - $3::text::interval
+        from payments.payment p, generate_series(1, $2) n where p.id = $1";
+    sqlx::query(sql).bind(id.uuid()).bind(count).bind(ago).execute(&world.admin).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_payment_takes_only_as_many_keys_as_can_travel_with_it() {
+    let world = World::new("full").await;
+    let id = world.captured().await;
+    let first = refund(id, Some(1), "first");
+    let answer = world.desk().refund(&first, Epoch(0)).await.unwrap();
+    refused_before(&world, id, store::KEYS_MAX - 1, "6 days").await;
+    let more = refund(id, Some(1), "more");
+    let full = world.desk().refund(&more, Epoch(0)).await.unwrap_err();
+    assert!(matches!(&full, Error::Invalid(why) if why[0].field == "idempotency_key"), "{full:?}");
+    assert_eq!(world.desk().refund(&first, Epoch(0)).await.unwrap(), answer, "a repeat is no new one");
+    age(&world, id, "2 days").await;
+    world.desk().refund(&more, Epoch(0)).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn only_answers_that_are_kept_make_a_payment_too_large_to_move() {
+    let world = World::new("too_large").await;
+    let id = world.captured().await;
+    let why = async || {
+        let mut tx = world.home.pool.begin().await.unwrap();
+        let pinned = movable::pinned(&mut tx, &[id]).await.unwrap();
+        tx.rollback().await.unwrap();
+        pinned.into_iter().next().map(|(_, why)| why)
+    };
+    refused_before(&world, id, 4_000, "8 days").await;
+    assert_eq!(why().await, None, "an engine is about to delete them");
+    refused_before(&world, id, 4_000, "6 days").await;
+    assert!(why().await.is_some_and(|why| why.contains("too large for one event")));
+    world.end().await;
+}
+
 #[tokio::test]
 async fn an_answer_is_repeated_for_seven_days_as_it_was_and_then_its_key_is_free() {
     let world = World::new("week").await;

@@ -6,7 +6,7 @@ use crate::Operation;
 use crate::provider::{Call, Fault};
 
 /// Two homes with one provider. The second owns nothing.
-async fn homes(name: &str) -> (World, World) {
+pub(super) async fn homes(name: &str) -> (World, World) {
     let source = World::new(&format!("{name}_source")).await;
     let mut target = World::new(&format!("{name}_target")).await;
     target.home.provider = source.provider.clone();
@@ -16,14 +16,14 @@ async fn homes(name: &str) -> (World, World) {
 }
 
 /// Applies at one home what the other published of a payment after this version.
-async fn feed(from: &World, to: &World, id: PaymentId, after: i64) {
+pub(super) async fn feed(from: &World, to: &World, id: PaymentId, after: i64) {
     for (version, event) in stream(from, id).await.into_iter().filter(|(version, _)| *version > after) {
         to.apply(id, version, event).await.unwrap();
     }
 }
 
 /// The home owns all payments from now on.
-async fn own(world: &World, id: PaymentId) {
+pub(super) async fn own(world: &World, id: PaymentId) {
     let mut tx = world.home.pool.begin().await.unwrap();
     movable::gained(&mut tx, &[id]).await.unwrap();
     tx.commit().await.unwrap();
@@ -140,15 +140,22 @@ async fn what_is_under_way_pins_a_payment_and_the_others_may_go() {
 async fn a_payment_that_is_called_back_begins_nothing_and_ends_what_was_begun() {
     let world = World::new("recalled").await;
     let id = world.captured().await;
+    let first = refund(id, Some(200), "first");
+    let answer = world.desk().refund(&first, Epoch(0)).await.unwrap();
     unknown_refund(&world, id, Fault::DoneUnanswered).await;
     world.owns.1.store(true, Ordering::SeqCst);
     let begun = world.desk().refund(&refund(id, Some(1), "new"), Epoch(0)).await;
-    assert!(matches!(begun, Err(Error::Busy(_))), "{begun:?}");
+    assert!(matches!(begun, Err(Error::Busy("it changes its owner"))), "{begun:?}");
+    assert_eq!(world.desk().refund(&first, Epoch(0)).await.unwrap(), answer, "its repeat");
+    let open = world.desk().refund(&refund(id, Some(300), "open"), Epoch(0)).await;
+    assert!(matches!(open, Err(Error::InFlight)), "{open:?}");
+    let reused = world.desk().refund(&refund(id, Some(299), "open"), Epoch(0)).await;
+    assert!(matches!(reused, Err(Error::KeyReused)), "{reused:?}");
     assert!(world.give(id, Record::Release).await.is_err(), "busy until it has an outcome");
     world.work().await;
-    assert_eq!(world.payment(id).await.refunded_minor, 300);
-    assert_eq!(world.give(id, Record::Release).await.unwrap().version, 4);
-    assert_eq!(moved(&world, Operation::Refund), [300]);
+    assert_eq!(world.payment(id).await.refunded_minor, 500);
+    assert_eq!(world.give(id, Record::Release).await.unwrap().version, 5);
+    assert_eq!(moved(&world, Operation::Refund), [200, 300]);
     world.end().await;
 }
 

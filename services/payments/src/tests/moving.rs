@@ -86,6 +86,45 @@ async fn a_write_with_a_later_settled_epoch_is_a_grant() {
 }
 
 #[tokio::test]
+async fn a_write_with_the_epoch_of_a_cancelled_recall_is_a_grant() {
+    let world = World::without_engine("cancelled").await;
+    let id = world.born("source").await;
+    world.offered(id, 2).await;
+    let peer = target(&world.home.pool, &world.authority);
+    let asked = |epoch: i64| [(id.to_string(), Epoch(epoch))];
+    peer.grant(&asked(3)).await.unwrap();
+    // The charge has no engine, so that it is under way for as long as the story wants.
+    let open = "
+        insert into payments.intent (command_id, payment_id, tenant, operation, amount_minor, claimed_until, actor)
+        select gen_random_uuid(), id, tenant, 'charge', amount_minor, clock_timestamp() + interval '1 hour', 'engine'
+        from payments.payment where id = $1";
+    sqlx::query(open).bind(id.uuid()).execute(&world.admin).await.unwrap();
+    assert!(matches!(peer.recall(&asked(4)).await.unwrap()[0].1, Reply::Busy(_)));
+    let called = told(world.refunded(id, 0, "r1").await);
+    assert_eq!(called, (Code::Aborted, "BUSY".into()), "called back");
+    assert_eq!(world.row(id).await, (3, true), "no epoch is no grant");
+
+    // The source cancelled it at epoch 5, and nobody came to say so.
+    let own = told(world.refunded(id, 5, "r1").await);
+    assert_eq!(own.1, "ILLEGAL_TRANSITION", "its own again, and not charged yet");
+    assert_eq!(world.row(id).await, (5, true));
+    let sql = "select recall_epoch from strangler.authority where key = $1";
+    let recalled: Option<i64> =
+        sqlx::query_scalar(sql).bind(id.to_string()).fetch_one(&world.admin).await.unwrap();
+    assert_eq!(recalled, None);
+    // The same when the recall was never heard.
+    assert_eq!(told(world.refunded(id, 7, "r1").await).1, "ILLEGAL_TRANSITION");
+    assert_eq!(world.row(id).await, (7, true));
+    assert_eq!(
+        told(world.refunded(id, 6, "r1").await).1,
+        "ILLEGAL_TRANSITION",
+        "an earlier one changes nothing"
+    );
+    assert_eq!(world.row(id).await, (7, true));
+    world.end().await;
+}
+
+#[tokio::test]
 async fn the_controller_asks_grants_and_takes_back_over_grpc() {
     let world = World::new("controls").await;
     let peer = control::Client::new(world.channel.clone(), bearer(AUDIENCE));

@@ -1,7 +1,9 @@
 //! Whose difference it is, of the two homes.
 
 use super::*;
+use crate::provider::{Call, Fault};
 use crate::reconcile::DifferenceKind;
+use crate::tests::moving::{feed, homes, own};
 
 #[tokio::test]
 async fn what_no_payment_is_known_of_is_the_sources_to_tell() {
@@ -31,6 +33,40 @@ async fn a_payment_of_the_other_home_is_the_other_homes_to_reconcile() {
     assert_eq!(closed(difference), Some(("reconciliation", "its payment is the other home's now")));
     assert_eq!(world.clearing_and_receivable(id).await, (1_000, 0));
     world.end().await;
+}
+
+#[tokio::test]
+async fn what_a_person_accepted_stays_closed_at_the_next_owner_and_is_not_booked_there() {
+    let (source, target) = homes("accepted").await;
+    let id = source.captured().await;
+    source.provider.refund_unasked("pi_1", euros(300));
+    source.provider.fail_next(Call::Refunds, Fault::Lost);
+    let found = source.reconcile(strict()).await;
+    let [difference] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((difference.kind, closed(difference)), (DifferenceKind::MissingHere, None));
+    let ann = "ann".parse().unwrap();
+    crate::reconcile::accept(&source.home, difference.id, &ann, "paid out by hand").await.unwrap();
+
+    feed(&source, &target, id, 0).await;
+    source.give(id, Record::Offer).await.unwrap();
+    source.owns.0.store(false, Ordering::SeqCst);
+    feed(&source, &target, id, 2).await;
+    own(&target, id).await;
+    // The provider's object can be read now, and confirms the line.
+    let found = target.reconcile(strict()).await;
+    let [difference] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(closed(difference), Some(("ann", "paid out by hand")));
+    assert_eq!(target.clearing_and_receivable(id).await, (1_000, 0), "nothing is booked");
+    target.same_again(strict()).await;
+
+    source.owns.1.store(true, Ordering::SeqCst);
+    target.give(id, Record::Release).await.unwrap();
+    target.owns.0.store(false, Ordering::SeqCst);
+    feed(&target, &source, id, 0).await;
+    assert_eq!(source.reconcile(strict()).await.len(), 1, "it came back as what is kept here already");
+    assert_eq!(source.clearing_and_receivable(id).await, (1_000, 0));
+    source.end().await;
+    target.end().await;
 }
 
 #[tokio::test]
