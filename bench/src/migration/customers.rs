@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -44,7 +44,7 @@ pub(super) async fn order(
     meanwhile: impl Future<Output = Result<()>>,
 ) -> Result<Heard> {
     let since = now(&field.shop.source).await?;
-    let (next, stop) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
+    let (next, stop) = (Arc::new(AtomicU32::new(0)), CancellationToken::new());
     let started = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..OPEN_MAX {
@@ -53,7 +53,7 @@ pub(super) async fn order(
         tasks.spawn(async move {
             let (mut orders, mut accepted) = (Vec::new(), Vec::new());
             loop {
-                let n = u32::try_from(next.fetch_add(1, Ordering::Relaxed))?;
+                let n = next.fetch_add(1, Ordering::Relaxed);
                 let due = started + Duration::from_secs_f64(f64::from(n) / f64::from(rate));
                 tokio::select! {
                     () = stop.cancelled() => return anyhow::Ok((orders, accepted)),

@@ -90,7 +90,7 @@ pub(super) async fn swaps(source: &PgPool) -> Result<f64> {
         "drop table if exists bench.owner;
          create table bench.owner (like strangler.owner including all);
          insert into bench.owner
-         select (o).* from (select o from strangler.owner o where o.migration = 'payments' and o.phase = 'settled') all_of_them;
+         select o.* from strangler.owner o where o.migration = 'payments' and o.phase = 'settled';
          update bench.owner set owner = 'source', granted_epoch = 0;
          analyze bench.owner",
     )
