@@ -277,10 +277,16 @@ mod tests {
         assert_eq!((report.page_path(), report.is_debug()), ("docs/performance-migration.md", false));
         let page = report.page();
         for figure in &report.figures {
-            assert!(page.contains(&format!("| {} |", figure.name)), "{} of {} has no part", figure.name, figure.row);
+            assert!(
+                page.contains(&format!("| {} |", figure.name)),
+                "{} of {} has no part",
+                figure.name,
+                figure.row
+            );
         }
         let found = "| there and back: the owner's lock on a write | each round at most 1 x |";
-        let wanted = "| the owner's lock on a write: its time over what is allowed | each round at most 1 | 0.35 |";
+        let wanted =
+            "| the owner's lock on a write: its time over what is allowed | each round at most 1 | 0.35 |";
         assert!(page.contains(wanted) && !page.contains(found), "{page}");
     }
 

@@ -48,8 +48,9 @@ pub(super) async fn commands(pool: &PgPool, names: &[String]) -> Result<Vec<(Str
 /// Empties the replica of a service that does not run and has never owned a payment: its tables, its cursors, and the heads that
 /// follow them. Its place in the topic stays, at the end.
 pub(super) async fn empty(target: &PgPool) -> Result<()> {
-    let owned: i64 =
-        sqlx::query_scalar("select count(*) from strangler.authority where writable").fetch_one(target).await?;
+    let owned: i64 = sqlx::query_scalar("select count(*) from strangler.authority where writable")
+        .fetch_one(target)
+        .await?;
     ensure!(owned == 0, "the service owns {owned} payments: it can't be emptied");
     sqlx::raw_sql(
         "begin;
@@ -75,7 +76,7 @@ pub(super) async fn filled(target: &PgPool, then: OffsetDateTime) -> Result<(i64
              from outbox.applied_id a join payments.payment p on p.id = a.key::uuid
              where a.handler = 'payments.replica' and a.topic = 'payments.v1' and a.applied_at >= $1 and p.requested_at < $1
              group by a.key
-         ) first",
+         ) applied",
     )
     .bind(then)
     .fetch_one(target)
@@ -103,7 +104,8 @@ pub(super) async fn swaps(source: &PgPool) -> Result<f64> {
     let began = Instant::now();
     for batch in keys.chunks(BATCH) {
         sqlx::query("begin").execute(&mut *connection).await?;
-        let claim = "select key from bench.owner where migration = 'payments' and key = any ($1) and owner = 'source'
+        let claim =
+            "select key from bench.owner where migration = 'payments' and key = any ($1) and owner = 'source'
                          and phase = 'settled' order by key for update skip locked";
         let claimed: Vec<String> = sqlx::query_scalar(claim).bind(batch).fetch_all(&mut *connection).await?;
         let steps = [

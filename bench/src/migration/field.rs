@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use serde_json::Value;
-use stack::Stack;
 use ::tests::{
     Binaries, Operator, Shop, World,
     load::{Client, Product},
     until,
 };
+use anyhow::{Context, Result, ensure};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde_json::Value;
+use stack::Stack;
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -97,13 +97,14 @@ impl<'w> Field<'w> {
 
     /// Ends only when something is refused.
     async fn trickle(&self) -> anyhow::Error {
-        for n in 0.. {
-            if let Err(error) = self.visit(n).await {
+        let mut visits = 0;
+        loop {
+            if let Err(error) = self.visit(visits).await {
                 return error.context("the traffic while the migration is walked");
             }
+            visits += 1;
             sleep(TRICKLE).await;
         }
-        anyhow::anyhow!("the traffic ended")
     }
 
     async fn visit(&self, n: usize) -> Result<()> {
@@ -111,7 +112,7 @@ impl<'w> Field<'w> {
         if self.keys.is_empty() {
             return Ok(());
         }
-        let key = self.keys.iter().cycle().nth(n % self.keys.len()).context("there is no payment")?;
+        let key = self.keys.get(n % self.keys.len()).context("there is no payment")?;
         let answer = self.client.get(&format!("/v1/payments/{key}")).await?;
         ensure!(answer.status == 200, "GET /v1/payments/{key}: {} {}", answer.status, answer.body);
         Ok(())

@@ -103,8 +103,7 @@ pub(super) async fn undisturbed(field: &Field<'_>, way: Way) -> Result<Moved> {
 pub(super) async fn written_to(field: &Field<'_>, way: Way, some: &[Uuid], name: &str) -> Result<Paused> {
     let mark = prepare(field, way).await?;
     let waiting = some.iter().map(|payment| (*payment, format!("{name} {} {payment}", way.name()))).collect();
-    let writers =
-        Writers { client: field.client.clone(), source: field.shop.source.clone(), way, waiting };
+    let writers = Writers { client: field.client.clone(), source: field.shop.source.clone(), way, waiting };
     let stop = CancellationToken::new();
     // It ends with the token, or fails; a failure of the move ends the run.
     let writers = tokio::spawn(writers.run(stop.clone()));
@@ -140,9 +139,7 @@ async fn moved(field: &Field<'_>, way: Way, mark: Mark) -> Result<Moved> {
     let shop = &field.shop;
     let (steps, fences) = match way {
         Way::There => (steps::there(&shop.source, mark).await?, None),
-        Way::Back => {
-            (steps::back(&shop.source, mark).await?, Some(steps::fences(&shop.target, mark).await?))
-        }
+        Way::Back => (steps::back(&shop.source, mark).await?, Some(steps::fences(&shop.target, mark).await?)),
     };
     let fence = |step: &Step| match &fences {
         // The fence is what says at the source that a payment is on its way.
@@ -155,7 +152,8 @@ async fn moved(field: &Field<'_>, way: Way, mark: Mark) -> Result<Moved> {
     ensure!(keys >= field.keys.len(), "{keys} of {} payments moved {}", field.keys.len(), way.name());
     ensure!(fenced.len() == keys, "of {keys} payments that moved {} were fenced", fenced.len());
     let (rate, seconds) = rates(&steps);
-    let between = steps.iter().filter_map(|step| Some(ms(step.settled_at - *fenced.get(&step.key)?))).collect();
+    let between =
+        steps.iter().filter_map(|step| Some(ms(step.settled_at - *fenced.get(&step.key)?))).collect();
     Ok(Moved { keys: float(keys), rate, seconds, between, steps, fenced })
 }
 
