@@ -278,16 +278,14 @@ mod tests {
         let page = report.page();
         for figure in &report.figures {
             assert!(
-                page.contains(&format!("| {} |", figure.name)),
-                "{} of {} has no part",
-                figure.name,
-                figure.row
+                page.contains(&format!("| {} | ", figure.name)),
+                "{} has no part on the page",
+                figure.name
             );
         }
-        let found = "| there and back: the owner's lock on a write | each round at most 1 x |";
-        let wanted =
-            "| the owner's lock on a write: its time over what is allowed | each round at most 1 | 0.35 |";
-        assert!(page.contains(wanted) && !page.contains(found), "{page}");
+        // A cost of about nothing has a wide spread, and holds all the same when no round is over its bound.
+        let claim = "| seam and lock: the owner's lock on a write: its time over what is allowed | each round at most 1 | 0.02 | 900 % | holds |";
+        assert!(page.contains(claim), "{page}");
     }
 
     #[test]

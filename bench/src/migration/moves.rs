@@ -102,7 +102,8 @@ pub(super) async fn undisturbed(field: &Field<'_>, way: Way) -> Result<Moved> {
 /// Moves all payments; some of them are written to as they leave. `name` is no other move's.
 pub(super) async fn written_to(field: &Field<'_>, way: Way, some: &[Uuid], name: &str) -> Result<Paused> {
     let mark = prepare(field, way).await?;
-    let waiting = some.iter().map(|payment| (*payment, format!("{name} {} {payment}", way.name()))).collect();
+    let waiting =
+        some.iter().map(|payment| (*payment, format!("{name}-{}-{payment}", way.phase()))).collect();
     let writers = Writers { client: field.client.clone(), source: field.shop.source.clone(), way, waiting };
     let stop = CancellationToken::new();
     // It ends with the token, or fails; a failure of the move ends the run.

@@ -104,7 +104,7 @@ pub(super) async fn round(field: &Field<'_>, some: &[Uuid], name: &str) -> Resul
         let (answer, us) = timed(field.client.get(&path)).await?;
         ensure!(answer.status == 200, "GET {path}: {} {}", answer.status, answer.body);
         read.push(us);
-        let (path, key) = (format!("{path}/refunds"), format!("{name} {payment}"));
+        let (path, key) = (format!("{path}/refunds"), format!("{name}-{payment}"));
         let body = json!({ "amount_minor": 1 });
         let (answer, us) = timed(field.client.post(&path, &key, &body)).await?;
         ensure!(answer.status == 200, "POST {path}: {} {}", answer.status, answer.body);

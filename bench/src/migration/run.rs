@@ -115,7 +115,7 @@ impl Run<'_> {
     async fn fill(&mut self, field: &Field<'_>, round: u32) -> Result<()> {
         let turn = usize::try_from(round)?;
         let some = field.some(self.options.pairs, turn);
-        let overhead = Box::pin(overhead::round(field, &some, &format!("route {round}"))).await?;
+        let overhead = Box::pin(overhead::round(field, &some, &format!("route-{round}"))).await?;
         field.settle().await?;
         let filled = Box::pin(filling::round(field, self.options)).await?;
         if round > 0 {
@@ -138,7 +138,7 @@ impl Run<'_> {
         let some = field.some(self.options.pauses, usize::try_from(round)?);
         let mut written_to = Vec::new();
         for way in Way::ALL {
-            let name = format!("pause {round}");
+            let name = format!("pause-{round}");
             written_to.push((way, Box::pin(moves::written_to(field, way, &some, &name)).await?));
         }
         let swaps = database::swaps(&field.shop.source).await?;
