@@ -147,8 +147,10 @@ impl Run<'_> {
             return Ok(());
         }
         for (way, moved) in undisturbed {
+            let rate = moved.rate;
             note_moved(&mut self.report, way, moved);
             self.report.note(way.name(), SWAPS, "payments/s", swaps);
+            self.report.note(way.name(), "payments handed over, over that limit", "x", rate / swaps);
             self.report.note(way.name(), "limit: bare commits of one connection", "commits/s", bare);
         }
         for (way, paused) in written_to {

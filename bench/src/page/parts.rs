@@ -171,7 +171,8 @@ const MIGRATION: [Part; 5] = [
         "filling",
         "Filling the service",
         "The service's copies are deleted while it is stopped; a backfill publishes all of them again. Payments a second, from \
-         the first to the last that the service applied, by its database's clock. Meanwhile others order at an even rate: from \
+         the first to the last that the service applied, by its database's clock; the controller itself publishes no more \
+         than some 2,000 a second. Meanwhile others order at an even rate: from \
          when an order was due until its acceptance was heard, by the customers' clock. The same with orders alone before and \
          afterwards; what these two differ by is the spread of the run against itself.",
     ),
