@@ -48,10 +48,13 @@ pub(super) async fn commands(pool: &PgPool, names: &[String]) -> Result<Vec<(Str
 /// Empties the replica of a service that does not run and has never owned a payment: its tables, its cursors, and the heads that
 /// follow them. Its place in the topic stays, at the end.
 pub(super) async fn empty(target: &PgPool) -> Result<()> {
-    let owned: i64 = sqlx::query_scalar("select count(*) from strangler.authority where writable")
-        .fetch_one(target)
-        .await?;
-    ensure!(owned == 0, "the service owns {owned} payments: it can't be emptied");
+    // A service that was offered a payment must keep its heads and cursors when it is emptied.
+    let offered: i64 =
+        sqlx::query_scalar("select count(*) from strangler.authority").fetch_one(target).await?;
+    ensure!(
+        offered == 0,
+        "{offered} payments were the service's or offered to it: it can't be emptied like this"
+    );
     sqlx::raw_sql(
         "begin;
          alter table payments.ledger_entry disable trigger not_emptied;
