@@ -7,6 +7,7 @@ mod ground;
 mod limits;
 mod listener;
 mod machine;
+mod migration;
 mod options;
 mod page;
 mod payments;
@@ -37,9 +38,11 @@ enum What {
     Outbox(Box<options::Options>),
     /// Paid orders, with payments in the monolith and in the service, beside bare commits.
     Payments(Box<payments::Options>),
-    /// Writes docs/performance.md, or docs/performance-payments.md, from the JSON of a run.
+    /// Handing payments over, filling a service, both feeds, and what the seam and the owner's lock cost.
+    Migration(Box<migration::Options>),
+    /// Writes docs/performance.md, docs/performance-payments.md or docs/performance-migration.md from the JSON of a run.
     Report {
-        /// What `outbox --json FILE` or `payments --json FILE` wrote.
+        /// What `outbox`, `payments` or `migration` wrote with `--json FILE`.
         json: PathBuf,
         /// Where the page goes; to standard output when it is `-`. By default the page in docs/ that it is for.
         #[arg(long)]
@@ -52,6 +55,7 @@ async fn main() -> anyhow::Result<()> {
     match Args::parse().what {
         What::Outbox(options) => Box::pin(run::outbox(*options)).await,
         What::Payments(options) => Box::pin(payments::run(*options)).await,
+        What::Migration(options) => Box::pin(migration::run(*options)).await,
         What::Report { json, out } => {
             let report = page::from_json(&json)?;
             let out = out.unwrap_or_else(|| report.page_path().into());

@@ -1,4 +1,4 @@
-//! Writes docs/performance.md and docs/performance-payments.md from what a run found.
+//! Writes docs/performance.md, docs/performance-payments.md and docs/performance-migration.md from what a run found.
 
 mod parts;
 
@@ -26,6 +26,7 @@ impl Report {
         match self.bench {
             Bench::Outbox => "docs/performance.md",
             Bench::Payments => "docs/performance-payments.md",
+            Bench::Migration => "docs/performance-migration.md",
         }
     }
 
@@ -35,6 +36,7 @@ impl Report {
         let (title, beside) = match self.bench {
             Bench::Outbox => ("Performance", "a limit, or its peers,"),
             Bench::Payments => ("Performance of a paid order", "a limit"),
+            Bench::Migration => ("Performance of a migration", "a limit, or the same without it,"),
         };
         let mut page = format!("# {title}\n");
         if self.is_debug() {
@@ -84,6 +86,9 @@ impl Report {
             let (wanted, spread) = match wanted {
                 Wanted::AtLeast(n) => (format!("at least {}", number(*n)), percent(spread(values))),
                 Wanted::AtMost(n) => (format!("at most {}", number(*n)), percent(spread(values))),
+                Wanted::EachAtMost(n) => {
+                    (format!("each round at most {}", number(*n)), percent(spread(values)))
+                }
                 Wanted::Exactly(n) => (format!("exactly {}", number(*n)), String::new()),
             };
             let middle = number(median(values));
@@ -262,6 +267,25 @@ mod tests {
         let report = from_json(path).unwrap();
         assert_eq!((report.page_path(), report.is_debug()), ("docs/performance-payments.md", false));
         insta::assert_snapshot!(report.page());
+    }
+
+    /// Made up, too.
+    #[test]
+    fn a_page_of_a_migration_is_written_from_its_json() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/migration.json"));
+        let report = from_json(path).unwrap();
+        assert_eq!((report.page_path(), report.is_debug()), ("docs/performance-migration.md", false));
+        let page = report.page();
+        for figure in &report.figures {
+            assert!(
+                page.contains(&format!("| {} | ", figure.name)),
+                "{} has no part on the page",
+                figure.name
+            );
+        }
+        // A cost of about nothing has a wide spread, and holds all the same when no round is over its bound.
+        let claim = "| seam and lock: the owner's lock on a write: its time over what is allowed | each round at most 1 | 0.02 | 900 % | holds |";
+        assert!(page.contains(claim), "{page}");
     }
 
     #[test]

@@ -10,5 +10,8 @@ mod shop;
 mod stages;
 mod statements;
 
+pub(crate) use database::{checkpoint, now, paid_of};
+pub(crate) use load::place;
 pub(crate) use options::Options;
 pub(crate) use run::run;
+pub(crate) use stages::quantile;

@@ -36,6 +36,7 @@ pub(crate) enum Bench {
     #[default]
     Outbox,
     Payments,
+    Migration,
 }
 
 /// Where, when and how.
@@ -93,6 +94,9 @@ pub(crate) struct Claim {
 pub(crate) enum Wanted {
     AtLeast(f64),
     AtMost(f64),
+    /// For a difference of two figures, which may be about nothing, so that its spread says nothing: each round must be at most this.
+    /// Rounds that disagree conclude nothing.
+    EachAtMost(f64),
     /// A count that must be exactly this: one round that differs breaks it, and no spread excuses it.
     Exactly(f64),
 }
@@ -104,6 +108,8 @@ pub(crate) enum Verdict {
     Fails,
     /// The spread is over 25 %.
     Inconclusive,
+    /// Some rounds hold, others don't.
+    Mixed,
     /// Too few rounds to conclude anything.
     Tried,
 }
@@ -226,6 +232,14 @@ impl Claim {
             Wanted::Exactly(wanted) => {
                 return if all(&|v| (v - wanted).abs() < 0.5) { Verdict::Holds } else { Verdict::Fails };
             }
+            Wanted::EachAtMost(most) => {
+                return match (all(&|v| v <= most), all(&|v| v > most)) {
+                    _ if self.values.len() < ROUNDS_MIN => Verdict::Tried,
+                    (true, _) => Verdict::Holds,
+                    (_, true) => Verdict::Fails,
+                    (false, false) => Verdict::Mixed,
+                };
+            }
             Wanted::AtLeast(least) => middle >= least,
             Wanted::AtMost(most) => middle <= most,
         };
@@ -247,6 +261,7 @@ impl Verdict {
             Self::Holds => "holds",
             Self::Fails => "**fails**",
             Self::Inconclusive => "inconclusive: the spread is over 25 %",
+            Self::Mixed => "inconclusive: the rounds disagree",
             Self::Tried => "a try: fewer than 5 rounds",
         }
     }
@@ -299,6 +314,15 @@ mod tests {
         assert_eq!(claim(Wanted::AtLeast(1.0), &[2.0, 2.0, 2.0, 2.0, 2.6]), Verdict::Inconclusive);
         assert_eq!(claim(Wanted::AtLeast(1.0), &[2.0, 2.0, 2.0, 2.0, 2.4]), Verdict::Holds);
         assert_eq!(claim(Wanted::AtMost(1.0), &[2.0, 2.0, 2.0, 2.0, 2.4]), Verdict::Fails);
+    }
+
+    #[test]
+    fn rounds_that_disagree_about_a_difference_conclude_nothing() {
+        let wanted = Wanted::EachAtMost(1.0);
+        assert_eq!(claim(wanted, &[-0.1, 0.4, 0.0, 0.9, 0.2]), Verdict::Holds);
+        assert_eq!(claim(wanted, &[1.1, 2.0, 1.5, 9.0, 1.2]), Verdict::Fails);
+        assert_eq!(claim(wanted, &[0.1, 0.4, 0.0, 1.1, 0.2]), Verdict::Mixed);
+        assert_eq!(claim(wanted, &[0.1]), Verdict::Tried);
     }
 
     #[test]

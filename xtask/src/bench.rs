@@ -11,11 +11,11 @@ use crate::cargo::{self, become_it};
 /// Run the benchmarks in release mode.
 ///
 /// Builds the benchmarks and what they measure: a relay for `outbox`, with `--peers` also the peers (their crates, and
-/// Debezium by Maven); for `payments` monolith, payments service and provider. Then it becomes the benchmark.
+/// Debezium by Maven); for `payments` and `migration` monolith, payments service and provider. Then it becomes the benchmark.
 /// `--debug-build` builds for debugging instead, to try a benchmark out; its times are never published.
 #[derive(clap::Args)]
 pub(crate) struct Bench {
-    /// Passed on to the benchmarks, but for `--debug-build`; `outbox --help` and `payments --help` list them.
+    /// Passed on to the benchmarks, but for `--debug-build`; `outbox --help`, `payments --help` and `migration --help` list them.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Bench {
 /// Says that nothing is to be optimized.
 const DEBUG_BUILD: &str = "--debug-build";
 
-/// What the payments benchmark runs.
+/// What the benchmarks of the shop run.
 const PROGRAMS: [&str; 3] = ["app", "payments-service", "provider"];
 
 /// Statements are counted, and the write-ahead log is kept until it is read.
@@ -34,10 +34,11 @@ impl Bench {
         let given = self.arguments.len();
         self.arguments.retain(|argument| argument != DEBUG_BUILD);
         let debug = self.arguments.len() < given;
-        let payments = self.arguments.first().is_some_and(|what| what == "payments");
+        let what = self.arguments.first().cloned().unwrap_or_default();
+        let (payments, migration) = (what == "payments", what == "migration");
         let mut build = cargo::cargo();
         build.args(["build", "--package", "bench", "--bins"]);
-        if payments {
+        if payments || migration {
             build.args(PROGRAMS.iter().flat_map(|package| ["--package", package]));
         }
         if !debug {

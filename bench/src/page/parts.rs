@@ -10,6 +10,7 @@ pub(super) fn of(bench: Bench) -> &'static [Part] {
     match bench {
         Bench::Outbox => &OUTBOX,
         Bench::Payments => &PAYMENTS,
+        Bench::Migration => &MIGRATION,
     }
 }
 
@@ -18,6 +19,7 @@ pub(super) fn end(bench: Bench) -> &'static str {
     match bench {
         Bench::Outbox => OUTBOX_END,
         Bench::Payments => PAYMENTS_END,
+        Bench::Migration => MIGRATION_END,
     }
 }
 
@@ -144,5 +146,65 @@ cargo xtask bench payments --json FILE   # an idle machine
 cargo xtask bench report FILE            # writes this page
 cargo xtask bench payments --short       # a try within minutes
 cargo xtask bench payments --debug-build # the same on a build for debugging, which is never published
+```
+";
+
+/// Of a migration.
+const MIGRATION: [Part; 5] = [
+    (
+        "to the service",
+        "To the service",
+        "All payments, each of them ordered and paid before, are handed over in stage `primary`. Twice a round: once with nothing \
+         else going on, which is the rate; once with callers, which is the pause. The rate counts from the start of the first \
+         fencing transaction until 99 % of the payments are the service's: one that was busy is looked at again a second or \
+         more later. The limit: the four statements that swap the owners' rows, alone, on a copy of the table, on one \
+         connection. A trigger in both databases notes when each step's transaction began and when the step was taken, \
+         by the databases' clocks; its cost is part of what is measured.",
+    ),
+    (
+        "back to the monolith",
+        "Back to the monolith",
+        "The same after a rollback. The fence is the service's: until then it may write. *The owner's row on its way* is when the \
+         monolith began to call the payment back.",
+    ),
+    (
+        "filling",
+        "Filling the service",
+        "The service's copies are deleted while it is stopped; a backfill publishes all of them again. Payments a second, from \
+         the first to the last that the service applied, by its database's clock; the controller itself publishes no more \
+         than some 2,000 a second. Meanwhile others order at an even rate: from \
+         when an order was due until its acceptance was heard, by the customers' clock. The same with orders alone before and \
+         afterwards; what these two differ by is the spread of the run against itself.",
+    ),
+    (
+        "feeds",
+        "Lag of the feeds",
+        "Of each event: from when it was written at one home (`outbox.event.created_at`, before its commit) until it was applied at \
+         the other (`outbox.applied_id.applied_at`, before that commit), while orders come at an even rate. Both databases are on \
+         one server, so it is one clock.",
+    ),
+    (
+        "seam and lock",
+        "The seam on a read, the owner's lock on a write",
+        "Pairs of the same call with it and without, in turn, in the benchmark's process, on the shop's own tables, under the role of \
+         its payments module and with nothing else going on: a read of one payment; a transaction that takes a write's first \
+         locks. Then both routes through the shop's HTTP, which pay for it already. Allowed are 100 microseconds, or 5 % of the \
+         route without it if that is more; a figure over what is allowed is 1 at the bound.",
+    ),
+];
+
+const MIGRATION_END: &str = "
+The machine is shared by all: servers, shop, provider, customers and callers. PostgreSQL waits for the disk at each commit but the \
+relays'; Kafka does not, as by default. *The pause*: a caller sends a refund as soon as it sees in the owner's row, looked at each \
+5 ms, that its payment is on its way, and sends it again when it is told to. It counts from the start of the transaction that \
+fences the payment, which is before its first row lock, until the refund's command is written at the new home. At the end the \
+checker compared orders, payments, ledger, topics and the provider's journal, and found nothing lost, doubled or unbalanced.
+
+## How to repeat
+```
+cargo xtask bench migration --json FILE   # an idle machine
+cargo xtask bench report FILE             # writes this page
+cargo xtask bench migration --short       # a try within minutes
+cargo xtask bench migration --debug-build # the same on a build for debugging, which is never published
 ```
 ";

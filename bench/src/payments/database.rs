@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// Those of the orders that are paid. A cancelled one is an error: every card here is good.
-pub(super) async fn paid_of(pool: &PgPool, orders: &[Uuid]) -> Result<Vec<Uuid>> {
+pub(crate) async fn paid_of(pool: &PgPool, orders: &[Uuid]) -> Result<Vec<Uuid>> {
     if orders.is_empty() {
         return Ok(Vec::new());
     }
@@ -22,7 +22,7 @@ pub(super) async fn paid_of(pool: &PgPool, orders: &[Uuid]) -> Result<Vec<Uuid>>
 }
 
 /// Now, by the database's clock.
-pub(super) async fn now(pool: &PgPool) -> Result<OffsetDateTime> {
+pub(crate) async fn now(pool: &PgPool) -> Result<OffsetDateTime> {
     Ok(sqlx::query_scalar("select clock_timestamp()").fetch_one(pool).await?)
 }
 
@@ -102,7 +102,7 @@ pub(super) async fn prepare(url: &str) -> Result<()> {
 }
 
 /// A checkpoint, so that none falls into a measurement.
-pub(super) async fn checkpoint(pool: &PgPool) -> Result<()> {
+pub(crate) async fn checkpoint(pool: &PgPool) -> Result<()> {
     sqlx::query("checkpoint").execute(pool).await?;
     Ok(())
 }

@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const OPEN_MAX: usize = 64;
 
 /// Places one order with a card that is charged at once.
-pub(super) async fn place(client: &Client, product: &Product) -> Result<Uuid> {
+pub(crate) async fn place(client: &Client, product: &Product) -> Result<Uuid> {
     let body = json!({
         "lines": [{ "product_id": product.id, "quantity": 1 }],
         "currency": product.price.currency,

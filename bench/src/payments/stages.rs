@@ -144,7 +144,7 @@ fn charged(journal: &Path, from: u64) -> Result<HashMap<Uuid, Charged>> {
 }
 
 /// The value below which this share of the values is.
-pub(super) fn quantile(values: &mut [f64], share: f64) -> f64 {
+pub(crate) fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     #[expect(
         clippy::cast_precision_loss,
