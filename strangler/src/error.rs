@@ -87,8 +87,8 @@ pub enum Error {
     /// Someone else changed the policy meanwhile. Look again.
     #[error("migration {0} was changed by someone else meanwhile: look at its status and decide again")]
     Changed(String),
-    /// Births in flight, or another change, did not end within the bound. Nothing was changed.
-    #[error("migration {0} is busy with births or another change: try again")]
+    /// Births in flight, a batch of keys that are being handed over, or another change did not end within the bound. Nothing was changed.
+    #[error("migration {0} is busy with births, a hand-over or another change: try again")]
     Busy(String),
     /// The domain's answer was missing, late or wrong.
     #[error("the domain could not be asked: {0}")]
@@ -148,5 +148,7 @@ pub(crate) fn code(error: &sqlx::Error) -> Option<String> {
 
 /// `lock_not_available`: by `nowait` or a lock timeout.
 pub(crate) const LOCKED: &str = "55P03";
+/// `query_canceled`: by a statement timeout.
+pub(crate) const CANCELED: &str = "57014";
 /// `undefined_object`: what `strangler.hold_policy` raises for a migration that is not defined.
 pub(crate) const UNDEFINED: &str = "42704";

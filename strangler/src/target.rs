@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use sqlx::postgres::PgTransaction;
 
-use crate::error::{LOCKED, code};
+use crate::error::{CANCELED, LOCKED, code};
 use crate::handover::target::{Message, Row, Standing};
 use crate::handover::{Effect, Facts, Refusal};
 use crate::peer::{COPIES_MAX, KEY_BYTES_MAX, KEYS_MAX, MOVES_MAX, REPAIRS_MAX};
 use crate::store::{authority as store, policy};
 use crate::{Authority, BoxError, Checksum, Epoch, Error, KeyCopy, Movable, Pinned};
 
-/// How long a call waits for writes under way. Longer, and the caller asks again.
+/// How long a call waits for writes under way, all of its keys together. Longer, and the caller asks again.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// The longest reason in a reply, in bytes.
 const WHY_BYTES_MAX: usize = 200;
@@ -136,26 +136,27 @@ impl Target {
         Ok(Checksum::of(&self.copies(after, upto, limit).await?))
     }
 
-    /// Publishes the state of those of these keys that are this home's to write, in one transaction, and returns the others with the
-    /// reason.
+    /// Publishes the state of those of these keys that are this home's to write and not called back, in one transaction, and returns the
+    /// others with the reason. It holds up no write and waits for none.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for none, more than 100, malformed or repeated keys; [`Error::Moving`] when writes under way held one too long: ask
-    /// again; [`Error::Domain`]; [`Error::Database`].
+    /// [`Error::Invalid`] for none, more than 100, malformed or repeated keys; [`Error::Domain`]; [`Error::Database`].
     pub async fn repair(&self, keys: &[String]) -> Result<Vec<Pinned>, Error> {
         check_keys(keys, REPAIRS_MAX)?;
         let mut names = keys.to_vec();
         names.sort();
         let mut tx = self.domain.begin().await.map_err(domain)?;
         policy::limit_waits(&mut tx, LOCK_TIMEOUT).await?;
-        let rows = store::claim(&mut tx, self.authority.migration(), &names).await;
-        let rows = rows.map_err(|error| locked(error, &names))?;
-        let (mine, others): (Vec<String>, Vec<String>) =
-            names.into_iter().partition(|key| rows.get(key).is_some_and(|row| row.writable));
-        let mut left: Vec<Pinned> = others
-            .into_iter()
-            .map(|key| Pinned { key, why: "it is not the target's to write".to_owned() })
-            .collect();
+        let rows = store::claim_to_publish(&mut tx, self.authority.migration(), &names).await?;
+        let known = store::find(&mut tx, self.authority.migration(), &names).await?;
+        let mut left = Vec::new();
+        let mut mine = Vec::new();
+        for key in names {
+            match unpublished(rows.get(&key).copied(), known.contains_key(&key)) {
+                None => mine.push(key),
+                Some(why) => left.push(Pinned { key, why: why.to_owned() }),
+            }
+        }
         if !mine.is_empty() {
             let unsent = self.domain.snapshot(&mut tx, &mine).await.map_err(domain)?;
             left.extend(unsent.into_iter().map(|Pinned { key, why }| Pinned { key, why: cut(why) }));
@@ -204,7 +205,10 @@ impl Target {
             // What is ready stays so until the source decides: no row is locked for the question.
             store::find(tx, migration, &names).await?
         } else {
-            store::claim(tx, migration, &names).await.map_err(|error| locked(error, &names))?
+            let before = policy::limit_statements(tx, LOCK_TIMEOUT).await?;
+            let rows = store::claim(tx, migration, &names).await.map_err(|error| locked(error, &names))?;
+            policy::bound_statements(tx, &before).await?;
+            rows
         };
         let pinned = if message == Message::Recall {
             self.domain.pinned(tx, &names).await.map_err(domain)?
@@ -335,9 +339,24 @@ fn domain(error: BoxError) -> Error {
     Error::Domain(error.to_string())
 }
 
+/// Why the state of a key is not published from this row, if it is not: by the table.
+fn unpublished(row: Option<Row>, known: bool) -> Option<&'static str> {
+    if row.is_none() && known {
+        return Some("its owner is being changed: try again");
+    }
+    let facts = Facts { quiet: false, known: true };
+    match Row::step(row, Message::Snapshot, Epoch(0), facts) {
+        Ok(_) => None,
+        Err(Refusal::Moving) => Some("it is on its way back to the source, which takes its state with it"),
+        Err(Refusal::NotOwner | Refusal::NotYet | Refusal::Busy | Refusal::Stale | Refusal::ForeignWrite) => {
+            Some("it is not the target's to write")
+        }
+    }
+}
+
 fn locked(error: sqlx::Error, names: &[String]) -> Error {
     match code(&error).as_deref() {
-        Some(LOCKED) => Error::Moving { key: names.first().cloned().unwrap_or_default() },
+        Some(LOCKED | CANCELED) => Error::Moving { key: names.first().cloned().unwrap_or_default() },
         _ => error.into(),
     }
 }

@@ -166,6 +166,7 @@ async fn a_role_calls_the_functions_of_others_that_it_needs_and_no_other() {
                     (Side::Target, "payments") => &[
                         "born",
                         "claim_authority",
+                        "claim_to_publish",
                         "find_authority",
                         "holds",
                         "lock_authority",

@@ -11,7 +11,7 @@ use super::v1::{
 };
 use super::{copies, moves};
 use crate::peer::{KEY_BYTES_MAX, KEYS_MAX};
-use crate::{Applied, BoxError, Error, Evidence, Reply, Target};
+use crate::{Applied, BoxError, Error, Evidence, Target};
 
 /// Answers `strangler.v1.Control` from what the home supplies. [`serve`] makes it a service.
 pub struct Server<E> {
@@ -58,39 +58,47 @@ impl<E: Evidence> Control for Server<E> {
 
     async fn ready(&self, request: Request<MoveRequest>) -> Result<Response<MoveReply>, Status> {
         let (target, keys) = (self.target.clone(), moves::keys(request.into_inner()));
-        carried_out(async move { target.ready(&keys).await }).await
+        let replies =
+            carried_out("keys could not be moved", async move { target.ready(&keys).await }).await?;
+        Ok(Response::new(moves::reply(replies)))
     }
 
     async fn grant(&self, request: Request<MoveRequest>) -> Result<Response<MoveReply>, Status> {
         let (target, keys) = (self.target.clone(), moves::keys(request.into_inner()));
-        carried_out(async move { target.grant(&keys).await }).await
+        let replies =
+            carried_out("keys could not be moved", async move { target.grant(&keys).await }).await?;
+        Ok(Response::new(moves::reply(replies)))
     }
 
     async fn recall(&self, request: Request<MoveRequest>) -> Result<Response<MoveReply>, Status> {
         let (target, keys) = (self.target.clone(), moves::keys(request.into_inner()));
-        carried_out(async move { target.recall(&keys).await }).await
+        let replies =
+            carried_out("keys could not be moved", async move { target.recall(&keys).await }).await?;
+        Ok(Response::new(moves::reply(replies)))
     }
 
     async fn known(&self, request: Request<KnownRequest>) -> Result<Response<KnownReply>, Status> {
         let known = self.target.known(&request.into_inner().keys).await;
-        Ok(Response::new(KnownReply { keys: known.map_err(refused)? }))
+        Ok(Response::new(KnownReply { keys: known.map_err(unreadable)? }))
     }
 
     async fn copies(&self, request: Request<CopiesRequest>) -> Result<Response<CopiesReply>, Status> {
         let CopiesRequest { after, upto, limit } = request.into_inner();
         let found = self.target.copies(after.as_deref(), upto.as_deref(), limit).await;
-        Ok(Response::new(copies::reply(found.map_err(refused)?)))
+        Ok(Response::new(copies::reply(found.map_err(unreadable)?)))
     }
 
     async fn checksum(&self, request: Request<CopiesRequest>) -> Result<Response<ChecksumReply>, Status> {
         let CopiesRequest { after, upto, limit } = request.into_inner();
         let found = self.target.checksum(after.as_deref(), upto.as_deref(), limit).await;
-        Ok(Response::new(copies::checksum_reply(&found.map_err(refused)?)))
+        Ok(Response::new(copies::checksum_reply(&found.map_err(unreadable)?)))
     }
 
     async fn repair(&self, request: Request<RepairRequest>) -> Result<Response<RepairReply>, Status> {
-        let left = self.target.repair(&request.into_inner().keys).await;
-        Ok(Response::new(copies::repaired(left.map_err(refused)?)))
+        let (target, keys) = (self.target.clone(), request.into_inner().keys);
+        let left =
+            carried_out("keys could not be published", async move { target.repair(&keys).await }).await?;
+        Ok(Response::new(copies::repaired(left)))
     }
 }
 
@@ -103,28 +111,27 @@ fn unread(error: BoxError) -> Status {
     Status::unavailable("the evidence can't be read now; see the target's log")
 }
 
-/// In a task of its own: a call whose client has left is dropped, and its transaction must not be.
-async fn carried_out(
-    work: impl Future<Output = Result<Vec<(String, Reply)>, Error>> + Send + 'static,
-) -> Result<Response<MoveReply>, Status> {
-    let replies = tokio::spawn(work).await.map_err(|lost| Status::unavailable(lost.to_string()))?;
-    match replies {
-        Ok(replies) => Ok(Response::new(moves::reply(replies))),
-        Err(error @ (Error::Invalid { .. } | Error::Moving { .. })) => Err(refused(error)),
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "keys could not be moved");
-            Err(Status::unavailable("the keys can't be moved now; see the target's log"))
-        }
-    }
+/// In a task of its own: a call whose client has left is dropped, and its transaction must not be. A failure is told in the log as `what`.
+async fn carried_out<T: Send + 'static>(
+    what: &'static str,
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Status> {
+    let done = tokio::spawn(work).await.map_err(|lost| Status::unavailable(lost.to_string()))?;
+    done.map_err(|error| refused(what, error))
 }
 
-fn refused(error: Error) -> Status {
+fn unreadable(error: Error) -> Status {
+    refused("keys could not be read", error)
+}
+
+/// The text is the caller's to read; what the database said stays in the log.
+fn refused(what: &'static str, error: Error) -> Status {
     match error {
         Error::Invalid { field, reason } => Status::invalid_argument(format!("{field}: {reason}")),
         Error::Moving { .. } => Status::unavailable("a write under way held a key too long: ask again"),
         error => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "keys could not be read or published");
-            Status::unavailable("the keys can't be read or published now; see the target's log")
+            tracing::warn!(error = &error as &dyn std::error::Error, "{what}");
+            Status::unavailable(format!("{what} now; see the target's log"))
         }
     }
 }

@@ -107,6 +107,22 @@ pub(crate) async fn claim(
     Ok(rows(stored))
 }
 
+/// The rows of these keys, locked against a change of their owner until the transaction ends; those that someone changes now are left
+/// out.
+pub(crate) async fn claim_to_publish(
+    tx: &mut PgTransaction<'_>,
+    migration: &str,
+    keys: &[String],
+) -> Result<BTreeMap<String, Row>, sqlx::Error> {
+    let stored: Vec<Stored> =
+        sqlx::query_as("select key, epoch, writable, recall_epoch from strangler.claim_to_publish($1, $2)")
+            .bind(migration)
+            .bind(keys)
+            .fetch_all(&mut **tx)
+            .await?;
+    Ok(rows(stored))
+}
+
 /// Writes what steps made of rows that the transaction has claimed.
 pub(crate) async fn put(
     tx: &mut PgTransaction<'_>,

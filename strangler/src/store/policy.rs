@@ -30,6 +30,27 @@ pub(crate) async fn limit_waits(tx: &mut PgTransaction<'_>, wait: Duration) -> R
         .map(drop)
 }
 
+/// How long each further statement of this transaction may take. Returns the bound that was in force, for [`bound_statements`] to set
+/// it again. A lock timeout bounds one wait; a statement that waits for one holder after another has no other bound.
+pub(crate) async fn limit_statements(
+    tx: &mut PgTransaction<'_>,
+    bound: Duration,
+) -> Result<String, sqlx::Error> {
+    let before =
+        sqlx::query_scalar("select current_setting('statement_timeout')").fetch_one(&mut **tx).await?;
+    bound_statements(tx, &format!("{}ms", bound.as_millis().max(1))).await?;
+    Ok(before)
+}
+
+/// Sets the bound of each further statement of this transaction, as the database writes it.
+pub(crate) async fn bound_statements(tx: &mut PgTransaction<'_>, bound: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("select set_config('statement_timeout', $1, true)")
+        .bind(bound)
+        .execute(&mut **tx)
+        .await
+        .map(drop)
+}
+
 /// Stands in the queue that births stand in (`strangler.hold_policy`). With the row lock alone, births that never pause
 /// would keep a change waiting for ever: a new `for key share` joins those that hold one.
 pub(crate) async fn queue(tx: &mut PgTransaction<'_>, migration: &str) -> Result<(), sqlx::Error> {

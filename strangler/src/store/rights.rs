@@ -23,5 +23,9 @@ pub(crate) async fn grant_mover(admin: &PgPool, role: &str) -> Result<(), sqlx::
 }
 
 pub(crate) async fn grant_home(admin: &PgPool, role: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("select strangler.grant_home($1::name)").bind(role).execute(admin).await.map(drop)
+    sqlx::query("select strangler.grant_home($1::name), strangler.grant_publisher($1::name)")
+        .bind(role)
+        .execute(admin)
+        .await
+        .map(drop)
 }

@@ -162,7 +162,7 @@ async fn calls_that_move_keys_need_a_token_and_sound_keys() {
         (vec![key("k", 0)], "each epoch must be 1 or more"),
         (vec![key("k", 2), key("k", 3)], "each may be named once"),
         // Sound, but the database is away: the reason stays in the target's log.
-        (vec![key("k", 2)], "can't be moved now"),
+        (vec![key("k", 2)], "could not be moved now"),
     ];
     for (keys, text) in &cases {
         for refused in [
@@ -211,7 +211,7 @@ async fn questions_and_repairs_need_sound_keys() {
         (names(101), "1 to 100 are needed, not 101"),
         (vec![String::new()], "1 to 255 bytes"),
         (vec!["k".to_owned(); 2], "each may be named once"),
-        (names(1), "can't be read or published now"),
+        (names(1), "could not be published now"),
     ] {
         let refused = peer.repair(&keys).await.unwrap_err().to_string();
         assert!(refused.contains(text), "{refused:?} lacks {text:?}");

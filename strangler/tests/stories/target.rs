@@ -198,3 +198,72 @@ async fn a_repair_publishes_what_is_the_targets_own_and_names_the_rest() {
     assert_eq!(there.target.known(&keys).await.unwrap(), ["k"]);
     there.end().await;
 }
+
+#[tokio::test]
+async fn the_state_of_a_key_that_is_called_back_is_not_published() {
+    let there = There::new().await;
+    let recalled = Row { epoch: Epoch(3), writable: true, recall_epoch: Some(Epoch(4)) };
+    there.set(Some(recalled), false, true).await;
+    let left = there.target.repair(&["k".to_owned()]).await.unwrap();
+    assert!(left[0].why.contains("on its way back"), "{left:?}");
+    let published = "select count(*) from shop.snapshot";
+    assert_eq!(sqlx::query_scalar::<_, i64>(published).fetch_one(&there.admin).await.unwrap(), 0);
+    there.end().await;
+}
+
+/// Writes `k` from here on, so that at any time someone holds it, and never pauses.
+fn written_without_pause(there: &There) -> Vec<tokio::task::JoinHandle<()>> {
+    let write = |pool: PgPool, authority: Authority| async move {
+        loop {
+            let mut tx = pool.begin().await.unwrap();
+            // A claim that holds the row refuses the write; the next one comes.
+            let _refused = authority.lock(&mut tx, "k").await;
+            // In a transaction that was refused this fails, too.
+            let _slept = sqlx::query("select pg_sleep(0.05)").execute(&mut *tx).await;
+            drop(tx.rollback().await);
+        }
+    };
+    (0..3).map(|_| tokio::spawn(write(there.pool.clone(), there.authority.clone()))).collect()
+}
+
+#[tokio::test]
+async fn writers_without_pause_keep_neither_a_repair_nor_a_recall_waiting() {
+    let there = There::new().await;
+    there.set(Some(Row { epoch: Epoch(3), writable: true, recall_epoch: None }), true, true).await;
+    let other =
+        "insert into strangler.authority (migration, key, epoch, writable) values ('payments', 'a', 3, true);
+        insert into shop.payment (key) values ('a')";
+    sqlx::raw_sql(other).execute(&there.admin).await.unwrap();
+    let writers = written_without_pause(&there);
+    let keys = ["a".to_owned(), "k".to_owned()];
+    for _ in 0..8 {
+        let mut repair = Box::pin(there.target.repair(&keys));
+        let answered = tokio::time::timeout(std::time::Duration::from_secs(2), async {
+            tokio::select! {
+                left = &mut repair => left.unwrap(),
+                () = write_again_and_again(&there) => unreachable!(),
+            }
+        });
+        assert!(answered.await.unwrap().is_empty());
+    }
+    // A recall changes the row, so it has to wait for who holds it: within its bound.
+    let called = k(4);
+    for _ in 0..8 {
+        let recall = tokio::time::timeout(std::time::Duration::from_secs(2), there.target.recall(&called));
+        match recall.await.unwrap() {
+            Ok(replies) => assert_eq!(only(replies), Reply::Released),
+            Err(error) => assert!(matches!(error, Error::Moving { .. }), "{error:?}"),
+        }
+    }
+    writers.iter().for_each(tokio::task::JoinHandle::abort);
+    there.end().await;
+}
+
+/// A writer of another key, which is never refused.
+async fn write_again_and_again(there: &There) {
+    loop {
+        let mut tx = there.pool.begin().await.unwrap();
+        assert_eq!(there.authority.lock(&mut tx, "a").await.unwrap(), Epoch(3));
+        tx.rollback().await.unwrap();
+    }
+}
