@@ -154,8 +154,9 @@ impl Controller {
         if policy.stage > Stage::Local && policy.held.is_none() {
             self.keep_owners_whole(&mut memory.walked).await?;
         }
-        moved?;
-        Box::pin(self.fill(&policy, &mut memory.filling)).await
+        // Trouble with one is no reason to leave out the other.
+        let filled = Box::pin(self.fill(&policy, &mut memory.filling)).await;
+        moved.and(filled)
     }
 
     /// Walks over the domain's keys, a batch at each look, and holds the migration when one has no owner.

@@ -24,6 +24,7 @@ struct State {
     altered: BTreeMap<String, [u8; 32]>,
     lost: BTreeSet<String>,
     repaired: Vec<String>,
+    asked_known: u64,
 }
 
 impl Memory {
@@ -103,6 +104,11 @@ impl Memory {
     /// The keys it was told to repair since the last call.
     pub fn take_repaired(&self) -> Vec<String> {
         self.state(|state| std::mem::take(&mut state.repaired))
+    }
+
+    /// How often it was asked which copies are whole.
+    pub fn asked_known(&self) -> u64 {
+        self.state(|state| state.asked_known)
     }
 
     fn state<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
@@ -191,6 +197,7 @@ impl Peer for Memory {
     async fn known(&self, keys: &[String]) -> Result<Vec<String>, BoxError> {
         self.health().await?;
         Ok(self.state(|state| {
+            state.asked_known += 1;
             let whole =
                 |key: &&String| state.applied.versions.contains_key(*key) && !state.lost.contains(*key);
             keys.iter().filter(whole).cloned().collect()

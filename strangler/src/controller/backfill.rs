@@ -16,8 +16,12 @@ use crate::{Backfill, BoxError, Error, Gate, Pinned, Stage, Verdict};
 
 /// The most keys in a page.
 const PAGE_MAX: i64 = 200;
-/// A page is never made smaller than this.
-const PAGE_MIN: i64 = 8;
+/// The most keys in a page for a target that has applied none of the last one in time.
+const PROBE_MAX: i64 = 8;
+/// How many times `feed_timeout` the first of these pages is waited with.
+const STILL_TIMES: u32 = 6;
+/// What is shown of such a target.
+const STILL: &str = "the target has not applied what was published";
 /// Between two questions whether a page has arrived.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 /// The longest key with its reason that is shown, in bytes.
@@ -29,8 +33,24 @@ pub(super) struct Filling {
     /// What was published last and is not known to have arrived.
     sent: Vec<String>,
     since: Option<Instant>,
+    /// Some of that page has arrived.
+    some: bool,
+    /// The target stands still: none of the last page arrived in time.
+    still: bool,
+    /// The backfill says so.
+    told: bool,
     /// How many keys go into a page now.
     page: Option<i64>,
+}
+
+/// What became of the last page.
+enum Arrival {
+    /// It is applied, or it has had its time and some of it is: a later walk sees what became of the rest.
+    Done,
+    /// It may still come.
+    OnItsWay,
+    /// None of it came in time: nothing more is published until some has come, or a long time has passed.
+    Still,
 }
 
 impl Controller {
@@ -94,14 +114,22 @@ impl Controller {
             if !walk.counted {
                 store::count(pool, migration, &walk).await?;
             }
-            // The throttle by lag: a target that is behind gets no more than it can apply.
-            if self.arrived(filling).await? {
-                match self.page(&walk, filling).await? {
-                    Some(published) => allowed -= published,
-                    None => self.end_walk(&walk).await?,
+            // The throttle by lag: a target that is behind gets no more than it can apply, and one that applies nothing gets nothing.
+            match self.arrived(filling).await? {
+                Arrival::Done => {
+                    if std::mem::take(&mut filling.told) {
+                        store::note_waits(pool, migration, &walk, None).await?;
+                    }
+                    match self.page(&walk, filling).await? {
+                        Some(published) => allowed -= published,
+                        None => self.end_walk(&walk).await?,
+                    }
                 }
-            } else {
-                sleep(ASK_EVERY).await;
+                Arrival::OnItsWay => sleep(ASK_EVERY).await,
+                Arrival::Still => {
+                    filling.told = true;
+                    return Ok(store::note_waits(pool, migration, &walk, Some(STILL)).await?);
+                }
             }
             if allowed <= 0 || Instant::now() >= until {
                 return Ok(());
@@ -109,34 +137,41 @@ impl Controller {
         }
     }
 
-    /// Whether the last page is applied, or has had its time: a later walk sees what became of it.
-    async fn arrived(&self, filling: &mut Filling) -> Result<bool, Error> {
-        let late = filling.since.is_none_or(|since| since.elapsed() > self.0.settings.feed_timeout);
-        if !filling.sent.is_empty() && !late {
-            let known: BTreeSet<String> =
-                self.ask(self.0.peer.known(&filling.sent)).await?.into_iter().collect();
-            filling.sent.retain(|key| !known.contains(key));
-            return Ok(filling.sent.is_empty());
+    /// What became of the last page.
+    async fn arrived(&self, filling: &mut Filling) -> Result<Arrival, Error> {
+        let Some(since) = filling.since.filter(|_| !filling.sent.is_empty()) else {
+            return Ok(Arrival::Done);
+        };
+        let known: BTreeSet<String> = self.ask(self.0.peer.known(&filling.sent)).await?.into_iter().collect();
+        filling.sent.retain(|key| !known.contains(key));
+        if !known.is_empty() {
+            (filling.some, filling.still) = (true, false);
         }
-        filling.sent.clear();
-        Ok(true)
+        Ok(filling.judge(since.elapsed(), self.0.settings.feed_timeout))
     }
 
     /// Looks at the next keys and publishes those that the target lacks. Returns how many; none at the walk's end.
     async fn page(&self, walk: &Walk, filling: &mut Filling) -> Result<Option<i64>, Error> {
-        let Inner { migration, pool, peer, settings, .. } = &*self.0;
-        let keys = store::next_page(pool, migration, walk, filling.page.unwrap_or(PAGE_MAX)).await?;
+        let Inner { migration, pool, peer, .. } = &*self.0;
+        let keys = store::next_page(pool, migration, walk, filling.page()).await?;
         let Some(last) = keys.last().cloned() else { return Ok(None) };
         let known: BTreeSet<String> = self.ask(peer.known(&keys)).await?.into_iter().collect();
         let lacking: Vec<String> = keys.iter().filter(|key| !known.contains(*key)).cloned().collect();
-        let (sent, unsent) = match timeout(settings.ask_timeout, self.publish(&lacking)).await {
-            Ok(published) => published?,
-            Err(_) => {
+        let (sent, unsent) = match (self.publish_in_time(&lacking).await, lacking.as_slice()) {
+            (Ok(published), _) => {
+                filling.faster();
+                published
+            }
+            // The one key whose state can't be published is left out and named, for the others' sake.
+            (Err(error), [key]) => {
+                tracing::warn!(migration, key, %error, "a key could not be published: the backfill goes on without it");
+                (Vec::new(), vec![Pinned { key: key.clone(), why: error.to_string() }])
+            }
+            (Err(error), _) => {
                 filling.slower();
-                return Err(Error::Domain(format!("{} keys could not be published in time", lacking.len())));
+                return Err(error);
             }
         };
-        filling.faster();
         let page = Page {
             last,
             looked: number(keys.len()),
@@ -148,8 +183,14 @@ impl Controller {
                 .map(|it| cut(&format!("{}: {}", it.key, it.why), WAITS_BYTES_MAX).to_owned()),
         };
         store::note_page(pool, migration, walk, &page).await?;
-        (filling.sent, filling.since) = (sent, Some(Instant::now()));
+        (filling.sent, filling.since, filling.some) = (sent, Some(Instant::now()), false);
         Ok(Some(page.published))
+    }
+
+    /// [`Controller::publish`], within `ask_timeout`.
+    pub(super) async fn publish_in_time(&self, keys: &[String]) -> Result<(Vec<String>, Vec<Pinned>), Error> {
+        let late = || Error::Domain(format!("{} keys could not be published in time", keys.len()));
+        timeout(self.0.settings.ask_timeout, self.publish(keys)).await.map_err(|_| late())?
     }
 
     /// Publishes the state of keys of the source, in one transaction of the domain's. Returns those that were, and the others with the
@@ -161,6 +202,8 @@ impl Controller {
         let Inner { migration, domain, settings, .. } = &*self.0;
         let mut tx = domain.begin().await.map_err(failed)?;
         policy::limit_waits(&mut tx, settings.ask_timeout).await?;
+        // Nobody waits for an answer that comes later.
+        policy::limit_statements(&mut tx, settings.ask_timeout).await?;
         let claimed = owners::claim_to_publish(&mut tx, migration, keys).await?;
         let mut unsent = Vec::new();
         if !claimed.is_empty() {
@@ -205,9 +248,27 @@ impl Filling {
         self.page = self.page.map(|page| page.saturating_mul(2)).filter(|page| *page < PAGE_MAX);
     }
 
-    /// After one that did not: smaller ones may.
+    /// After one that did not: smaller ones may, at last each key alone.
     fn slower(&mut self) {
-        self.page = Some((self.page.unwrap_or(PAGE_MAX) / 2).max(PAGE_MIN));
+        self.page = Some((self.page() / 2).max(1));
+    }
+
+    fn page(&self) -> i64 {
+        self.page.unwrap_or(PAGE_MAX).min(if self.still { PROBE_MAX } else { PAGE_MAX })
+    }
+
+    fn judge(&mut self, waited: Duration, bound: Duration) -> Arrival {
+        if !self.sent.is_empty() && waited <= bound {
+            return Arrival::OnItsWay;
+        }
+        if !self.sent.is_empty() && !self.some {
+            self.still = true;
+            if waited <= bound * STILL_TIMES {
+                return Arrival::Still;
+            }
+        }
+        self.sent.clear();
+        Arrival::Done
     }
 }
 
@@ -225,18 +286,37 @@ fn failed(error: BoxError) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{Filling, PAGE_MAX};
+    use std::time::Duration;
+
+    use super::{Arrival, Filling, PAGE_MAX, PROBE_MAX};
 
     #[test]
-    fn a_page_that_is_too_slow_is_halved_and_grows_again() {
+    fn a_page_that_is_too_slow_is_halved_down_to_one_key_and_grows_again() {
         let mut filling = Filling::default();
-        for page in [100, 50, 25, 12, 8, 8] {
+        for page in [100, 50, 25, 12, 6, 3, 1, 1] {
             filling.slower();
-            assert_eq!(filling.page, Some(page));
+            assert_eq!(filling.page(), page);
         }
-        for page in [16, 32, 64, 128, PAGE_MAX] {
+        for page in [2, 4, 8, 16, 32, 64, 128, PAGE_MAX] {
             filling.faster();
-            assert_eq!(filling.page.unwrap_or(PAGE_MAX), page);
+            assert_eq!(filling.page(), page);
         }
+    }
+
+    #[test]
+    fn a_target_that_applies_nothing_gets_nothing_and_later_a_few() {
+        let sent = || vec!["k".to_owned()];
+        let mut filling = Filling { sent: sent(), ..Filling::default() };
+        let seconds = Duration::from_secs;
+        assert!(matches!(filling.judge(seconds(10), seconds(10)), Arrival::OnItsWay));
+        assert!(matches!(filling.judge(seconds(11), seconds(10)), Arrival::Still));
+        assert!(matches!(filling.judge(seconds(60), seconds(10)), Arrival::Still));
+        assert!(matches!(filling.judge(seconds(61), seconds(10)), Arrival::Done));
+        assert_eq!(filling.page(), PROBE_MAX);
+
+        // Some of it came: the rest is a later walk's.
+        let mut filling = Filling { sent: sent(), some: true, ..Filling::default() };
+        assert!(matches!(filling.judge(seconds(11), seconds(10)), Arrival::Done));
+        assert_eq!(filling.page(), PAGE_MAX);
     }
 }

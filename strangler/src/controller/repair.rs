@@ -1,7 +1,6 @@
 //! Has the owner of chosen keys publish their state, so that the other home's copies are mended.
 
 use serde_json::json;
-use tokio::time::timeout;
 
 use super::{Controller, Inner};
 use crate::peer::REPAIRS_MAX;
@@ -44,10 +43,9 @@ impl Controller {
     }
 
     async fn repair_here(&self, keys: Vec<String>) -> Vec<Unrepaired> {
-        match timeout(self.0.settings.ask_timeout, self.publish(&keys)).await {
-            Ok(Ok((_, unsent))) => unsent.iter().map(|it| unrepaired(&it.key, &it.why)).collect(),
-            Ok(Err(error)) => all(&keys, &error.to_string()),
-            Err(_) => all(&keys, "the source did not publish it in time"),
+        match self.publish_in_time(&keys).await {
+            Ok((_, unsent)) => unsent.iter().map(|it| unrepaired(&it.key, &it.why)).collect(),
+            Err(error) => all(&keys, &error.to_string()),
         }
     }
 

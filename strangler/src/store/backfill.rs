@@ -112,7 +112,8 @@ pub(crate) async fn next_page(
     .await
 }
 
-/// Notes that a page was looked at. Called after its snapshots are committed: a crash before it publishes them twice.
+/// Notes that a page was looked at. Called after its snapshots are committed: a crash before it publishes them twice. What waited in the
+/// walk before is forgotten with the first page.
 pub(crate) async fn note_page(
     pool: &PgPool,
     migration: &str,
@@ -122,7 +123,7 @@ pub(crate) async fn note_page(
     sqlx::query(
         "update strangler.backfill
          set after = $5, looked = looked + $6, lacking = lacking + $7, published = published + $8, skipped = skipped + $9,
-             waits = coalesce($10, waits)
+             waits = case when after is null then $10 else coalesce($10, waits) end
          where migration = $1 and begun_at = $2 and walk = $3 and after is not distinct from $4",
     )
     .bind(migration)
@@ -135,6 +136,26 @@ pub(crate) async fn note_page(
     .bind(page.published)
     .bind(page.skipped)
     .bind(&page.waits)
+    .execute(pool)
+    .await
+    .map(drop)
+}
+
+/// Notes what the whole walk waits for; none: nothing any more.
+pub(crate) async fn note_waits(
+    pool: &PgPool,
+    migration: &str,
+    walk: &Walk,
+    waits: Option<&str>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update strangler.backfill set waits = $4
+         where migration = $1 and begun_at = $2 and walk = $3 and done_at is null",
+    )
+    .bind(migration)
+    .bind(walk.begun_at)
+    .bind(walk.walk)
+    .bind(waits)
     .execute(pool)
     .await
     .map(drop)

@@ -197,6 +197,74 @@ impl Domain for Dies {
     }
 }
 
+/// The shop, with one payment whose state can't be published.
+pub(crate) struct Poisoned {
+    pub(crate) shop: Shop,
+    pub(crate) key: &'static str,
+}
+
+impl Poisoned {
+    fn check<'a>(&self, mut keys: impl Iterator<Item = &'a String>) -> Result<(), BoxError> {
+        match keys.find(|key| *key == self.key) {
+            Some(key) => Err(format!("the row of {key} makes no sense").into()),
+            None => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Movable for Poisoned {
+    async fn begin(&self) -> Result<PgTransaction<'static>, BoxError> {
+        self.shop.begin().await
+    }
+
+    async fn pinned(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        self.shop.pinned(tx, keys).await
+    }
+
+    async fn give(&self, tx: &mut PgTransaction<'_>, keys: &[(String, Epoch)]) -> Result<(), BoxError> {
+        self.check(keys.iter().map(|(key, _)| key))?;
+        self.shop.give(tx, keys).await
+    }
+
+    async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError> {
+        self.shop.gained(tx, keys).await
+    }
+
+    async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
+        self.shop.known(tx, keys).await
+    }
+
+    async fn snapshot(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        self.check(keys.iter())?;
+        self.shop.snapshot(tx, keys).await
+    }
+
+    async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, BoxError> {
+        self.shop.copies(after, upto, limit).await
+    }
+}
+
+#[async_trait]
+impl Domain for Poisoned {
+    async fn keys(&self, after: Option<&str>, limit: i64) -> Result<Vec<Key>, BoxError> {
+        self.shop.keys(after, limit).await
+    }
+
+    async fn versions(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
+        self.shop.versions(limit).await
+    }
+
+    async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError> {
+        self.shop.reverse_feed(keys).await
+    }
+}
+
 /// Carries offers and snapshots to the target and releases back, in order, until it is told to stand still.
 pub(crate) struct Relay {
     still: Arc<AtomicBool>,

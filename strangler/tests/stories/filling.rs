@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use strangler::{Advance, Again, Backfill, Controller, Error, Health, Home, Settings, Verdict};
 
+use crate::domain::Poisoned;
 use crate::forward::running;
 use crate::seeding::old_payments;
 use crate::world::{World, eventually, following, refusal, settings};
@@ -92,6 +93,50 @@ async fn a_key_that_someone_holds_is_named_and_published_by_a_later_walk() {
     held.rollback().await.unwrap();
     until_done(&controller).await;
     assert_eq!(world.number("select count(*) from shop.snapshot where key = 'old-77'").await, 1);
+    acting.abort();
+    relay.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_key_that_can_not_be_published_is_named_and_keeps_no_other_waiting() {
+    let world = World::new().await;
+    let controller = old(&world).await;
+    let poisoned = Poisoned { shop: world.shop.clone(), key: "old-300" };
+    let (relay, acting) = (world.relay(), running(&world.controller_of(Arc::new(poisoned), settings())));
+    eventually("all others are published", async || {
+        world.number("select count(distinct key) from shop.snapshot").await == 2_299
+    })
+    .await;
+    eventually("it is named", async || {
+        let waits = backfill(&controller).await.waits.unwrap_or_default();
+        waits.starts_with("old-300: ") && waits.contains("makes no sense")
+    })
+    .await;
+    assert_eq!(backfill(&controller).await.done_at, None);
+    acting.abort();
+    relay.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_target_that_applies_nothing_gets_one_page_and_no_more() {
+    let world = World::new().await;
+    let controller = old(&world).await;
+    let relay = world.relay();
+    relay.stand_still(true);
+    let acting = running(&controller);
+    let still = "the target has not applied what was published";
+    eventually("it says so", async || backfill(&controller).await.waits.as_deref() == Some(still)).await;
+    // Said after one `feed_timeout`. A few more looks publish nothing.
+    let asked = world.target.asked_known();
+    eventually("it is asked again", async || world.target.asked_known() >= asked + 10).await;
+    assert_eq!(world.number("select count(*) from shop.snapshot").await, 200);
+
+    relay.stand_still(false);
+    until_done(&controller).await;
+    assert_eq!(backfill(&controller).await.waits, None);
+    assert_eq!(world.number("select count(*) from shop.snapshot").await, 2_300, "each once");
     acting.abort();
     relay.end().await;
     world.end().await;

@@ -211,19 +211,16 @@ async fn the_state_of_a_key_that_is_called_back_is_not_published() {
     there.end().await;
 }
 
-/// Writes `k` from here on, so that at any time someone holds it, and never pauses.
-fn written_without_pause(there: &There) -> Vec<tokio::task::JoinHandle<()>> {
-    let write = |pool: PgPool, authority: Authority| async move {
-        loop {
-            let mut tx = pool.begin().await.unwrap();
-            // A claim that holds the row refuses the write; the next one comes.
-            let _refused = authority.lock(&mut tx, "k").await;
-            // In a transaction that was refused this fails, too.
-            let _slept = sqlx::query("select pg_sleep(0.05)").execute(&mut *tx).await;
-            drop(tx.rollback().await);
-        }
-    };
-    (0..3).map(|_| tokio::spawn(write(there.pool.clone(), there.authority.clone()))).collect()
+/// Writes `k` again and again; three of these leave no moment at which nobody holds it.
+async fn write_for_ever(pool: PgPool, authority: Authority) {
+    loop {
+        let mut tx = pool.begin().await.unwrap();
+        // A claim that holds the row refuses the write; the next one comes.
+        let _refused = authority.lock(&mut tx, "k").await;
+        // In a transaction that was refused this fails, too.
+        let _slept = sqlx::query("select pg_sleep(0.05)").execute(&mut *tx).await;
+        drop(tx.rollback().await);
+    }
 }
 
 #[tokio::test]
@@ -234,7 +231,8 @@ async fn writers_without_pause_keep_neither_a_repair_nor_a_recall_waiting() {
         "insert into strangler.authority (migration, key, epoch, writable) values ('payments', 'a', 3, true);
         insert into shop.payment (key) values ('a')";
     sqlx::raw_sql(other).execute(&there.admin).await.unwrap();
-    let writers = written_without_pause(&there);
+    let write = || tokio::spawn(write_for_ever(there.pool.clone(), there.authority.clone()));
+    let writers = [write(), write(), write()];
     let keys = ["a".to_owned(), "k".to_owned()];
     for _ in 0..8 {
         let mut repair = Box::pin(there.target.repair(&keys));
