@@ -76,8 +76,20 @@ impl Controller {
     /// Looks at all keys, and again at those on their way. Returns why it stopped before that, if it did.
     async fn compare(&self, comparison: &mut Comparison) -> Result<Option<String>, Error> {
         let mut after: Option<String> = None;
+        let mut page = COPIES_MAX;
         loop {
-            after = self.compare_page(after.as_deref(), comparison).await?;
+            after = match self.compare_page(after.as_deref(), page, comparison).await {
+                Ok(last) => {
+                    page = page.saturating_mul(2).min(COPIES_MAX);
+                    last
+                }
+                // A page that takes too long, or that one row spoils: smaller ones come as far as can be.
+                Err(_) if page > 1 => {
+                    page /= 2;
+                    continue;
+                }
+                Err(error) => return Ok(Some(stopped(after.as_deref(), &error))),
+            };
             if comparison.open_keys() > OPEN_MAX {
                 return Ok(Some(format!("more than {OPEN_MAX} keys are missing or on their way")));
             }
@@ -99,19 +111,20 @@ impl Controller {
     async fn compare_page(
         &self,
         after: Option<&str>,
+        page: i64,
         comparison: &mut Comparison,
     ) -> Result<Option<String>, Error> {
         let peer = &self.0.peer;
-        let mut here = self.copies_here(after, None).await?;
-        let mut upto = last_of_full(&here);
-        let checksum = self.ask(peer.checksum(after, upto.as_deref(), COPIES_MAX)).await?;
+        let mut here = self.copies_here(after, None, page).await?;
+        let mut upto = last_of_full(&here, page);
+        let checksum = self.ask(peer.checksum(after, upto.as_deref(), page)).await?;
         if checksum == Checksum::of(&here) {
             comparison.equal += checksum.count;
             return Ok(upto);
         }
-        let there = self.ask(peer.copies(after, upto.as_deref(), COPIES_MAX)).await?;
+        let there = self.ask(peer.copies(after, upto.as_deref(), page)).await?;
         // The target has more keys there than fit into an answer: those after its last one are the next page's.
-        if let Some(last) = last_of_full(&there) {
+        if let Some(last) = last_of_full(&there, page) {
             here.retain(|copy| copy.key <= last);
             upto = Some(last);
         }
@@ -123,27 +136,56 @@ impl Controller {
         for index in 0..comparison.open.len() {
             let Some(stretch) = comparison.open.get(index) else { break };
             let Some(upto) = stretch.keys.keys().next_back().map(String::as_str) else { continue };
-            let after = stretch.after.as_deref();
-            let here = self.copies_here(after, Some(upto)).await?;
-            let there = self.ask(self.0.peer.copies(after, Some(upto), COPIES_MAX)).await?;
-            comparison.look_again(index, &pairs(&here, &there));
+            let (mut after, upto) = (stretch.after.clone(), upto.to_owned());
+            loop {
+                let mut here = self.copies_here(after.as_deref(), Some(&upto), COPIES_MAX).await?;
+                let there = self.0.peer.copies(after.as_deref(), Some(&upto), COPIES_MAX);
+                let mut there = self.ask(there).await?;
+                let last = cut_alike(&mut here, &mut there, COPIES_MAX);
+                comparison.look_again(index, &pairs(&here, &there));
+                match last {
+                    Some(last) if last < upto => after = Some(last),
+                    _ => break,
+                }
+            }
         }
         Ok(())
     }
 
-    async fn copies_here(&self, after: Option<&str>, upto: Option<&str>) -> Result<Vec<KeyCopy>, Error> {
+    async fn copies_here(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, Error> {
         let bound = self.0.settings.ask_timeout;
-        match timeout(bound, self.0.domain.copies(after, upto, COPIES_MAX)).await {
+        match timeout(bound, self.0.domain.copies(after, upto, limit)).await {
             Ok(copies) => copies.map_err(|error| Error::Domain(error.to_string())),
             Err(_) => Err(Error::Domain(format!("its copies did not come within {} ms", bound.as_millis()))),
         }
     }
 }
 
-/// The last key of as many copies as fit into an answer: there may be more.
-fn last_of_full(copies: &[KeyCopy]) -> Option<String> {
-    let full = i64::try_from(copies.len()).is_ok_and(|count| count >= COPIES_MAX);
+/// The last key of as many copies as were asked for: there may be more.
+fn last_of_full(copies: &[KeyCopy], limit: i64) -> Option<String> {
+    let full = i64::try_from(copies.len()).is_ok_and(|count| count >= limit);
     copies.last().filter(|_| full).map(|copy| copy.key.clone())
+}
+
+/// Lets two lists end at the same key, when one of them may go on: a key after the end of one list is not missing there. Returns that key;
+/// those after it are to be asked for.
+fn cut_alike(here: &mut Vec<KeyCopy>, there: &mut Vec<KeyCopy>, limit: i64) -> Option<String> {
+    let last = [last_of_full(here, limit), last_of_full(there, limit)].into_iter().flatten().min()?;
+    here.retain(|copy| copy.key <= last);
+    there.retain(|copy| copy.key <= last);
+    Some(last)
+}
+
+fn stopped(after: Option<&str>, error: &Error) -> String {
+    match after {
+        Some(after) => format!("it stopped after key {after}: {error}"),
+        None => error.to_string(),
+    }
 }
 
 /// What was kept is void when it is old, of another version, or from before a backfill.
@@ -161,5 +203,30 @@ fn weigh(kept: &store::Kept) -> (Verdict, String) {
     match Verdict::named(&kept.verdict) {
         Some(verdict) => (verdict, kept.found.clone()),
         None => void("has a verdict that this version does not know"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cut_alike, pairs};
+    use crate::KeyCopy;
+    use crate::parity::Pair;
+
+    fn copies(keys: &[&str]) -> Vec<KeyCopy> {
+        keys.iter().map(|key| KeyCopy { key: (*key).to_owned(), version: 1, hash: [0; 32] }).collect()
+    }
+
+    #[test]
+    fn a_key_after_the_end_of_one_list_is_not_missing_there() {
+        // `b` was born between the two questions, so that one list ends before `d`.
+        let (mut here, mut there) = (copies(&["a", "b", "c"]), copies(&["a", "c", "d"]));
+        assert_eq!(cut_alike(&mut here, &mut there, 3).as_deref(), Some("c"));
+        let pairs = pairs(&here, &there);
+        assert!(!pairs.contains_key("d"));
+        assert_eq!(pairs.get("c"), Some(&Pair::Equal));
+
+        let (mut here, mut there) = (copies(&["a"]), copies(&["a", "d"]));
+        assert_eq!(cut_alike(&mut here, &mut there, 3), None, "both lists are whole");
+        assert_eq!((here.len(), there.len()), (1, 2));
     }
 }

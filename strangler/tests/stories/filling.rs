@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use strangler::{Advance, Again, Backfill, Controller, Error, Health, Home, Settings, Verdict};
+use sqlx::postgres::PgTransaction;
+use strangler::{
+    Advance, Again, Applied, Backfill, BoxError, Controller, Domain, Epoch, Error, Health, Home, Key,
+    KeyCopy, Movable, Pinned, Settings, Verdict,
+};
 
 use crate::domain::Poisoned;
 use crate::forward::running;
 use crate::seeding::old_payments;
-use crate::world::{World, eventually, following, refusal, settings};
+use crate::world::{Shop, World, eventually, following, refusal, settings};
 
 async fn backfill(controller: &Controller) -> Backfill {
     controller.status().await.unwrap().backfill.unwrap()
@@ -239,5 +243,79 @@ async fn a_comparison_that_is_cut_short_says_how_far_it_came() {
     let parity = controller.parity("a test").await.unwrap();
     assert_eq!((parity.verdict, parity.compared), (Verdict::Inconclusive, 0));
     assert!(parity.found.contains("can't be reached"), "{}", parity.found);
+    world.end().await;
+}
+
+/// The shop, slow to read: each copy takes a while.
+struct Slow {
+    shop: Shop,
+    each: Duration,
+}
+
+#[async_trait::async_trait]
+impl Movable for Slow {
+    async fn begin(&self) -> Result<PgTransaction<'static>, BoxError> {
+        self.shop.begin().await
+    }
+
+    async fn pinned(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        self.shop.pinned(tx, keys).await
+    }
+
+    async fn give(&self, tx: &mut PgTransaction<'_>, keys: &[(String, Epoch)]) -> Result<(), BoxError> {
+        self.shop.give(tx, keys).await
+    }
+
+    async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError> {
+        self.shop.gained(tx, keys).await
+    }
+
+    async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
+        self.shop.known(tx, keys).await
+    }
+
+    async fn snapshot(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        self.shop.snapshot(tx, keys).await
+    }
+
+    async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, BoxError> {
+        let copies = self.shop.copies(after, upto, limit).await?;
+        tokio::time::sleep(self.each * u32::try_from(copies.len())?).await;
+        Ok(copies)
+    }
+}
+
+#[async_trait::async_trait]
+impl Domain for Slow {
+    async fn keys(&self, after: Option<&str>, limit: i64) -> Result<Vec<Key>, BoxError> {
+        self.shop.keys(after, limit).await
+    }
+
+    async fn versions(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
+        self.shop.versions(limit).await
+    }
+
+    async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError> {
+        self.shop.reverse_feed(keys).await
+    }
+}
+
+#[tokio::test]
+async fn a_comparison_takes_smaller_pages_when_one_takes_too_long() {
+    let world = World::new().await;
+    world.ramp(0).await;
+    for n in 0..40 {
+        world.born("a", &format!("k{n}")).await;
+    }
+    // All 41 take 410 ms, more than one question may.
+    let slow = Slow { shop: world.shop.clone(), each: Duration::from_millis(10) };
+    let hasty = Settings { ask_timeout: Duration::from_millis(300), ..settings() };
+    let parity = world.controller_of(Arc::new(slow), hasty).parity("a test").await.unwrap();
+    assert_eq!((parity.verdict, parity.compared, parity.complete), (Verdict::Pass, 41, true), "{parity:?}");
     world.end().await;
 }
