@@ -11,7 +11,7 @@ use crate::{Error, store::policy::Entry};
 
 /// The bounds of the free texts in history, in bytes.
 pub(super) const BY_MAX: usize = 200;
-const REASON_MAX: usize = 500;
+pub(super) const REASON_MAX: usize = 500;
 
 impl Controller {
     /// Begins a change: waits for births in flight, and lets new ones wait, until the transaction ends.

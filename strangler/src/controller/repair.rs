@@ -2,18 +2,20 @@
 
 use serde_json::json;
 
+use super::change::{BY_MAX, REASON_MAX, cut};
 use super::{Controller, Inner};
 use crate::peer::REPAIRS_MAX;
-use crate::store::{backfill as store, policy::Entry};
+use crate::store::{backfill as store, policy};
 use crate::target::check_keys;
 use crate::{Error, Home, Phase, Repaired, Unrepaired};
 
 impl Controller {
-    /// Publishes the state of these keys, 1 to 100, each by its owner. What was asked for is a line of history, written first. A key that
+    /// Publishes the state of these keys, 1 to 100, each by its owner. What was asked for is a line of history, written first; the
+    /// policy stays as it is, and so does its revision. A key that
     /// can't be published now is part of the answer, and may be asked for again.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for none, too many, malformed or repeated keys; [`Error::Busy`] may be tried again; the database's failure.
+    /// [`Error::Invalid`] for none, too many, malformed or repeated keys; [`Error::UnknownMigration`]; the database's failure.
     pub async fn repair(&self, keys: &[String], by: &str) -> Result<Repaired, Error> {
         check_keys(keys, REPAIRS_MAX)?;
         let Inner { migration, pool, .. } = &*self.0;
@@ -60,10 +62,11 @@ impl Controller {
     }
 
     async fn note_repair(&self, keys: &[String], by: &str) -> Result<i64, Error> {
-        let (tx, from) = self.begin().await?;
+        let Inner { migration, pool, .. } = &*self.0;
         let reason = format!("{} keys, such as {}", keys.len(), keys.first().map_or("", String::as_str));
-        let entry = Entry { action: "repair", by, reason: &reason, evidence: &json!({ "keys": keys }) };
-        Ok(self.commit(tx, &from, from.clone(), entry).await?.revision)
+        let (by, reason, keys) = (cut(by, BY_MAX), cut(&reason, REASON_MAX), json!({ "keys": keys }));
+        let revision = policy::note_repair(pool, migration, by, reason, &keys).await?;
+        revision.ok_or_else(|| Error::UnknownMigration(migration.clone()))
     }
 }
 

@@ -87,6 +87,13 @@ fn because(born: &store::Born, share: u8) -> Result<String, Error> {
         return Ok("it is older than the migration and was seeded as the source's".to_owned());
     };
     let stage: Stage = stage.parse().map_err(|_| Error::stored("stage", stage))?;
+    if born.draining == Some(true) {
+        let while_back = "while it was rolled back: all births were the source's";
+        return Ok(format!("born at revision {revision}, in stage {stage} {while_back}"));
+    }
+    if stage > Stage::Ramping {
+        return Ok(format!("born at revision {revision}, in stage {stage}: all births are the target's"));
+    }
     if stage < Stage::Ramping {
         return Ok(format!("born at revision {revision}, in stage {stage}: all births were the source's"));
     }
@@ -96,4 +103,49 @@ fn because(born: &store::Born, share: u8) -> Result<String, Error> {
     let percent = born.percent.unwrap_or(0);
     let sign = if i16::from(share) < percent { "below" } else { "not below" };
     Ok(format!("born at revision {revision}, {percent} %: its share {share} is {sign} {percent}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::because;
+    use crate::store::keys::Born;
+
+    fn born(stage: &str, percent: i16, draining: bool) -> Born {
+        Born {
+            tenant: "a".to_owned(),
+            owner: "target".to_owned(),
+            phase: "settled".to_owned(),
+            epoch: 1,
+            granted_epoch: 0,
+            born_at: OffsetDateTime::UNIX_EPOCH,
+            born_revision: 7,
+            stage: Some(stage.to_owned()),
+            percent: Some(percent),
+            by_tenant: Some(false),
+            draining: Some(draining),
+        }
+    }
+
+    #[test]
+    fn a_birth_is_explained_by_the_rule_of_its_stage() {
+        for (born, because_of) in [
+            (born("following", 0, false), "in stage following: all births were the source's"),
+            (born("ramping", 60, false), "60 %: its share 57 is below 60"),
+            (
+                born("ramping", 0, true),
+                "in stage ramping while it was rolled back: all births were the source's",
+            ),
+            // From a ramp by tenants, so the percent says nothing.
+            (born("primary", 0, false), "in stage primary: all births are the target's"),
+            (
+                born("primary", 0, true),
+                "in stage primary while it was rolled back: all births were the source's",
+            ),
+        ] {
+            let said = because(&born, 57).unwrap_or_default();
+            assert!(said.ends_with(because_of), "{said}");
+        }
+    }
 }

@@ -19,14 +19,16 @@ pub(crate) struct Born {
     pub(crate) stage: Option<String>,
     pub(crate) percent: Option<i16>,
     pub(crate) by_tenant: Option<bool>,
+    /// It was being rolled back.
+    pub(crate) draining: Option<bool>,
 }
 
 pub(crate) async fn find(pool: &PgPool, migration: &str, key: &str) -> Result<Option<Born>, sqlx::Error> {
     sqlx::query_as(
         "select o.tenant, o.owner, o.phase, o.epoch, o.granted_epoch, o.born_at, o.born_revision,
-                h.to_stage as stage, h.percent, o.tenant = any (h.tenants) as by_tenant
+                h.to_stage as stage, h.percent, o.tenant = any (h.tenants) as by_tenant, h.draining
          from strangler.owner o
-         left join strangler.history h on h.migration = o.migration and h.revision = o.born_revision
+         left join strangler.history h on h.migration = o.migration and h.revision = o.born_revision and h.action <> 'repair'
          where o.migration = $1 and o.key = $2",
     )
     .bind(migration)

@@ -72,7 +72,7 @@ pub(crate) async fn lock(tx: &mut PgTransaction<'_>, migration: &str) -> Result<
     .await
 }
 
-/// Writes a policy as the next revision and returns that with its time.
+/// Writes a policy as the next revision and returns that with the time since which it is so: a hold, or a metric, makes it no younger.
 pub(crate) async fn update(
     tx: &mut PgTransaction<'_>,
     migration: &str,
@@ -81,7 +81,9 @@ pub(crate) async fn update(
     sqlx::query_as(
         "update strangler.migration
          set stage = $2, percent = $3, tenants = $4, metric = $5, draining = $6, held = $7,
-             revision = revision + 1, changed_at = clock_timestamp()
+             revision = revision + 1,
+             changed_at = case when (stage, percent, tenants, draining) is distinct from ($2, $3, $4, $6)
+                               then clock_timestamp() else changed_at end
          where name = $1
          returning revision, changed_at",
     )
@@ -114,11 +116,10 @@ pub(crate) async fn note(
     sqlx::query(
         "insert into strangler.history
              (migration, revision, at, action, from_stage, to_stage, percent, tenants, draining, by, reason, evidence)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+         values ($1, $2, clock_timestamp(), $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(migration)
     .bind(to.revision)
-    .bind(to.changed_at)
     .bind(entry.action)
     .bind(from.stage.name())
     .bind(to.stage.name())
@@ -133,6 +134,29 @@ pub(crate) async fn note(
     .map(drop)
 }
 
+/// A line of history of what changes no policy. Returns the revision in force; none for an unknown migration.
+pub(crate) async fn note_repair(
+    pool: &PgPool,
+    migration: &str,
+    by: &str,
+    reason: &str,
+    evidence: &serde_json::Value,
+) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "insert into strangler.history
+             (migration, revision, at, action, from_stage, to_stage, percent, tenants, draining, by, reason, evidence)
+         select m.name, m.revision, clock_timestamp(), 'repair', m.stage, m.stage, m.percent, m.tenants, m.draining, $2, $3, $4
+         from strangler.migration m where m.name = $1
+         returning revision",
+    )
+    .bind(migration)
+    .bind(by)
+    .bind(reason)
+    .bind(evidence)
+    .fetch_optional(pool)
+    .await
+}
+
 pub(crate) async fn history(
     pool: &PgPool,
     migration: &str,
@@ -140,7 +164,7 @@ pub(crate) async fn history(
 ) -> Result<Vec<History>, sqlx::Error> {
     sqlx::query_as(
         "select revision, at, action, from_stage, to_stage, percent, by, reason
-         from strangler.history where migration = $1 order by revision desc limit $2",
+         from strangler.history where migration = $1 order by revision desc, id desc limit $2",
     )
     .bind(migration)
     .bind(lines_max)

@@ -185,7 +185,9 @@ async fn a_copy_that_differs_is_named_fails_the_gate_and_is_mended_by_its_owner(
     assert!(said.contains("gate `parity` of stage ramping failed: 1 of 1 keys differ"), "{said}");
     assert!(said.contains("banyan repair"), "{said}");
 
+    let before = controller.status().await.unwrap().policy;
     let repaired = controller.repair(&named(&["first"]), "someone").await.unwrap();
+    assert_eq!(controller.status().await.unwrap().policy, before, "the policy is as it was, and as old");
     assert!(repaired.left.is_empty(), "{repaired:?}");
     assert_eq!(repaired.published, named(&["first"]));
     let line = controller.status().await.unwrap().history.remove(0);

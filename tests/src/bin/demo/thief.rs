@@ -29,7 +29,7 @@ pub(crate) async fn places(pool: &PgPool) -> Result<Places> {
                  and (o.tenant = any (h.tenants) or strangler.share(m.salt, o.key) < h.percent)), false) as at_target
              from strangler.owner o
              join strangler.migration m on m.name = o.migration
-             left join strangler.history h on h.migration = o.migration and h.revision = o.born_revision
+             left join strangler.history h on h.migration = o.migration and h.revision = o.born_revision and h.action <> 'repair'
              where o.migration = 'payments'
          ) born",
     );
