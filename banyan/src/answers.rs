@@ -17,6 +17,8 @@ pub(crate) struct Status {
     #[serde(default)]
     pub(crate) pinned: i64,
     #[serde(default)]
+    pub(crate) came_back: i64,
+    #[serde(default)]
     pub(crate) backfill: Option<Backfill>,
     pub(crate) target: String,
     pub(crate) feed: Option<Feed>,

@@ -52,6 +52,12 @@ impl Print for Status {
                 grouped(self.pinned)
             ));
         }
+        if self.came_back > 0 {
+            text.push_str(&format!(
+                "came back: {} keys, whose offers the target had not applied in time; few leave at once until it takes one\n",
+                grouped(self.came_back)
+            ));
+        }
         if let Some(metric) = &self.metric {
             text.push_str(&format!("must improve: {metric}\n"));
         }

@@ -302,6 +302,10 @@ pub struct Status {
     pub keys: Keys,
     /// How many keys can't move now; [`crate::Controller::pinned`] says why.
     pub pinned: i64,
+    /// Of these, keys that came back within the last minute, for the target had not applied their offers in time. While it takes none, at most 8
+    /// keys at once are on their way to it.
+    #[serde(default)]
+    pub came_back: i64,
     /// The last backfill; absent before the first.
     #[serde(default)]
     pub backfill: Option<Backfill>,

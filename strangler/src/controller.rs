@@ -50,7 +50,7 @@ pub struct Settings {
     pub move_batch_max: i64,
     /// How long a key may be on its way to the target; then it is the source's again. Default 10 s.
     pub move_timeout: Duration,
-    /// The most keys on their way back at once, not counting those that are known to be busy. Default 2,000.
+    /// The most keys on their way back at once, not counting those that are pinned. Default 2,000.
     pub moves_max: i64,
     /// The most snapshots that a backfill publishes in a second, but for one page of 200 in each look. Default 2,000.
     pub backfill_rate_max: i64,

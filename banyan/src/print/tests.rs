@@ -57,10 +57,12 @@ controller: 77-ab
     assert!(!held.contains("pinned:"), "{held}");
     let moving = status(json!({
         "keys": { "source": 1, "target": 2, "moving": 0, "recalling": 1_500, "granting": 3 }, "pinned": 2,
+        "came_back": 1,
     }));
     let keys = "keys: 1 500 on their way back, 3 not yet confirmed by the target\n";
     assert!(moving.contains(keys), "{moving}");
     assert!(moving.contains("pinned: 2 keys can't move now (`banyan pinned` says why)\n"), "{moving}");
+    assert!(moving.contains("came back: 1 keys, whose offers") && !held.contains("came back"), "{moving}");
     assert!(held.contains("draining: rolled back") && held.contains("controller: none acts now"), "{held}");
 }
 

@@ -3,6 +3,7 @@
 use time::OffsetDateTime;
 
 use super::Controller;
+use super::handover::LATE;
 use crate::gate::{Direction, Distance, Gate, Verdict};
 use crate::policy::Policy;
 use crate::store::{backfill, keys, moves, policy as store};
@@ -32,6 +33,7 @@ impl Controller {
             since_seconds: (OffsetDateTime::now_utc() - policy.changed_at).whole_seconds().max(0),
             keys: keys::count(pool, migration).await?,
             pinned: moves::count_pinned(pool, migration).await?,
+            came_back: moves::count_pinned_for(pool, migration, LATE).await?,
             backfill: backfill::find(pool, migration).await?,
             target: healthy.found.clone(),
             feed: there.map(feed),

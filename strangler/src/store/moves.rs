@@ -61,7 +61,8 @@ pub(crate) async fn moving(
     .await?)
 }
 
-/// Keys that are the target's since a hand-over that it has not confirmed, but for those `asked` already.
+/// Keys that are the target's since a hand-over that it has not confirmed, but for those `asked` already; one that was pinned since then
+/// only when it is time to ask again.
 pub(crate) async fn granting(
     pool: &PgPool,
     migration: &str,
@@ -70,8 +71,10 @@ pub(crate) async fn granting(
 ) -> Result<Vec<(String, Epoch)>, sqlx::Error> {
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "select o.key, o.epoch from strangler.owner o
+         left join strangler.pinned p on p.migration = o.migration and p.key = o.key and p.looked_at >= o.changed_at
          where o.migration = $1 and o.owner = 'target' and o.phase = 'settled' and o.epoch > 1
            and o.granted_epoch < o.epoch and o.key <> all ($2)
+           and (p.key is null or strangler.look_again(p) <= clock_timestamp())
          order by o.key limit $3",
     )
     .bind(migration)
@@ -104,7 +107,7 @@ pub(crate) async fn at(
     Ok(with_epochs(rows))
 }
 
-/// Keys on their way back, but for those `asked` already; a pinned one only when it is time to ask again.
+/// Keys on their way back, but for those `asked` already; one that was pinned since it was called back only when it is time to ask again.
 pub(crate) async fn recalling(
     pool: &PgPool,
     migration: &str,
@@ -113,7 +116,7 @@ pub(crate) async fn recalling(
 ) -> Result<Vec<(String, Epoch)>, sqlx::Error> {
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "select o.key, o.epoch from strangler.owner o
-         left join strangler.pinned p on p.migration = o.migration and p.key = o.key
+         left join strangler.pinned p on p.migration = o.migration and p.key = o.key and p.looked_at >= o.changed_at
          where o.migration = $1 and o.owner = 'target' and o.phase = 'recalling' and o.key <> all ($2)
            and (p.key is null or strangler.look_again(p) <= clock_timestamp())
          order by o.key limit $3",
@@ -126,12 +129,13 @@ pub(crate) async fn recalling(
     Ok(with_epochs(rows))
 }
 
-/// How many keys are on their way back and not known to be busy.
+/// How many keys are on their way back and not pinned since they were called.
 pub(crate) async fn count_recalling(pool: &PgPool, migration: &str) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(
         "select count(*) from strangler.owner o
          where o.migration = $1 and o.owner = 'target' and o.phase = 'recalling'
-           and not exists (select from strangler.pinned p where p.migration = $1 and p.key = o.key)",
+           and not exists (select from strangler.pinned p
+                           where p.migration = $1 and p.key = o.key and p.looked_at >= o.changed_at)",
     )
     .bind(migration)
     .fetch_one(pool)
@@ -234,26 +238,46 @@ pub(crate) async fn pin(
     .map(drop)
 }
 
-/// Forgets pinned keys that have left: those that are not at a home in one of these phases any more.
+/// Forgets pinned keys that have left: those that are in none of these places any more. At the target a settled key is pinned only by a grant
+/// that it has not confirmed, never by what was before.
 pub(crate) async fn unpin(
     pool: &PgPool,
     migration: &str,
-    home: Home,
-    phases: &[Phase],
+    places: &[(Home, Phase)],
 ) -> Result<(), sqlx::Error> {
-    let phases: Vec<&str> = phases.iter().map(|phase| phase.name()).collect();
+    let (homes, phases): (Vec<&str>, Vec<&str>) =
+        places.iter().map(|(home, phase)| (home.name(), phase.name())).unzip();
     sqlx::query(
         "delete from strangler.pinned p
          where p.migration = $1 and not exists (
              select from strangler.owner o
-             where o.migration = $1 and o.key = p.key and o.owner = $2 and o.phase = any ($3))",
+             join unnest($2::text[], $3::text[]) as place (owner, phase) on place.owner = o.owner and place.phase = o.phase
+             where o.migration = $1 and o.key = p.key
+               and (o.owner = 'source' or o.phase <> 'settled'
+                    or (o.epoch > 1 and o.granted_epoch < o.epoch and p.looked_at >= o.changed_at)))",
     )
     .bind(migration)
-    .bind(home.name())
+    .bind(homes)
     .bind(phases)
     .execute(pool)
     .await
     .map(drop)
+}
+
+/// How many keys are pinned for this reason and were looked at within the last minute.
+pub(crate) async fn count_pinned_for(
+    executor: impl PgExecutor<'_>,
+    migration: &str,
+    why: &str,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "select count(*) from strangler.pinned
+         where migration = $1 and why = $2 and looked_at > clock_timestamp() - interval '1 minute'",
+    )
+    .bind(migration)
+    .bind(why)
+    .fetch_one(executor)
+    .await
 }
 
 /// The keys that can't move now, the longest pinned first.

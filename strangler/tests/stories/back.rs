@@ -1,10 +1,12 @@
 //! Keys come back from the target, once they are quiet there.
 
-use strangler::{Advance, Epoch, Error, Home, Phase, Stage, Taken};
+use std::sync::Arc;
+
+use strangler::{Advance, Epoch, Error, Home, Phase, Settings, Stage, Taken};
 
 use crate::domain::take_back;
 use crate::forward::running;
-use crate::world::{World, eventually};
+use crate::world::{World, eventually, settings};
 
 #[tokio::test]
 async fn a_rollback_calls_all_keys_back_and_enters_the_lower_stage() {
@@ -117,6 +119,34 @@ async fn a_recall_that_is_cancelled_leaves_the_key_at_the_target_though_it_was_r
     let owner = world.owner("k").await;
     assert_eq!((owner.home, owner.phase, owner.epoch), (Home::Target, Phase::Settled, Epoch(3)));
     acting.abort();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn keys_that_the_target_does_not_give_back_are_named_and_leave_room_for_others() {
+    let world = World::new().await;
+    let controller = world.ramp(100).await;
+    world.born("a", "z").await;
+    // Their first events never came to the target, and one is at a later epoch there.
+    world
+        .execute(
+            "insert into strangler.owner (migration, key, tenant, owner, born_at, born_revision)
+             select 'payments', 'lost-' || n, 'a', 'target', now(), 1 from generate_series(1, 6) n",
+        )
+        .await;
+    world.target.offer("lost-6", Epoch(7)).unwrap();
+    let narrow = Settings { moves_max: 2, ..settings() };
+    let narrow = world.controller_of(Arc::new(world.shop.clone()), narrow);
+    let (relay, acting) = (world.relay(), running(&narrow));
+    controller.rollback(None, "a test").await.unwrap();
+    world.settled("z", Home::Source).await;
+    eventually("all others are pinned", async || controller.pinned(10).await.unwrap().count == 6).await;
+    for pinned in controller.pinned(10).await.unwrap().keys {
+        let why = if pinned.key == "lost-6" { "at a later epoch" } else { "not applied at the target" };
+        assert!(pinned.why.contains(why), "{pinned:?}");
+    }
+    acting.abort();
+    relay.end().await;
     world.end().await;
 }
 

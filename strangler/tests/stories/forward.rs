@@ -7,7 +7,7 @@ use strangler::{Controller, Epoch, Error, Health, Home, Phase, Settings, Stage};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::domain::Dies;
+use crate::domain::{Dies, Poisoned};
 use crate::world::{SOON, World, eventually, settings};
 
 /// Runs a controller until the returned task is aborted, which is a crash.
@@ -58,6 +58,12 @@ async fn a_key_that_is_being_written_stays_until_the_write_is_over() {
     let (relay, acting) = (world.relay(), running(&controller));
     world.settled("other", Home::Target).await;
     assert_eq!(world.owner("written").await.epoch, Epoch::BIRTH);
+    eventually("it is pinned", async || controller.pinned(10).await.unwrap().count == 1).await;
+    let pinned = controller.pinned(10).await.unwrap().keys.remove(0);
+    assert_eq!(
+        (pinned.key.as_str(), pinned.why.as_str()),
+        ("written", "it is being written, or someone holds its row")
+    );
 
     write.commit().await.unwrap();
     world.settled("written", Home::Target).await;
@@ -89,6 +95,106 @@ async fn a_move_that_takes_too_long_is_given_up_and_tried_again_later() {
     world.settled("k", Home::Target).await;
     acting.abort();
     relay.end().await;
+    world.end().await;
+}
+
+/// Payments at the source, `k1` to `k600`, with their owners, beside `first`.
+async fn many(world: &World) {
+    for sql in [
+        "insert into shop.payment (key) select 'k' || n from generate_series(1, 600) n",
+        "insert into strangler.owner (migration, key, tenant, owner, born_at, born_revision)
+         select 'payments', 'k' || n, 'a', 'source', now(), 0 from generate_series(1, 600) n",
+    ] {
+        assert_eq!(world.execute(sql).await, 600);
+    }
+}
+
+#[tokio::test]
+async fn few_keys_at_once_leave_for_a_target_whose_replica_stands_still() {
+    let world = World::new().await;
+    world.primary(&[]).await;
+    many(&world).await;
+    let hasty = Settings { move_timeout: Duration::from_millis(200), ..settings() };
+    let controller = world.controller_of(Arc::new(world.shop.clone()), hasty);
+    let relay = world.relay();
+    relay.stand_still(true);
+    let acting = running(&controller);
+    let moving = "select count(*) from strangler.owner where phase = 'moving'";
+    let most = tokio::time::timeout(SOON, async {
+        let mut most = 0;
+        while world.number("select count(*) from shop.given").await < 40 {
+            most = most.max(world.number(moving).await);
+        }
+        most
+    });
+    let most = most.await.unwrap();
+    assert!((1..=8).contains(&most), "{most} keys were nobody's to write at once");
+    eventually("status says so", async || controller.status().await.unwrap().came_back > 0).await;
+
+    relay.stand_still(false);
+    eventually("all have left", async || {
+        world.number("select count(*) from strangler.owner where owner = 'source'").await == 0
+    })
+    .await;
+    acting.abort();
+    relay.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_key_whose_offer_can_not_be_published_is_pinned_and_all_others_leave() {
+    let world = World::new().await;
+    world.primary(&[]).await;
+    many(&world).await;
+    let poisoned = Poisoned { shop: world.shop.clone(), key: "k300" };
+    let controller = world.controller_of(Arc::new(poisoned), settings());
+    let (relay, acting) = (world.relay(), running(&controller));
+    let left = "select count(*) from strangler.owner where owner = 'source'";
+    eventually("all others have left", async || world.number(left).await == 1).await;
+    eventually("it is pinned", async || controller.pinned(10).await.unwrap().count == 1).await;
+    let pinned = controller.pinned(10).await.unwrap().keys.remove(0);
+    assert!(pinned.key == "k300" && pinned.why.contains("makes no sense"), "{pinned:?}");
+    assert!(matches!(world.lock("k300").await, Ok(1) | Err(Error::Moving { .. })), "the source writes it on");
+    acting.abort();
+    relay.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_grant_that_the_target_does_not_take_is_pinned_with_its_reason() {
+    let world = World::new().await;
+    let controller = world.ramp(100).await;
+    world
+        .execute(
+            "insert into strangler.owner (migration, key, tenant, owner, epoch, born_at, born_revision)
+             values ('payments', 'lost', 'a', 'target', 3, now(), 0)",
+        )
+        .await;
+    world.execute("update strangler.owner set changed_at = now() where key = 'lost'").await;
+    let acting = running(&controller);
+    eventually("it is pinned", async || controller.pinned(10).await.unwrap().count == 1).await;
+    let pinned = controller.pinned(10).await.unwrap().keys.remove(0);
+    assert!(pinned.key == "lost" && pinned.why.contains("is not applied at the target"), "{pinned:?}");
+
+    world.target.offer("lost", Epoch(2)).unwrap();
+    eventually("it is confirmed", async || controller.status().await.unwrap().keys.granting == 0).await;
+    eventually("none is pinned", async || controller.pinned(10).await.unwrap().count == 0).await;
+    acting.abort();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn no_key_stays_pinned_in_local() {
+    let world = World::new().await;
+    let controller = world.controller();
+    world.follow(&controller).await;
+    controller.rollback(None, "a test").await.unwrap();
+    world
+        .execute("insert into strangler.pinned (migration, key, why) values ('payments', 'first', 'busy')")
+        .await;
+    let acting = running(&controller);
+    eventually("none is pinned", async || controller.pinned(10).await.unwrap().count == 0).await;
+    acting.abort();
     world.end().await;
 }
 

@@ -1,39 +1,28 @@
 //! From the target to the source: recall, or cancel. The source's replica takes a key back when the release comes.
 
-use std::collections::BTreeSet;
-
-use super::{Moves, Round};
+use super::{Moves, Round, all_unmoved};
 use crate::controller::{Controller, Inner};
 use crate::handover::source::Message;
 use crate::store::moves as store;
-use crate::{Error, Home, Phase, Pinned, Reply};
+use crate::{Error, Home, Phase};
 
 impl Controller {
-    /// Calls back what is at the target. A busy key is asked for again later: there it begins nothing new, and what is under
-    /// way ends.
+    /// Calls back what is at the target. A key that does not come at once is pinned and asked for again later; a busy one begins nothing new
+    /// there, and what is under way ends.
     pub(super) async fn recall(&self, moves: &mut Moves, round: &mut Round) -> Result<(), Error> {
         self.begin_recall(moves, round).await?;
         let Inner { migration, pool, peer, .. } = &*self.0;
-        let batch = moves.batch(self.batch_max());
+        let batch = moves.calls.now(self.batch_max());
         let keys = store::recalling(pool, migration, &moves.asked, batch).await?;
+        let keys = moves.alone(keys, |(key, _)| key.as_str());
         if keys.is_empty() {
             return Ok(());
         }
-        moves.note_asked(&keys);
-        let Some(replies) = round.heard(self.ask(peer.recall(&keys)).await) else {
-            moves.failed = true;
-            moves.slower(self.batch_max());
-            return Ok(());
-        };
-        moves.faster(self.batch_max());
-        round.done += keys.len();
-        let asked: BTreeSet<&str> = keys.iter().map(|(key, _)| key.as_str()).collect();
-        let busy = replies.into_iter().filter(|(key, _)| asked.contains(key.as_str()));
-        let busy = busy.filter_map(|(key, reply)| match reply {
-            Reply::Busy(why) => Some(Pinned { key, why }),
-            Reply::Ready | Reply::Granted | Reply::Released | Reply::NotYet | Reply::Stale => None,
-        });
-        self.pin(busy.collect()).await
+        if let Some(replies) = self.call(moves, round, &keys, peer.recall(&keys)).await? {
+            round.done += keys.len();
+            self.pin(all_unmoved(replies)).await?;
+        }
+        Ok(())
     }
 
     /// The rows of the next keys, as many as there is room for. Not while the target can't be asked: from here on the source
@@ -41,7 +30,7 @@ impl Controller {
     async fn begin_recall(&self, moves: &Moves, round: &mut Round) -> Result<(), Error> {
         let Inner { migration, pool, settings, .. } = &*self.0;
         let room = settings.moves_max - store::count_recalling(pool, migration).await?;
-        let most = room.min(moves.batch(self.batch_max()));
+        let most = room.min(moves.calls.now(self.batch_max()));
         if most < 1 {
             return Ok(());
         }
@@ -53,10 +42,18 @@ impl Controller {
     }
 
     /// Leaves at the target what was called back and has not come: the migration goes forward again.
-    pub(super) async fn cancel(&self, round: &mut Round) -> Result<(), Error> {
+    pub(super) async fn cancel(&self, moves: &mut Moves, round: &mut Round) -> Result<(), Error> {
+        if moves.none_recalling {
+            return Ok(());
+        }
         let Inner { migration, pool, .. } = &*self.0;
         let keys = store::at(pool, migration, Home::Target, Phase::Recalling, self.batch_max()).await?;
-        round.done += self.swap(Message::Cancel, &keys).await?.len();
+        moves.none_recalling = keys.is_empty();
+        let back = self.swap(Message::Cancel, &keys).await?.len();
+        if back > 0 {
+            moves.none_granting = false;
+        }
+        round.done += back;
         Ok(())
     }
 }
