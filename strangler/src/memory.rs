@@ -25,6 +25,7 @@ struct State {
     lost: BTreeSet<String>,
     repaired: Vec<String>,
     asked_known: u64,
+    spoilt: BTreeSet<String>,
 }
 
 impl Memory {
@@ -70,6 +71,11 @@ impl Memory {
             Some(why) => state.busy.insert(key.to_owned(), why.to_owned()),
             None => state.busy.remove(key),
         });
+    }
+
+    /// Lets each grant and recall fail that names this key.
+    pub fn spoil(&self, key: &str) {
+        self.state(|state| state.spoilt.insert(key.to_owned()));
     }
 
     /// What it may do with a key.
@@ -118,6 +124,10 @@ impl Memory {
     fn obey(&self, message: Message, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError> {
         self.state(|state| -> Result<_, BoxError> {
             state.health.ok_or(UNREACHABLE)?;
+            let spoilt = keys.iter().find(|(key, _)| state.spoilt.contains(key));
+            if let Some((key, _)) = spoilt.filter(|_| message != Message::Ready) {
+                return Err(format!("the row of {key} makes no sense").into());
+            }
             Ok(keys.iter().map(|(key, epoch)| (key.clone(), state.reply(key, message, *epoch))).collect())
         })
     }

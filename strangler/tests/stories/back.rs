@@ -151,6 +151,28 @@ async fn keys_that_the_target_does_not_give_back_are_named_and_leave_room_for_ot
 }
 
 #[tokio::test]
+async fn a_key_that_a_call_fails_for_is_named_and_all_others_come() {
+    let world = World::new().await;
+    let controller = world.ramp(100).await;
+    let keys: Vec<String> = (10..40).map(|n| format!("k{n}")).collect();
+    for key in &keys {
+        world.born("a", key).await;
+    }
+    world.target.spoil("k17");
+    let (relay, acting) = (world.relay(), running(&controller));
+    controller.rollback(None, "a test").await.unwrap();
+    for key in keys.iter().filter(|key| *key != "k17") {
+        world.settled(key, Home::Source).await;
+    }
+    eventually("it is pinned", async || controller.pinned(10).await.unwrap().count == 1).await;
+    let pinned = controller.pinned(10).await.unwrap().keys.remove(0);
+    assert!(pinned.key == "k17" && pinned.why.contains("makes no sense"), "{pinned:?}");
+    acting.abort();
+    relay.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_release_of_a_key_that_is_the_sources_is_an_alarm() {
     let world = World::new().await;
     world.ramp(0).await;

@@ -147,6 +147,19 @@ async fn a_target_that_applies_nothing_gets_one_page_and_no_more() {
 }
 
 #[tokio::test]
+async fn trouble_with_the_hand_over_keeps_no_backfill_waiting() {
+    let world = World::new().await;
+    let controller = world.primary(&["k"]).await;
+    world.target.set_health(Some(Health::NotServing));
+    let acting = running(&controller);
+    controller.begin_backfill(Again::Yes, "a test").await.unwrap();
+    until_done(&controller).await;
+    assert_eq!(world.owner("k").await.epoch, Epoch::BIRTH, "no key left meanwhile");
+    acting.abort();
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_backfill_is_begun_again_on_demand_and_not_in_local() {
     let world = World::new().await;
     let controller = world.controller();
