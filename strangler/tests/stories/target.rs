@@ -248,8 +248,9 @@ async fn writers_without_pause_keep_neither_a_repair_nor_a_recall_waiting() {
         assert!(answered.await.unwrap().is_empty());
     }
     // A recall changes the row, so it has to wait for who holds it: within its bound.
+    let called = k(4);
     for _ in 0..8 {
-        let recall = tokio::time::timeout(std::time::Duration::from_secs(2), there.target.recall(&k(4)));
+        let recall = tokio::time::timeout(std::time::Duration::from_secs(2), there.target.recall(&called));
         match recall.await.unwrap() {
             Ok(replies) => assert_eq!(only(replies), Reply::Released),
             Err(error) => assert!(matches!(error, Error::Moving { .. }), "{error:?}"),
