@@ -6,14 +6,14 @@ use super::{Moves, Round};
 use crate::controller::{Controller, Inner};
 use crate::handover::source::Message;
 use crate::store::moves as store;
-use crate::{Error, Home, Phase, Pinned, Reply};
+use crate::{Error, Home, Phase, Pinned, Point, Reply};
 
 impl Controller {
     /// Calls back what is at the target. A busy key is asked for again later: there it begins nothing new, and what is under
     /// way ends.
     pub(super) async fn recall(&self, moves: &mut Moves, round: &mut Round) -> Result<(), Error> {
         self.begin_recall(moves, round).await?;
-        let Inner { migration, pool, peer, .. } = &*self.0;
+        let Inner { migration, pool, peer, settings, .. } = &*self.0;
         let batch = moves.batch(self.batch_max());
         let keys = store::recalling(pool, migration, &moves.asked, batch).await?;
         if keys.is_empty() {
@@ -25,6 +25,7 @@ impl Controller {
             moves.slower(self.batch_max());
             return Ok(());
         };
+        settings.crash.point(Point::RecallAnswered);
         moves.faster(self.batch_max());
         round.done += keys.len();
         let asked: BTreeSet<&str> = keys.iter().map(|(key, _)| key.as_str()).collect();
@@ -48,6 +49,7 @@ impl Controller {
         let keys = store::at(pool, migration, Home::Target, Phase::Settled, most).await?;
         if !keys.is_empty() && self.serves(round).await {
             round.done += self.swap(Message::Recall, &keys).await?.len();
+            settings.crash.point(Point::RecallBegun);
         }
         Ok(())
     }

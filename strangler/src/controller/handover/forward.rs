@@ -9,7 +9,7 @@ use crate::controller::{Controller, Inner};
 use crate::handover::source::Message;
 use crate::store::moves::Moving;
 use crate::store::{moves as store, owners, policy};
-use crate::{BoxError, Epoch, Error, Health, Pinned, Reply};
+use crate::{BoxError, Epoch, Error, Health, Pinned, Point, Reply};
 
 /// Why a key is pinned whose move was given up.
 const LATE: &str = "the target had not applied its offer in time";
@@ -77,6 +77,9 @@ impl Controller {
             domain.give(&mut tx, &fenced).await.map_err(failed)?;
         }
         tx.commit().await?;
+        if !quiet.is_empty() {
+            settings.crash.point(Point::Fenced);
+        }
         Ok(pinned)
     }
 
@@ -87,7 +90,12 @@ impl Controller {
             let keys = with_epochs(batch.iter());
             let Some(replies) = round.heard(self.ask(self.0.peer.ready(&keys)).await) else { break };
             let ready = told(&keys, &replies, &Reply::Ready);
+            if ready.is_empty() {
+                continue;
+            }
+            self.0.settings.crash.point(Point::ReadyAnswered);
             round.done += self.swap(Message::Ready, &ready).await?.len();
+            self.0.settings.crash.point(Point::Decided);
         }
         Ok(())
     }
@@ -111,7 +119,7 @@ impl Controller {
 
     /// Tells the target which keys are its own, until it has confirmed it.
     pub(super) async fn grant(&self, moves: &mut Moves, round: &mut Round) -> Result<(), Error> {
-        let Inner { migration, pool, peer, .. } = &*self.0;
+        let Inner { migration, pool, peer, settings, .. } = &*self.0;
         let keys = store::granting(pool, migration, &moves.asked, self.batch_max()).await?;
         if keys.is_empty() {
             return Ok(());
@@ -123,7 +131,9 @@ impl Controller {
         };
         let granted = told(&keys, &replies, &Reply::Granted);
         if !granted.is_empty() {
+            settings.crash.point(Point::GrantAnswered);
             store::note_granted(pool, migration, &granted).await?;
+            settings.crash.point(Point::GrantNoted);
         }
         round.done += keys.len();
         Ok(())
