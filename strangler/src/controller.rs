@@ -24,7 +24,7 @@ use crate::gate::Probe;
 use crate::policy::Policy;
 use crate::seeding::Seeding;
 use crate::store::policy as store;
-use crate::{Domain, Error, Peer, Stage};
+use crate::{Crash, Domain, Error, Peer, Stage};
 
 /// The bounds of a controller.
 #[derive(Debug, Clone)]
@@ -58,6 +58,8 @@ pub struct Settings {
     pub parity_timeout: Duration,
     /// How often seeding starts again because keys without an owner were found after it. Default 3.
     pub seed_rounds_max: u32,
+    /// Where the controller aborts its process, for tests. Default nowhere.
+    pub crash: Crash,
 }
 
 /// The controller of one migration. Clones are the same controller.
@@ -192,6 +194,7 @@ impl Controller {
             domain: &*self.0.domain,
             batch_max: self.0.settings.seed_batch_max,
             ask_timeout: self.0.settings.ask_timeout,
+            crash: self.0.settings.crash,
         }
     }
 }
@@ -222,6 +225,7 @@ impl Default for Settings {
             backfill_rate_max: 2_000,
             parity_timeout: Duration::from_secs(60),
             seed_rounds_max: 3,
+            crash: Crash::none(),
         }
     }
 }

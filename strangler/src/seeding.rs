@@ -6,7 +6,7 @@ use sqlx::{PgPool, postgres::PgTransaction};
 use tokio::time::timeout;
 
 use crate::store::keys as store;
-use crate::{Domain, Error, Key};
+use crate::{Crash, Domain, Error, Key, Point};
 
 /// The most keys in one look for those without an owner.
 const LOOK_MAX: i64 = 5_000;
@@ -18,6 +18,7 @@ pub(crate) struct Seeding<'a> {
     pub(crate) domain: &'a dyn Domain,
     pub(crate) batch_max: i64,
     pub(crate) ask_timeout: Duration,
+    pub(crate) crash: Crash,
 }
 
 impl Seeding<'_> {
@@ -70,6 +71,7 @@ impl Seeding<'_> {
         let new = i64::try_from(new).unwrap_or(i64::MAX);
         store::note_seeding(&mut *tx, self.migration, Some(last), new).await?;
         tx.commit().await?;
+        self.crash.point(Point::Seeded);
         Ok(new)
     }
 

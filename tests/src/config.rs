@@ -13,6 +13,8 @@ pub(crate) struct Config {
     pub(crate) path: String,
     /// `RUST_LOG`, handed on to every process. Default `info`.
     pub(crate) log: String,
+    /// `BANYAN_SEED`: what random choices of stories come from, a whole number. Unset: each run has its own, and prints it.
+    pub(crate) seed: Option<String>,
 }
 
 impl Config {
@@ -22,6 +24,7 @@ impl Config {
             cargo: variable("CARGO").unwrap_or_else(|| "cargo".into()),
             path: variable("PATH").unwrap_or_default(),
             log: variable("RUST_LOG").unwrap_or_else(|| "info".into()),
+            seed: variable("BANYAN_SEED"),
         }
     }
 }

@@ -144,6 +144,14 @@ impl Process {
         Ok(self.child.try_wait()?)
     }
 
+    /// Sends a signal to it and its group, and waits for nothing.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        killpg(group(self.pid)?, signal).with_context(|| format!("{signal} to {}", self.spec.name))
+    }
+
     /// `kill -9`, and waits until it is gone.
     ///
     /// # Errors

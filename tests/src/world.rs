@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use chassis::listening::Listening;
+use nix::sys::signal::Signal;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use stack::{Database, Stack};
@@ -107,6 +108,27 @@ impl World {
         let status = process.terminate().await?;
         ensure!(status.success(), "{name} should end with success after SIGTERM, but: {status}; {tail}");
         Ok(spec)
+    }
+
+    /// Stops a process where it is, by SIGSTOP: its connections stay open and nobody is told.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn pause(&self, name: &str) -> Result<()> {
+        self.signal(name, Signal::SIGSTOP).await
+    }
+
+    /// Lets a process go on that was paused.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn resume(&self, name: &str) -> Result<()> {
+        self.signal(name, Signal::SIGCONT).await
+    }
+
+    async fn signal(&self, name: &str, signal: Signal) -> Result<()> {
+        let processes = self.processes.lock().await;
+        processes.get(name).with_context(|| format!("no process {name} runs"))?.signal(signal)
     }
 
     /// Waits until a process ends by itself.

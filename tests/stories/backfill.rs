@@ -30,7 +30,7 @@ async fn paid(client: &Client) -> Result<Vec<Accepted>> {
 
 /// Empties the replica of a service that does not run: its tables, its cursors, and the heads that follow them. Its place in the topic
 /// stays, at the end.
-async fn empty(target: &PgPool) -> Result<()> {
+pub(crate) async fn empty(target: &PgPool) -> Result<()> {
     sqlx::raw_sql(
         "begin;
          alter table payments.ledger_entry disable trigger not_emptied;

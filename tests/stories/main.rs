@@ -7,6 +7,7 @@ mod cards;
 mod crashes;
 mod dropped;
 mod edges;
+mod faults;
 mod grpc;
 mod handover;
 mod migration;

@@ -85,7 +85,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         parts.dispatcher(config, &mut tasks);
     }
     if roles.controller {
-        admin_routes = admin_routes.merge(parts.controller(&mut tasks));
+        admin_routes = admin_routes.merge(parts.controller(config, &mut tasks));
     }
     // A process with the API serves while Kafka is away; one without it has nothing else to do.
     if !roles.web && (roles.relay || roles.inbox) {
@@ -247,11 +247,13 @@ impl Parts {
         })
     }
 
-    fn controller(&self, tasks: &mut Tasks) -> axum::Router {
+    fn controller(&self, config: &Config, tasks: &mut Tasks) -> axum::Router {
         let Pools { payments, outbox, strangler, .. } = self.pools.clone();
         let domain = Arc::new(PaymentsDomain::new(self.orders.clone(), payments, outbox));
         let peer = Arc::new(control::Client::new(self.channel.clone(), self.bearer.clone()));
-        let controller = Controller::new(MIGRATION, strangler, domain, peer);
+        let settings =
+            strangler::Settings { crash: config.controller_crash, ..strangler::Settings::default() };
+        let controller = Controller::with(MIGRATION, strangler, domain, peer, settings);
         tasks.spawn("controller", never_fails(controller.clone().run(tasks.shutdown())));
         controller::routes(controller, self.verifier.clone())
     }

@@ -29,6 +29,9 @@ pub struct Config {
     pub grace: Duration,
     /// `MONOLITH_CRASH_AT`: the crash point where this process aborts, for tests; by default nowhere. A release build refuses it.
     pub crash: Crash,
+    /// `MONOLITH_CONTROLLER_CRASH_AT`: where the migration's controller aborts this process, for tests; by default nowhere. A release
+    /// build refuses it.
+    pub controller_crash: strangler::Crash,
     /// `KAFKA_*`.
     pub kafka: kafka::Config,
     /// `TOKEN_SECRET`: signs and checks tokens, at least 32 bytes.
@@ -110,6 +113,7 @@ impl Config {
             reader.maybe_duration("MONOLITH_RELAY_POLL", "1ms to 50ms, as there is need", shortest..=longest);
         let grace = reader.duration("MONOLITH_SHUTDOWN_GRACE", 20 * second, second..=300 * second);
         let crash = Crash::read(reader, "MONOLITH_CRASH_AT");
+        let controller_crash = controller_crash(reader);
         let kafka = kafka(reader);
         let token_key = reader.signing_key("TOKEN_SECRET");
         let provider = StripeConfig::read(reader);
@@ -125,6 +129,7 @@ impl Config {
             relay_poll,
             grace,
             crash,
+            controller_crash,
             kafka: kafka?,
             token_key: token_key?,
             provider: provider?,
@@ -233,6 +238,11 @@ impl Service {
     }
 }
 
+fn controller_crash(reader: &mut Reader) -> strangler::Crash {
+    let allowed = "in debug builds only: where the controller aborts, such as controller.fenced";
+    reader.maybe("MONOLITH_CONTROLLER_CRASH_AT", "nowhere", allowed).unwrap_or_default()
+}
+
 fn kafka(reader: &mut Reader) -> Option<kafka::Config> {
     kafka::Config::read(SERVICE, |name, absent, allowed| reader.text(name, absent, allowed))
 }
@@ -286,6 +296,7 @@ mod tests {
         settings.push(("PAYMENTS_SERVICE_URL".into(), "50051".into()));
         settings.push(("MONOLITH_RELAY_POLL".into(), "1h".into()));
         settings.push(("MONOLITH_CRASH_AT".into(), "somewhere".into()));
+        settings.push(("MONOLITH_CONTROLLER_CRASH_AT".into(), "effect.answered".into()));
         let error = read(settings).unwrap_err();
         for part in [
             "KAFKA_BOOTSTRAP_SERVERS: not set",
@@ -294,6 +305,7 @@ mod tests {
             "PAYMENTS_SERVICE_URL=50051: not understood",
             "MONOLITH_RELAY_POLL=1h: out of range",
             "MONOLITH_CRASH_AT=somewhere: not understood",
+            "MONOLITH_CONTROLLER_CRASH_AT=effect.answered: not understood",
         ] {
             assert!(error.contains(part), "{part} is not in\n{error}");
         }

@@ -12,7 +12,7 @@ use super::{Controller, Inner};
 use crate::policy::Policy;
 use crate::store::backfill::{self as store, Page, Walk};
 use crate::store::{owners, policy};
-use crate::{Backfill, BoxError, Error, Gate, Pinned, Stage, Verdict};
+use crate::{Backfill, BoxError, Error, Gate, Pinned, Point, Stage, Verdict};
 
 /// The most keys in a page.
 const PAGE_MAX: i64 = 200;
@@ -172,6 +172,9 @@ impl Controller {
                 return Err(error);
             }
         };
+        if !sent.is_empty() {
+            settings.crash.point(Point::PagePublished);
+        }
         let page = Page {
             last,
             looked: number(keys.len()),
@@ -183,6 +186,7 @@ impl Controller {
                 .map(|it| cut(&format!("{}: {}", it.key, it.why), WAITS_BYTES_MAX).to_owned()),
         };
         store::note_page(pool, migration, walk, &page).await?;
+        settings.crash.point(Point::PageNoted);
         (filling.sent, filling.since, filling.some) = (sent, Some(Instant::now()), false);
         Ok(Some(page.published))
     }

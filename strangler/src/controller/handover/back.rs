@@ -4,14 +4,14 @@ use super::{Moves, Round, all_unmoved};
 use crate::controller::{Controller, Inner};
 use crate::handover::source::Message;
 use crate::store::moves as store;
-use crate::{Error, Home, Phase};
+use crate::{Error, Home, Phase, Point};
 
 impl Controller {
     /// Calls back what is at the target. A key that does not come at once is pinned and asked for again later; a busy one begins nothing new
     /// there, and what is under way ends.
     pub(super) async fn recall(&self, moves: &mut Moves, round: &mut Round) -> Result<(), Error> {
         self.begin_recall(moves, round).await?;
-        let Inner { migration, pool, peer, .. } = &*self.0;
+        let Inner { migration, pool, peer, settings, .. } = &*self.0;
         let batch = moves.calls.now(self.batch_max());
         let keys = store::recalling(pool, migration, &moves.asked, batch).await?;
         let keys = moves.alone(keys, |(key, _)| key.as_str());
@@ -19,6 +19,7 @@ impl Controller {
             return Ok(());
         }
         if let Some(replies) = self.call(moves, round, &keys, peer.recall(&keys)).await? {
+            settings.crash.point(Point::RecallAnswered);
             round.done += keys.len();
             self.pin(all_unmoved(replies)).await?;
         }
@@ -37,6 +38,7 @@ impl Controller {
         let keys = store::at(pool, migration, Home::Target, Phase::Settled, most).await?;
         if !keys.is_empty() && self.serves(round).await {
             round.done += self.swap(Message::Recall, &keys).await?.len();
+            settings.crash.point(Point::RecallBegun);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::handover::source::Message;
 use crate::policy::Policy;
 use crate::store::moves::Moving;
 use crate::store::{backfill, moves as store, owners, policy};
-use crate::{BoxError, Epoch, Error, Health, Home, Phase, Pinned, Reply};
+use crate::{BoxError, Epoch, Error, Health, Home, Phase, Pinned, Point, Reply};
 
 /// Why a key is pinned that could not be claimed.
 const WRITTEN: &str = "it is being written, or someone holds its row";
@@ -117,6 +117,9 @@ impl Controller {
             domain.give(&mut tx, &fenced).await.map_err(failed)?;
         }
         tx.commit().await?;
+        if !quiet.is_empty() {
+            settings.crash.point(Point::Fenced);
+        }
         Ok((claimed, pinned))
     }
 
@@ -151,7 +154,12 @@ impl Controller {
             let keys = with_epochs(batch.iter());
             let Some(replies) = round.heard(self.ask(self.0.peer.ready(&keys)).await) else { break };
             let ready = told(&keys, &replies, &Reply::Ready);
+            if ready.is_empty() {
+                continue;
+            }
+            self.0.settings.crash.point(Point::ReadyAnswered);
             round.decided += self.swap(Message::Ready, &ready).await?.len();
+            self.0.settings.crash.point(Point::Decided);
         }
         if round.decided > 0 {
             moves.note_taken();
@@ -190,7 +198,7 @@ impl Controller {
         if moves.none_granting {
             return Ok(());
         }
-        let Inner { migration, pool, peer, .. } = &*self.0;
+        let Inner { migration, pool, peer, settings, .. } = &*self.0;
         let batch = moves.calls.now(self.batch_max());
         let keys = store::granting(pool, migration, &moves.asked, batch).await?;
         moves.none_granting = keys.is_empty();
@@ -202,7 +210,9 @@ impl Controller {
         let Some(replies) = self.call(moves, round, &keys, peer.grant(&keys)).await? else { return Ok(()) };
         let granted = told(&keys, &replies, &Reply::Granted);
         if !granted.is_empty() {
+            settings.crash.point(Point::GrantAnswered);
             store::note_granted(pool, migration, &granted).await?;
+            settings.crash.point(Point::GrantNoted);
         }
         // There may be more. Else what is decided next comes with the next round, whenever that is.
         if keys.len() < found || i64::try_from(found).is_ok_and(|found| found >= batch) {
