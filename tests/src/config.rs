@@ -13,6 +13,8 @@ pub(crate) struct Config {
     pub(crate) path: String,
     /// `RUST_LOG`, handed on to every process. Default `info`.
     pub(crate) log: String,
+    /// `BANYAN_SEEDS`: how many seeds, or which (`5..9`), a story by chance is told for. Unset: 20.
+    pub(crate) seeds: Option<String>,
 }
 
 impl Config {
@@ -22,6 +24,7 @@ impl Config {
             cargo: variable("CARGO").unwrap_or_else(|| "cargo".into()),
             path: variable("PATH").unwrap_or_default(),
             log: variable("RUST_LOG").unwrap_or_else(|| "info".into()),
+            seeds: variable("BANYAN_SEEDS"),
         }
     }
 }
