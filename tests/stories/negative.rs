@@ -3,6 +3,7 @@
 
 mod doubles;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -85,7 +86,7 @@ async fn finds(shop: &Shop<'_>, accepted: Vec<Accepted>, wanted: &[Wanted]) -> R
 async fn a_synchronous_dual_write_is_found() {
     // Each home asks the provider for it, so the money goes back twice under one key.
     is_found(&[|findings| &findings.charged_twice], async |shop, _, payment| {
-        let everyone = || std::sync::Arc::new(Everyone);
+        let everyone = || Arc::new(Everyone);
         let both = Both {
             source: desk(shop, Side::Source, everyone()).await?,
             target: desk(shop, Side::Target, everyone()).await?,
@@ -100,7 +101,7 @@ async fn a_cached_owner_in_writes_is_found() {
     // The home that no longer owns the payment writes on: two events claim one version, and the owner's books lack the money.
     let wanted: &[Wanted] = &[|findings| &findings.events_out_of_order, |findings| &findings.books];
     is_found(wanted, async |shop, client, payment| {
-        let cached = std::sync::Arc::new(Cached::new(shop.source.clone()));
+        let cached = Arc::new(Cached::new(shop.source.clone()));
         let desk = desk(shop, Side::Source, cached).await?;
         refund(&desk, payment, 100, "while it is the owner").await?;
         let operator = shop.operator()?;
