@@ -48,8 +48,8 @@ pub(super) struct Havoc<'a> {
 impl Draw {
     fn from(random: &mut StdRng) -> Self {
         let back = random.random_bool(0.4);
-        let percent = [30, 60, 100][random.random_range(0..3)];
-        let sides: &[Side] = match random.random_range(0..10) {
+        let percent = [30, 60, 100][random.random_range(0..3_usize)];
+        let sides: &[Side] = match random.random_range(0..10_u8) {
             0 => &[],
             1..=4 => &[Side::Source],
             5..=8 => &[Side::Target],
