@@ -15,6 +15,8 @@ pub(crate) struct Config {
     pub(crate) log: String,
     /// `BANYAN_SEED`: what random choices of stories come from, a whole number. Unset: each run has its own, and prints it.
     pub(crate) seed: Option<String>,
+    /// `BANYAN_SEEDS`: how many seeds, or which (`5..9`), a story by chance is told for. Unset: 20.
+    pub(crate) seeds: Option<String>,
 }
 
 impl Config {
@@ -25,6 +27,7 @@ impl Config {
             path: variable("PATH").unwrap_or_default(),
             log: variable("RUST_LOG").unwrap_or_else(|| "info".into()),
             seed: variable("BANYAN_SEED"),
+            seeds: variable("BANYAN_SEEDS"),
         }
     }
 }

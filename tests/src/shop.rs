@@ -13,9 +13,9 @@ use sqlx::PgPool;
 use stack::Stack;
 
 use self::settings::Settings;
-use crate::checker::{self, Accepted, Findings, Places, Unsettled};
+use crate::checker::{self, Accepted, Evidence, Findings, Places, Unsettled};
 use crate::load::Client;
-use crate::{Binaries, Operator, Port, Process, Spec, World, until};
+use crate::{Binaries, Operator, Port, Process, Spec, World, store, until};
 
 /// Who signs all tokens of the house.
 const ISSUER: &str = "banyan";
@@ -275,6 +275,17 @@ impl<'w> Shop<'w> {
         Ok(())
     }
 
+    /// What a killed process of the side held ends at once. By themselves its claims and leases last 10 to 15 s.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn free(&self, side: Side) -> Result<()> {
+        match side {
+            Side::Source => store::free(&self.source).await,
+            Side::Target => store::free(&self.target).await,
+        }
+    }
+
     /// What is still under way.
     ///
     /// # Errors
@@ -302,6 +313,14 @@ impl<'w> Shop<'w> {
     /// # Errors
     /// When a server does not answer or the journal can't be read.
     pub async fn check(&self, accepted: Vec<Accepted>) -> Result<Findings> {
+        Ok(checker::check(&self.evidence(accepted).await?))
+    }
+
+    /// What the checker looks at.
+    ///
+    /// # Errors
+    /// As [`Shop::check`].
+    pub async fn evidence(&self, accepted: Vec<Accepted>) -> Result<Evidence> {
         let journal: PathBuf = self.world.logs().join("journal.jsonl");
         let places = Places {
             source: &self.source,
@@ -309,6 +328,6 @@ impl<'w> Shop<'w> {
             kafka: self.world.kafka(),
             journal: &journal,
         };
-        Ok(checker::check(&checker::gather(&places, accepted).await?))
+        checker::gather(&places, accepted).await
     }
 }

@@ -50,3 +50,14 @@ pub(crate) async fn create_role(connection: &mut PgConnection, role: &str, passw
     sqlx::query(AssertSqlSafe(statement)).execute(connection).await?;
     Ok(())
 }
+
+/// Ends the claims and leases that a killed process held.
+pub(crate) async fn free(pool: &PgPool) -> Result<()> {
+    let claims =
+        "update payments.intent set claimed_until = now() where state <> 'done' and claimed_until > now()";
+    sqlx::query(claims).execute(pool).await?;
+    let leases = "update outbox.lease set relay = null, expires_at = '-infinity' where expires_at > now()";
+    sqlx::query(leases).execute(pool).await?;
+    sqlx::query("delete from outbox.relay").execute(pool).await?;
+    Ok(())
+}

@@ -134,8 +134,9 @@ impl Told<'_> {
             let status = status.with_context(|| format!("{case:?} was not reached"))?;
             ensure!(status.signal() == Some(SIGABRT), "{case:?}: it ended otherwise: {status}");
             let died = Instant::now();
+            // At every point it would be ten minutes of waiting.
             if !case.runs_out() {
-                self.free().await?;
+                self.shop.free(self.side).await?;
             }
             self.shop.start_ready(self.spec(None)).await?;
             Ok(died)
@@ -147,19 +148,6 @@ impl Told<'_> {
             "{case:?}: it ended {waited:?} after the death, and did not wait for the dead one's claim"
         );
         Ok(accepted)
-    }
-
-    /// What the dead one holds ends at once. By themselves its claims and leases last 10 to 15 s, which the cases of
-    /// [`RUN_OUT`] wait for; at every point it would be ten minutes of waiting.
-    async fn free(&self) -> Result<()> {
-        let pool = self.home();
-        let claims = "update payments.intent set claimed_until = now() where state <> 'done' and claimed_until > now()";
-        sqlx::query(claims).execute(pool).await?;
-        let leases =
-            "update outbox.lease set relay = null, expires_at = '-infinity' where expires_at > now()";
-        sqlx::query(leases).execute(pool).await?;
-        sqlx::query("delete from outbox.relay").execute(pool).await?;
-        Ok(())
     }
 
     /// The database of the home that dies.
