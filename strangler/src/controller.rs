@@ -1,13 +1,20 @@
 //! The controller of a migration: changes its policy when told to, and keeps what the policy promises.
 
 mod advance;
+mod approve;
 mod backfill;
 mod change;
+mod decisions;
+mod drill;
+mod gates;
 mod handover;
+mod invariants;
 mod look;
 mod parity;
+mod reads;
 mod repair;
 mod rollback;
+mod verify;
 mod why;
 
 use std::sync::Arc;
@@ -21,6 +28,7 @@ pub use self::backfill::Again;
 use self::backfill::Filling;
 use self::handover::Moves;
 use crate::gate::Probe;
+use crate::plan_file::{PlanFile, Thresholds};
 use crate::policy::Policy;
 use crate::seeding::Seeding;
 use crate::store::policy as store;
@@ -58,6 +66,12 @@ pub struct Settings {
     pub parity_timeout: Duration,
     /// How often seeding starts again because keys without an owner were found after it. Default 3.
     pub seed_rounds_max: u32,
+    /// The migration's plan. Without one the metric is named by the step to `following`, and the gates' thresholds are their
+    /// defaults. Default none.
+    pub plan: Option<Arc<PlanFile>>,
+    /// What runs here, such as a version with the commit it was built from. Evidence of another one is void. Default this
+    /// crate's version.
+    pub version: String,
 }
 
 /// The controller of one migration. Clones are the same controller.
@@ -153,6 +167,7 @@ impl Controller {
         }
         if policy.stage > Stage::Local && policy.held.is_none() {
             self.keep_owners_whole(&mut memory.walked).await?;
+            self.hold_if_broken().await?;
         }
         moved?;
         Box::pin(self.fill(&policy, &mut memory.filling)).await
@@ -167,6 +182,16 @@ impl Controller {
             self.hold(&format!("key {key} has no owner"), "controller").await?;
         }
         Ok(())
+    }
+
+    /// What the gates ask for.
+    pub(super) fn thresholds(&self) -> Thresholds {
+        self.0.settings.plan.as_ref().map_or_else(Thresholds::default, |plan| plan.thresholds)
+    }
+
+    /// The tenants with whom the ramp is whole, by the plan; none: with 100 %.
+    fn planned_tenants(&self) -> &[String] {
+        self.0.settings.plan.as_ref().map_or(&[], |plan| &plan.migration.tenants)
     }
 
     async fn policy(&self) -> Result<Policy, Error> {
@@ -221,6 +246,8 @@ impl Default for Settings {
             backfill_rate_max: 2_000,
             parity_timeout: Duration::from_secs(60),
             seed_rounds_max: 3,
+            plan: None,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::store::{keys, policy::Entry};
 use crate::{Back, Change, Error, Held};
 
 /// The longest reason of a hold, in bytes.
-const REASON_MAX: usize = 500;
+pub(super) const REASON_MAX: usize = 500;
 
 impl Controller {
     /// Goes back: births are the source's as soon as this returns. From `following` to `local`. From `ramping` or `primary` to
