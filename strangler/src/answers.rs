@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use crate::plan_file::Business;
 use crate::{Epoch, Gate, Home, Phase, Refusal, Stage, Verdict, policy::Policy};
 
 /// The policy in force.
@@ -274,7 +275,7 @@ pub struct History {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// `define`, `advance`, `rollback` or `hold`.
+    /// `define`, `advance`, `rollback`, `hold` or `repair`.
     pub action: String,
     /// The stage before; absent for the first.
     pub from_stage: Option<String>,
@@ -286,10 +287,50 @@ pub struct History {
     pub by: String,
     /// Why.
     pub reason: String,
+    /// The ids of the evidence and the approvals it was passed by.
+    #[serde(default)]
+    pub cites: Vec<String>,
+}
+
+/// Someone is for a step that can't be taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
+pub struct Approval {
+    /// Its id.
+    pub id: String,
+    /// Who.
+    pub by: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// Why.
+    pub reason: String,
+}
+
+/// The approvals of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approved {
+    /// The migration.
+    pub migration: String,
+    /// The stage.
+    pub stage: Stage,
+    /// Those that count, one for each person.
+    pub approvals: Vec<Approval>,
+    /// How many it needs.
+    pub needed: usize,
+}
+
+/// What the migration is for, by its plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanView {
+    /// The business part of the plan.
+    #[serde(flatten)]
+    pub business: Business,
+    /// Whether the last day for a step forward is over.
+    pub overdue: bool,
 }
 
 /// Where a migration stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The migration.
     pub migration: String,
@@ -313,6 +354,12 @@ pub struct Status {
     pub reverse_feed: Option<Feed>,
     /// The controller that acts; absent when none does.
     pub controller: Option<String>,
+    /// The plan; absent when there is none.
+    #[serde(default)]
+    pub plan: Option<PlanView>,
+    /// The approvals of the next stage that count; none where it needs none.
+    #[serde(default)]
+    pub approvals: Vec<Approval>,
     /// What stands before the next step; absent when no stage is left.
     pub next: Option<NextGate>,
     /// The last changes, newest first.

@@ -9,6 +9,7 @@ mod drill;
 mod gates;
 mod handover;
 mod invariants;
+mod kept;
 mod look;
 mod parity;
 mod reads;

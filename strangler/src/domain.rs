@@ -89,7 +89,7 @@ pub trait Domain: Movable {
     async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError>;
 
     /// An invariant of the domain that is broken now, in a sentence: the migration is held with it as the reason. Asked at each
-    /// look, so it must be cheap. A reason of no words is none worth telling.
+    /// look, so it must be cheap.
     async fn broken(&self) -> Result<Option<String>, BoxError> {
         Ok(None)
     }

@@ -32,8 +32,8 @@ mod store;
 mod target;
 
 pub use answers::{
-    Approval, Approved, Back, Backfill, Change, Feed, Held, History, Keys, Named, NextGate, Parity, PinnedKey, PinnedKeys, Plan,
-    PlanView, PolicyView, Repaired, Status, Step, Unrepaired, Why,
+    Approval, Approved, Back, Backfill, Change, Feed, Held, History, Keys, Named, NextGate, Parity,
+    PinnedKey, PinnedKeys, Plan, PlanView, PolicyView, Repaired, Status, Step, Unrepaired, Why,
 };
 pub use authority::Authority;
 pub use controller::{Again, Controller, Settings};

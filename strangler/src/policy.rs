@@ -126,11 +126,16 @@ impl Policy {
                 Ok(lower(self.stage, true))
             }
             Stage::Following => Err(Error::refused(
-                format!("{at_target} keys are not settled at the source, which stage following does not allow"),
+                format!(
+                    "{at_target} keys are not settled at the source, which stage following does not allow"
+                ),
                 "look where they are (`banyan status`), and report it: no step led there",
             )),
             Stage::Sealed | Stage::Removed => Err(Error::refused(
-                format!("stage {} is not rolled back: the source has lost its rights and its copy", self.stage),
+                format!(
+                    "stage {} is not rolled back: the source has lost its rights and its copy",
+                    self.stage
+                ),
                 "the target's snapshots can fill a source again: define a migration the other way",
             )),
         }

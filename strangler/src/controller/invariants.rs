@@ -9,7 +9,11 @@ impl Controller {
     /// Holds the migration when the domain finds an invariant broken. A domain that can't be asked is no reason to.
     pub(super) async fn hold_if_broken(&self) -> Result<(), Error> {
         let Some(broken) = self.broken().await? else { return Ok(()) };
-        tracing::error!(migration = self.0.migration, broken, "an invariant is broken: the migration is held");
+        tracing::error!(
+            migration = self.0.migration,
+            broken,
+            "an invariant is broken: the migration is held"
+        );
         self.hold(super::change::cut(&broken, super::rollback::REASON_MAX), "controller").await?;
         Ok(())
     }

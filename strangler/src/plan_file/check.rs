@@ -52,7 +52,11 @@ fn business(business: &Business) -> Result<(), Error> {
     }
     for (field, number) in [("business.baseline", baseline), ("business.target", target)] {
         if !number.is_finite() {
-            return Err(wrong(field, format!("{number} is no number to compare with"), "write what was measured"));
+            return Err(wrong(
+                field,
+                format!("{number} is no number to compare with"),
+                "write what was measured",
+            ));
         }
     }
     if baseline.total_cmp(target).is_eq() {
@@ -77,7 +81,12 @@ fn thresholds(thresholds: &Thresholds) -> Result<(), Error> {
     let rules = [
         ("reads_min", reads_min >= 1, no_data, "write 1 or more"),
         ("decisions_min", decisions_min >= 1, no_data, "write 1 or more"),
-        ("stale_reads_percent_max", (0.0..=100.0).contains(&stale_reads_percent_max), "no percent", "write 0 to 100"),
+        (
+            "stale_reads_percent_max",
+            (0.0..=100.0).contains(&stale_reads_percent_max),
+            "no percent",
+            "write 0 to 100",
+        ),
         (
             "evidence_hours",
             (1..=EVIDENCE_HOURS_MAX).contains(&evidence_hours),
@@ -85,7 +94,12 @@ fn thresholds(thresholds: &Thresholds) -> Result<(), Error> {
             "write 1 to 168",
         ),
         ("mutants", mutants, "a gate is not waived", "write true, or leave it out"),
-        ("first_ramp_percent_max", (0..=100).contains(&first_ramp_percent_max), "no percent", "write 0 to 100"),
+        (
+            "first_ramp_percent_max",
+            (0..=100).contains(&first_ramp_percent_max),
+            "no percent",
+            "write 0 to 100",
+        ),
         ("cycle_seconds", cycle_seconds >= 1, no_data, "write how long a business cycle lasts, in seconds"),
         ("verify_days", (1..=VERIFY_DAYS_MAX).contains(&verify_days), no_data, "write 1 to 365"),
     ];

@@ -60,7 +60,11 @@ fn what_contradicts_itself_or_is_unknown_is_refused_with_the_way_on() {
         ("declines stay under 2 %", " p99 of checkout, in ms", "business.guardrail: it is the metric itself"),
         ("payments team", " ", "business.owner: empty or too long; write 1 to 200"),
         ("2027-03-31", "\"soon\"", "\"soon\" is no day such as 2027-03-31"),
-        ("name = \"payments\"", "name = \"Payments!\"", "migration.name: \"Payments!\" is no migration's name"),
+        (
+            "name = \"payments\"",
+            "name = \"Payments!\"",
+            "migration.name: \"Payments!\" is no migration's name",
+        ),
         ("owner =", "owners =", "unknown field `owners`"),
         ("[business]", "dual_write = true\n[business]", "dual_write: there is no such policy"),
         ("[migration]", "dual_write = false\n[migration]", "dual_write: there is no such policy"),

@@ -14,11 +14,7 @@ const BYTES_MAX: usize = 64 * 1024;
 /// The field of an instruction that no plan can give.
 const DUAL_WRITE: &str = "dual_write";
 
-pub(super) fn wrong(
-    field: impl Into<String>,
-    wrong: impl Into<String>,
-    way_on: impl Into<String>,
-) -> Error {
+pub(super) fn wrong(field: impl Into<String>, wrong: impl Into<String>, way_on: impl Into<String>) -> Error {
     Error::Plan { field: field.into(), wrong: wrong.into(), way_on: way_on.into() }
 }
 
