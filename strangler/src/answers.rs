@@ -1,9 +1,11 @@
 //! What a controller answers. The fields are the admin API's JSON; `docs/migration.md` shows each.
 
+mod approval;
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::plan_file::Business;
+pub use self::approval::{Approval, Approved, PlanView};
 use crate::{Epoch, Gate, Home, Phase, Refusal, Stage, Verdict, policy::Policy};
 
 /// The policy in force.
@@ -290,43 +292,6 @@ pub struct History {
     /// The ids of the evidence and the approvals it was passed by.
     #[serde(default)]
     pub cites: Vec<String>,
-}
-
-/// Someone is for a step that can't be taken back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
-pub struct Approval {
-    /// Its id.
-    pub id: String,
-    /// Who.
-    pub by: String,
-    /// When.
-    #[serde(with = "time::serde::rfc3339")]
-    pub at: OffsetDateTime,
-    /// Why.
-    pub reason: String,
-}
-
-/// The approvals of a stage.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Approved {
-    /// The migration.
-    pub migration: String,
-    /// The stage.
-    pub stage: Stage,
-    /// Those that count, one for each person.
-    pub approvals: Vec<Approval>,
-    /// How many it needs.
-    pub needed: usize,
-}
-
-/// What the migration is for, by its plan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PlanView {
-    /// The business part of the plan.
-    #[serde(flatten)]
-    pub business: Business,
-    /// Whether the last day for a step forward is over.
-    pub overdue: bool,
 }
 
 /// Where a migration stands.

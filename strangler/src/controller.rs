@@ -192,7 +192,10 @@ impl Controller {
 
     /// The tenants with whom the ramp is whole, by the plan; none: with 100 %.
     fn planned_tenants(&self) -> &[String] {
-        self.0.settings.plan.as_ref().map_or(&[], |plan| &plan.migration.tenants)
+        match &self.0.settings.plan {
+            Some(plan) => &plan.migration.tenants,
+            None => &[],
+        }
     }
 
     async fn policy(&self) -> Result<Policy, Error> {

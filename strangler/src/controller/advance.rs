@@ -53,7 +53,7 @@ impl Controller {
             }
             Err(error) => return Err(error),
         };
-        let gates = self.gates(&policy, &next).await;
+        let gates = Box::pin(self.gates(&policy, &next)).await;
         let refused = refusal(&gates, next.stage);
         if step.dry_run {
             return Ok(self.answer(&policy, Change::from(&next), gates, refused).await);

@@ -29,7 +29,7 @@ impl Controller {
                 vec![healthy, forward, reverse]
             }
         };
-        self.gates_of(from, next, live).await
+        Box::pin(self.gates_of(from, next, live)).await
     }
 
     /// The gates of a step, with what was found of target and feeds; of that, what the stage does not need is left out.

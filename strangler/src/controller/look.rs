@@ -76,7 +76,7 @@ impl Controller {
             Some(held) => {
                 vec![Gate::new("held", Verdict::Fail, format!("the migration is held: {held}"))]
             }
-            None => self.gates_of(policy, &next, live).await,
+            None => Box::pin(self.gates_of(policy, &next, live)).await,
         };
         let worst = gates.into_iter().max_by_key(|gate| gate.verdict)?;
         Some(NextGate { stage, gate: worst.name, verdict: worst.verdict, found: worst.found })
