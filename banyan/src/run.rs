@@ -48,7 +48,7 @@ struct Rollback {
 }
 
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
-    if let Command::Plan { file: Some(file), .. } = &cli.command {
+    if let Command::Plan { file: Some(file), check: true } = &cli.command {
         return plan::check(file, &cli.migration, OffsetDateTime::now_utc());
     }
     let url = cli.url.context("no address: give --url or set BANYAN_URL")?;
