@@ -1,8 +1,11 @@
 //! What a controller answers. The fields are the admin API's JSON; `docs/migration.md` shows each.
 
+mod approval;
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+pub use self::approval::{Approval, Approved, PlanView};
 use crate::{Epoch, Gate, Home, Phase, Refusal, Stage, Verdict, policy::Policy};
 
 /// The policy in force.
@@ -274,7 +277,7 @@ pub struct History {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// `define`, `advance`, `rollback` or `hold`.
+    /// `define`, `advance`, `rollback`, `hold` or `repair`.
     pub action: String,
     /// The stage before; absent for the first.
     pub from_stage: Option<String>,
@@ -286,10 +289,13 @@ pub struct History {
     pub by: String,
     /// Why.
     pub reason: String,
+    /// The ids of the evidence and the approvals it was passed by.
+    #[serde(default)]
+    pub cites: Vec<String>,
 }
 
 /// Where a migration stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The migration.
     pub migration: String,
@@ -317,6 +323,12 @@ pub struct Status {
     pub reverse_feed: Option<Feed>,
     /// The controller that acts; absent when none does.
     pub controller: Option<String>,
+    /// The plan; absent when there is none.
+    #[serde(default)]
+    pub plan: Option<PlanView>,
+    /// The approvals of the next stage that count; none where it needs none.
+    #[serde(default)]
+    pub approvals: Vec<Approval>,
     /// What stands before the next step; absent when no stage is left.
     pub next: Option<NextGate>,
     /// The last changes, newest first.

@@ -1,13 +1,21 @@
 //! The controller of a migration: changes its policy when told to, and keeps what the policy promises.
 
 mod advance;
+mod approve;
 mod backfill;
 mod change;
+mod decisions;
+mod drill;
+mod gates;
 mod handover;
+mod invariants;
+mod kept;
 mod look;
 mod parity;
+mod reads;
 mod repair;
 mod rollback;
+mod verify;
 mod why;
 
 use std::sync::Arc;
@@ -21,6 +29,7 @@ pub use self::backfill::Again;
 use self::backfill::Filling;
 use self::handover::Moves;
 use crate::gate::Probe;
+use crate::plan_file::{PlanFile, Thresholds};
 use crate::policy::Policy;
 use crate::seeding::Seeding;
 use crate::store::policy as store;
@@ -60,6 +69,12 @@ pub struct Settings {
     pub seed_rounds_max: u32,
     /// Where the controller aborts its process, for tests. Default nowhere.
     pub crash: Crash,
+    /// The migration's plan. Without one the metric is named by the step to `following`, and the gates' thresholds are their
+    /// defaults. Default none.
+    pub plan: Option<Arc<PlanFile>>,
+    /// What runs here, such as a version with the commit it was built from. Evidence of another one is void. Default this
+    /// crate's version.
+    pub version: String,
 }
 
 /// The controller of one migration. Clones are the same controller.
@@ -155,6 +170,7 @@ impl Controller {
         }
         if policy.stage > Stage::Local && policy.held.is_none() {
             self.keep_owners_whole(&mut memory.walked).await?;
+            self.hold_if_broken().await?;
         }
         // Trouble with one is no reason to leave out the other.
         let filled = Box::pin(self.fill(&policy, &mut memory.filling)).await;
@@ -170,6 +186,19 @@ impl Controller {
             self.hold(&format!("key {key} has no owner"), "controller").await?;
         }
         Ok(())
+    }
+
+    /// What the gates ask for.
+    pub(super) fn thresholds(&self) -> Thresholds {
+        self.0.settings.plan.as_ref().map_or_else(Thresholds::default, |plan| plan.thresholds)
+    }
+
+    /// The tenants with whom the ramp is whole, by the plan; none: with 100 %.
+    fn planned_tenants(&self) -> &[String] {
+        match &self.0.settings.plan {
+            Some(plan) => &plan.migration.tenants,
+            None => &[],
+        }
     }
 
     async fn policy(&self) -> Result<Policy, Error> {
@@ -226,6 +255,8 @@ impl Default for Settings {
             parity_timeout: Duration::from_secs(60),
             seed_rounds_max: 3,
             crash: Crash::none(),
+            plan: None,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
 }

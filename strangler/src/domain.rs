@@ -87,4 +87,10 @@ pub trait Domain: Movable {
     /// What the source's replica has consumed of these keys (its cursors, events of its own included): the feed from the
     /// target to the source.
     async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError>;
+
+    /// An invariant of the domain that is broken now, in a sentence: the migration is held with it as the reason. Asked at each
+    /// look, so it must be cheap.
+    async fn broken(&self) -> Result<Option<String>, BoxError> {
+        Ok(None)
+    }
 }

@@ -26,12 +26,14 @@ pub enum Error {
     /// The step is against a rule or a gate did not pass. Nothing was changed.
     #[error("refused: {}; {}", .0.rule, .0.way_on)]
     Refused(Refusal),
-    /// The step exists in the design but not in this version. Nothing was changed.
-    #[error("not in this version: {what}; {way_on}")]
-    NotInThisVersion {
-        /// What was asked for.
-        what: String,
-        /// What to do instead.
+    /// The plan's file can't be read as one, or contradicts itself. Nothing was changed.
+    #[error("{field}: {wrong}; {way_on}")]
+    Plan {
+        /// The field, such as `business.target`.
+        field: String,
+        /// What is wrong with it.
+        wrong: String,
+        /// What to write instead.
         way_on: String,
     },
     /// A value is outside its bounds.

@@ -44,7 +44,7 @@ impl Verdict {
 /// One gate, as it was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gate {
-    /// Its name: `metric`, `target_healthy`, `backfill`, `parity`, `feed`, `reverse_feed`.
+    /// Its name, such as `metric`, `parity` or `reverse_feed`; `docs/migration.md` has all of them.
     pub name: String,
     /// The answer.
     pub verdict: Verdict,
@@ -90,6 +90,16 @@ impl Gate {
     pub(crate) fn with(mut self, evidence: serde_json::Value) -> Self {
         self.evidence = evidence;
         self
+    }
+
+    /// The same answer, unless it was given without a key to judge by.
+    pub(crate) fn shown_by_some(self) -> Self {
+        let keys = self.evidence.get("keys").and_then(serde_json::Value::as_u64);
+        if self.verdict != Verdict::Pass || keys != Some(0) {
+            return self;
+        }
+        let found = "the target has published nothing: nothing shows that it would come back";
+        Self { verdict: Verdict::Inconclusive, found: found.to_owned(), ..self }
     }
 
     /// The business metric that must improve, so that "done" can be told from "moved".
@@ -265,6 +275,14 @@ mod tests {
     fn what_waits_counts_even_when_every_key_is_reached() {
         let applied = Applied { parked: 1, ..Applied::default() };
         assert!(!Distance::between(&[], &applied).is_zero());
+    }
+
+    #[test]
+    fn a_pass_without_a_key_shows_nothing_where_something_must_be_shown() {
+        let none = super::reached(super::Direction::Reverse, 0, 1);
+        assert_eq!(none.verdict, Verdict::Pass);
+        assert_eq!(none.shown_by_some().verdict, Verdict::Inconclusive);
+        assert_eq!(super::reached(super::Direction::Reverse, 1, 1).shown_by_some().verdict, Verdict::Pass);
     }
 
     #[test]

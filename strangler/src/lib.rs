@@ -22,6 +22,7 @@ mod memory;
 mod owners;
 mod parity;
 mod peer;
+pub mod plan_file;
 mod policy;
 mod schema;
 mod seam;
@@ -32,8 +33,8 @@ mod store;
 mod target;
 
 pub use answers::{
-    Back, Backfill, Change, Feed, Held, History, Keys, Named, NextGate, Parity, PinnedKey, PinnedKeys, Plan,
-    PolicyView, Repaired, Status, Step, Unrepaired, Why,
+    Approval, Approved, Back, Backfill, Change, Feed, Held, History, Keys, Named, NextGate, Parity,
+    PinnedKey, PinnedKeys, Plan, PlanView, PolicyView, Repaired, Status, Step, Unrepaired, Why,
 };
 pub use authority::Authority;
 pub use controller::{Again, Controller, Settings};

@@ -16,12 +16,13 @@ const METRIC_BYTES_MAX: usize = 200;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Advance {
-    /// The stage to enter, or `ramping` again for another ramp.
+    /// The stage to enter, or `reading` or `ramping` again for another cohort.
     pub to: Stage,
-    /// Of all keys, how many are born at the target: 0 to 100. Left out: as it is. Only with `ramping`.
+    /// Of all keys, how many are read at the target (`reading`) or born there (`ramping`): 0 to 100. Left out: as it is in
+    /// that stage, 0 when it is entered. Only with these two.
     #[serde(default)]
     pub percent: Option<i64>,
-    /// Tenants whose keys are all born at the target, at most 1,000. Left out: as they are. Only with `ramping`.
+    /// Tenants of whom all keys are, at most 1,000. Left out: as they are in that stage, none when it is entered.
     #[serde(default)]
     pub tenants: Option<Vec<String>>,
     /// The business metric that must improve, 1 to 200 bytes. Kept once it is named.
@@ -73,10 +74,10 @@ impl Advance {
 }
 
 impl Policy {
-    /// The policy after a step forward.
-    pub(crate) fn advanced(&self, step: &Advance) -> Result<Self, Error> {
+    /// The policy after a step forward. `planned` are the tenants with whom the ramp ends, by the plan; none: with 100 %.
+    pub(crate) fn advanced(&self, step: &Advance, planned: &[String]) -> Result<Self, Error> {
         check_values(step)?;
-        self.check_stage(step)?;
+        self.check_stage(step, planned)?;
         let held = match (&self.held, step.resume) {
             (Some(reason), false) => {
                 return Err(Error::refused(
@@ -86,10 +87,13 @@ impl Policy {
             }
             _ => None,
         };
+        // Reads and births are other things: who widened one has not asked for the other.
+        let anew = step.to.has_cohort() && step.to != self.stage;
+        let (percent, tenants) = if anew { (0, Vec::new()) } else { (self.percent, self.tenants.clone()) };
         let next = Self {
             stage: step.to,
-            percent: step.percent.and_then(|it| i16::try_from(it).ok()).unwrap_or(self.percent),
-            tenants: step.tenants.clone().unwrap_or_else(|| self.tenants.clone()),
+            percent: step.percent.and_then(|it| i16::try_from(it).ok()).unwrap_or(percent),
+            tenants: step.tenants.clone().unwrap_or(tenants),
             metric: step.metric.clone().or_else(|| self.metric.clone()),
             draining: false,
             held,
@@ -114,15 +118,41 @@ impl Policy {
                 "stay, or advance",
             )),
             Stage::Following if at_target == 0 => Ok(lower(Stage::Local, false)),
-            Stage::Ramping | Stage::Primary if at_target == 0 => Ok(lower(Stage::Following, false)),
-            Stage::Ramping | Stage::Primary => Ok(lower(self.stage, true)),
-            Stage::Following | Stage::Shadowing | Stage::Reading | Stage::Sealed | Stage::Removed => {
-                Err(Error::NotInThisVersion {
-                    what: format!("rolling back stage {} with {at_target} keys at the target", self.stage),
-                    way_on: "this version rolls back local, following, ramping and primary".to_owned(),
-                })
+            Stage::Shadowing | Stage::Reading | Stage::Ramping | Stage::Primary if at_target == 0 => {
+                Ok(lower(Stage::Following, false))
             }
+            // By the rules only the last two have keys at the target; whichever has some calls them back first.
+            Stage::Shadowing | Stage::Reading | Stage::Ramping | Stage::Primary => {
+                Ok(lower(self.stage, true))
+            }
+            Stage::Following => Err(Error::refused(
+                format!(
+                    "{at_target} keys are not settled at the source, which stage following does not allow"
+                ),
+                "look where they are (`banyan status`), and report it: no step led there",
+            )),
+            Stage::Sealed | Stage::Removed => Err(Error::refused(
+                format!(
+                    "stage {} is not rolled back: the source has lost its rights and its copy",
+                    self.stage
+                ),
+                "the target's snapshots can fill a source again: define a migration the other way",
+            )),
         }
+    }
+
+    /// Whether the cohort is whole: 100 %, or all tenants that the plan names.
+    pub(crate) fn whole(&self, planned: &[String]) -> bool {
+        let named = !planned.is_empty() && planned.iter().all(|tenant| self.tenants.contains(tenant));
+        self.percent == 100 || named
+    }
+
+    /// The stage that the next step enters, or widens; none after the last.
+    pub(crate) fn ahead(&self, planned: &[String]) -> Option<Stage> {
+        if self.draining || (self.stage.has_cohort() && !self.whole(planned)) {
+            return Some(self.stage);
+        }
+        self.stage.next()
     }
 
     /// Whether the source's keys are handed to the target, as far as they are quiet.
@@ -130,7 +160,7 @@ impl Policy {
         self.stage == Stage::Primary && !self.draining
     }
 
-    /// Whether a step from here to `next` lets more keys live at the target. Fewer need no gate.
+    /// Whether a step from here to `next` lets more keys be read or live at the target. Fewer need no gate.
     pub(crate) fn widens(&self, next: &Self) -> bool {
         self.stage != next.stage
             || (self.draining && !next.draining)
@@ -138,14 +168,8 @@ impl Policy {
             || next.tenants.iter().any(|tenant| !self.tenants.contains(tenant))
     }
 
-    fn check_stage(&self, step: &Advance) -> Result<(), Error> {
+    fn check_stage(&self, step: &Advance, planned: &[String]) -> Result<(), Error> {
         let (from, to) = (self.stage, step.to);
-        if !to.in_this_version() {
-            return Err(Error::NotInThisVersion {
-                what: format!("stage {to}"),
-                way_on: "it can enter local, following, ramping and primary".to_owned(),
-            });
-        }
         if to < from {
             return Err(Error::refused(
                 format!("stage {to} is before {from}"),
@@ -153,21 +177,28 @@ impl Policy {
             ));
         }
         // A stage that is being rolled back may be entered again.
-        if to == from && to != Stage::Ramping && !self.draining {
+        if to == from && !to.has_cohort() && !self.draining {
             return Err(Error::refused(format!("it is in stage {to} already"), way_on(from)));
         }
         if to > from && from.next() != Some(to) {
             return Err(Error::refused(format!("stage {to} is not entered from {from}"), way_on(from)));
         }
-        let ramped = self.percent == 100 || !self.tenants.is_empty();
-        if from == Stage::Ramping && to == Stage::Primary && !ramped {
+        if self.draining && to != from {
             return Err(Error::refused(
-                format!(
-                    "stage primary is entered from a ramp of 100 % or of named tenants, not of {} %",
+                format!("stage {from} is being rolled back: keys are still on their way to the source"),
+                format!("wait until the last one is there, or enter it again: `banyan advance --to {from}`"),
+            ));
+        }
+        if from == Stage::Ramping && to == Stage::Primary && !self.whole(planned) {
+            let rule = match planned {
+                [] => format!("stage primary is entered from a ramp of 100 %, not of {} %", self.percent),
+                tenants => format!(
+                    "stage primary is entered from a ramp of 100 % or of the plan's tenants ({}), not of {} %",
+                    tenants.join(", "),
                     self.percent
                 ),
-                "ramp further: `banyan advance --to ramping --percent 100`",
-            ));
+            };
+            return Err(Error::refused(rule, "ramp further: `banyan advance --to ramping --percent 100`"));
         }
         Ok(())
     }
@@ -176,17 +207,17 @@ impl Policy {
 fn way_on(from: Stage) -> String {
     match from.next() {
         Some(next) => format!("the next stage is {next}: `banyan advance --to {next}`"),
-        None => "there is no later stage in this version; go back with `banyan rollback`".to_owned(),
+        None => "it is the last stage: the migration is over".to_owned(),
     }
 }
 
 fn check_values(step: &Advance) -> Result<(), Error> {
     let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
-    if step.to != Stage::Ramping && step.percent.is_some() {
-        return invalid("percent", format!("only stage ramping has one, not {}", step.to));
+    if !step.to.has_cohort() && step.percent.is_some() {
+        return invalid("percent", format!("only stages reading and ramping have one, not {}", step.to));
     }
-    if step.to != Stage::Ramping && step.tenants.as_ref().is_some_and(|tenants| !tenants.is_empty()) {
-        return invalid("tenants", format!("only stage ramping has them, not {}", step.to));
+    if !step.to.has_cohort() && step.tenants.as_ref().is_some_and(|tenants| !tenants.is_empty()) {
+        return invalid("tenants", format!("only stages reading and ramping have them, not {}", step.to));
     }
     if let Some(percent) = step.percent.filter(|percent| !(0..=100).contains(percent)) {
         return invalid("percent", format!("{percent} is not 0 to 100"));

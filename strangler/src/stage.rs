@@ -14,17 +14,17 @@ pub enum Stage {
     Local,
     /// Each key has an owner row, still the source's. The target follows the stream.
     Following,
-    /// The target's answers are compared. Not in this version.
+    /// The target's answers and decisions are compared; nobody sees them.
     Shadowing,
-    /// Reads go to the target. Not in this version.
+    /// Reads of a percent of all keys, and of named tenants, go to the target.
     Reading,
     /// New keys are born at the target, for a percent of all keys and for named tenants.
     Ramping,
     /// All keys are born at the target, old ones are handed over.
     Primary,
-    /// The source's copy is retired. Not in this version.
+    /// The source's copy is retired: its role has lost its rights. There is no way back by a step.
     Sealed,
-    /// The source's code and tables are gone. Not in this version.
+    /// The source's code and tables are gone.
     Removed,
 }
 
@@ -41,17 +41,35 @@ impl Stage {
         Self::Removed,
     ];
 
-    /// Whether this version can enter it.
-    pub const fn in_this_version(self) -> bool {
+    /// The one after it; none after the last.
+    pub fn next(self) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| *stage > self)
+    }
+
+    /// Whether it has a cohort: a percent of all keys, and tenants.
+    pub const fn has_cohort(self) -> bool {
         match self {
-            Self::Local | Self::Following | Self::Ramping | Self::Primary => true,
-            Self::Shadowing | Self::Reading | Self::Sealed | Self::Removed => false,
+            Self::Reading | Self::Ramping => true,
+            Self::Local
+            | Self::Following
+            | Self::Shadowing
+            | Self::Primary
+            | Self::Sealed
+            | Self::Removed => false,
         }
     }
 
-    /// The next one that this version can enter.
-    pub fn next(self) -> Option<Self> {
-        Self::ALL.into_iter().find(|stage| *stage > self && stage.in_this_version())
+    /// Whether it is entered only with the approval of two people: nothing leads back from it.
+    pub const fn needs_approval(self) -> bool {
+        match self {
+            Self::Sealed | Self::Removed => true,
+            Self::Local
+            | Self::Following
+            | Self::Shadowing
+            | Self::Reading
+            | Self::Ramping
+            | Self::Primary => false,
+        }
     }
 
     /// Its name, as stored and as written on a command line.

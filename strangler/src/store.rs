@@ -1,7 +1,9 @@
 //! All SQL, by whose it is: one statement a function.
 
+pub(crate) mod approvals;
 pub(crate) mod authority;
 pub(crate) mod backfill;
+pub(crate) mod drill;
 pub(crate) mod evidence;
 pub(crate) mod keys;
 pub(crate) mod moves;

@@ -16,7 +16,7 @@ use orders::{FollowPayment, Orders};
 use outbox::retention::Housekeeping;
 use outbox::{Inbox, Metrics, Relay, RelayOptions, RelayStatus, Replica, Tracer, Wake, kafka};
 use sqlx::PgPool;
-use strangler::{Controller, Owners, control};
+use strangler::{Controller, Owners, Settings, control};
 use tokio::net::TcpListener;
 use tokio::sync::watch::Receiver;
 use tokio_util::task::TaskTracker;
@@ -26,7 +26,7 @@ use webhooks::{Dispatcher, Step, Watch};
 use crate::token::{AUDIENCE, ISSUER, SERVICE, SERVICE_AUDIENCE};
 use crate::{
     AtSource, Config, DeliverNotices, MIGRATION, MovingPayments, PaymentsDomain, Pools, Remote,
-    RequestPayments, Roles, Shop, controller, http, readiness,
+    RequestPayments, Roles, Shop, controller, http, plan, readiness,
 };
 
 /// How long connecting to the payments service may take.
@@ -37,6 +37,13 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often gauges are read.
 const OBSERVE_EVERY: Duration = Duration::from_secs(5);
+
+/// What evidence is of: this build. One that is given a name of its own when it is compiled, such as its commit, tells itself
+/// from all others of the same version.
+const VERSION: &str = match option_env!("BANYAN_BUILD") {
+    Some(build) => build,
+    None => env!("CARGO_PKG_VERSION"),
+};
 
 /// What every part may need, made once.
 struct Parts {
@@ -85,7 +92,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         parts.dispatcher(config, &mut tasks);
     }
     if roles.controller {
-        admin_routes = admin_routes.merge(parts.controller(config, &mut tasks));
+        admin_routes = admin_routes.merge(parts.controller(config, &mut tasks)?);
     }
     // A process with the API serves while Kafka is away; one without it has nothing else to do.
     if !roles.web && (roles.relay || roles.inbox) {
@@ -247,15 +254,19 @@ impl Parts {
         })
     }
 
-    fn controller(&self, config: &Config, tasks: &mut Tasks) -> axum::Router {
+    fn controller(&self, config: &Config, tasks: &mut Tasks) -> anyhow::Result<axum::Router> {
         let Pools { payments, outbox, strangler, .. } = self.pools.clone();
         let domain = Arc::new(PaymentsDomain::new(self.orders.clone(), payments, outbox));
         let peer = Arc::new(control::Client::new(self.channel.clone(), self.bearer.clone()));
-        let settings =
-            strangler::Settings { crash: config.controller_crash, ..strangler::Settings::default() };
+        let settings = Settings {
+            plan: config.plan.as_deref().map(plan::read).transpose()?.map(Arc::new),
+            version: VERSION.to_owned(),
+            crash: config.controller_crash,
+            ..Settings::default()
+        };
         let controller = Controller::with(MIGRATION, strangler, domain, peer, settings);
         tasks.spawn("controller", never_fails(controller.clone().run(tasks.shutdown())));
-        controller::routes(controller, self.verifier.clone())
+        Ok(controller::routes(controller, self.verifier.clone()))
     }
 
     /// Waits for transactions whose clients have gone, then for the connections.

@@ -1,6 +1,7 @@
 //! The settings of this process.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ::payments::{Crash, ReconcileConfig, StripeConfig};
@@ -44,6 +45,8 @@ pub struct Config {
     pub reconcile: ReconcileConfig,
     /// The payments service.
     pub service: Service,
+    /// `MIGRATION_PLAN`: the file of the migration's plan, read by a process with the role `controller`; by default none.
+    pub plan: Option<PathBuf>,
     /// `LOG_FORMAT`, `RUST_LOG`, `OTEL_*`.
     pub telemetry: telemetry::Settings,
 }
@@ -120,6 +123,7 @@ impl Config {
         let webhooks = webhooks::Settings::read(reader);
         let reconcile = ReconcileConfig::read(reader);
         let service = Service::read(reader);
+        let plan = reader.maybe("MIGRATION_PLAN", "no plan", "the path of a migration.toml (docs/plan.md)");
         let telemetry = telemetry::Settings::read(reader);
         Some(Self {
             http_listen,
@@ -136,6 +140,7 @@ impl Config {
             webhooks: webhooks?,
             reconcile,
             service: service?,
+            plan,
             telemetry,
         })
     }

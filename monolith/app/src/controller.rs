@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use strangler::{
-    Advance, Again, Back, Backfill, Controller, Error, Gate, Held, Parity, PinnedKeys, Plan, Refusal,
-    Repaired, Status, Step, Why,
+    Advance, Again, Approved, Back, Backfill, Controller, Error, Held, Parity, PinnedKeys, Plan, Refusal,
+    Repaired, Stage, Status, Step, Why,
 };
 
 /// When an operator may try again.
@@ -32,6 +32,7 @@ pub(crate) fn routes(controller: Controller, verifier: Verifier) -> Router {
         .route(&format!("{base}/pinned"), get(pinned))
         .route(&format!("{base}/advance"), post(advance))
         .route(&format!("{base}/hold"), post(hold))
+        .route(&format!("{base}/approve"), post(approve))
         .route(&format!("{base}/backfill"), post(backfill))
         .route(&format!("{base}/parity"), post(parity))
         .route(&format!("{base}/repair"), post(repair))
@@ -45,6 +46,14 @@ pub(crate) fn routes(controller: Controller, verifier: Verifier) -> Router {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Hold {
+    reason: String,
+}
+
+/// What an operator is for, and why.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Approve {
+    stage: Stage,
     reason: String,
 }
 
@@ -110,6 +119,15 @@ async fn advance(
 async fn hold(State(controller): State<Controller>, caller: Caller, Json(hold): Json<Hold>) -> Answer<Held> {
     operator(&caller)?;
     Ok(axum::Json(controller.hold(&hold.reason, &caller.subject).await?))
+}
+
+async fn approve(
+    State(controller): State<Controller>,
+    caller: Caller,
+    Json(approve): Json<Approve>,
+) -> Answer<Approved> {
+    operator(&caller)?;
+    Ok(axum::Json(controller.approve(approve.stage, &approve.reason, &caller.subject).await?))
 }
 
 async fn rollback(
@@ -192,10 +210,6 @@ impl From<Error> for Failure {
         let text = error.to_string();
         match error {
             Error::Refused(refusal) => Self::Refused(refusal),
-            Error::NotInThisVersion { what, way_on } => {
-                let rule = format!("not in this version: {what}");
-                Self::Refused(Refusal { rule, way_on, gates: Vec::<Gate>::new() })
-            }
             Error::Invalid { field, reason } => {
                 Self::Problem(Problem::validation([FieldError::new(format!("/{field}"), reason)]))
             }

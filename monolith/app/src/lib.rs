@@ -4,6 +4,7 @@
 //! `migrate.rs` makes the schemas, the login roles and their rights.
 
 mod app;
+mod books;
 mod cli;
 mod config;
 mod controller;
@@ -13,6 +14,7 @@ mod notices;
 mod operate;
 mod operator;
 mod payments;
+mod plan;
 mod pools;
 mod readiness;
 mod remote;

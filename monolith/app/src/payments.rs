@@ -20,6 +20,8 @@ use sqlx::postgres::PgTransaction;
 use strangler::{Answer, Applied, Home, Key, KeyCopy, Owners, Pinned, Seam, Taken};
 use time::OffsetDateTime;
 
+use crate::books::Books;
+
 /// The name of the migration.
 pub const MIGRATION: &str = "payments";
 
@@ -47,6 +49,7 @@ pub struct PaymentsDomain {
     payments: PgPool,
     /// Its role may read cursors.
     outbox: PgPool,
+    books: Books,
 }
 
 /// What the seam needs to know of the two desks.
@@ -285,7 +288,7 @@ fn not_applied(tenant: Tenant, order: Order) -> Payment {
 impl PaymentsDomain {
     /// `payments` is the module's own pool, `outbox` one whose role may read cursors.
     pub fn new(orders: Orders, payments: PgPool, outbox: PgPool) -> Self {
-        Self { orders, payments, outbox }
+        Self { orders, payments, outbox, books: Books::default() }
     }
 }
 
@@ -360,5 +363,10 @@ impl strangler::Domain for PaymentsDomain {
     async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError> {
         let progress = outbox::progress(&self.outbox, Replicate::NAME, PAYMENTS, keys).await?;
         Ok(Applied { versions: progress.versions, parked: progress.parked, awaiting: progress.awaiting })
+    }
+
+    /// The replica's books are here too, so a booking of either home that does not balance is found.
+    async fn broken(&self) -> Result<Option<String>, BoxError> {
+        Ok(self.books.broken(&self.payments).await?)
     }
 }

@@ -54,7 +54,7 @@ pub use metrics::{Metrics, observe};
 pub use notice::{Delivered, Notice};
 pub use payment::{CaptureMethod, Epoch, IdempotencyKey, Payment, Status, Tenant};
 pub use provider::{Provider, Stripe, StripeConfig};
-pub use recent::recent;
+pub use recent::{recent, unbalanced};
 pub use reconcile::{
     Difference, DifferenceKind, Order, ReconcileConfig, ReconcileMetrics, Reconciled, Reconciler, Told,
     accept, differences, operate, table,

@@ -35,7 +35,7 @@ pub(crate) use intent::{
     Ended, defer, find_open, finish, has_open, insert_intent, is_done, lock_gone_on, lock_open, release,
     set_object,
 };
-pub(crate) use ledger::{booked, insert_transaction, load_transactions, trial_balance};
+pub(crate) use ledger::{booked, insert_transaction, load_transactions, trial_balance, unbalanced};
 #[cfg(test)]
 pub(crate) use look::{BY_INDEX, SEE_DUE, SEE_REQUESTED};
 pub(crate) use movable::{Standing, advance, due_now, lock_free, lock_heads, look_now, present, standings};

@@ -1,33 +1,26 @@
 //! Steps forward, behind gates.
 
-use serde_json::json;
-use time::{Duration, OffsetDateTime};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use super::Controller;
 use super::change::{BY_MAX, cut};
-use crate::gate::{Direction, Gate, Verdict};
+use crate::gate::{Gate, Verdict};
 use crate::policy::Policy;
 use crate::store::{backfill, keys, policy::Entry};
 use crate::{Advance, Change, Error, Plan, PolicyView, Refusal, Stage, Step};
 
-/// How long evidence counts.
-const EVIDENCE_LIFETIME: Duration = Duration::hours(24);
-
 impl Controller {
-    /// What could come next, with the gates as they are found now. Without a percent to go by, the next ramp is to twice the
+    /// What could come next, with the gates as they are found now. Without a percent to go by, the next cohort is twice the
     /// present one.
     ///
     /// # Errors
     /// As [`Controller::advance`], but never a refusal.
     pub async fn plan(&self) -> Result<Plan, Error> {
         let policy = self.policy().await?;
-        let full = policy.stage == Stage::Ramping && policy.percent >= 100;
-        let to = match policy.stage {
-            Stage::Ramping if !full => Stage::Ramping,
-            stage => stage.next().unwrap_or(stage),
-        };
+        let to = policy.ahead(self.planned_tenants()).unwrap_or(policy.stage);
         let mut step = Advance { dry_run: true, resume: true, ..Advance::to(to) };
-        if to == Stage::Ramping && policy.stage == to {
+        if to.has_cohort() && policy.stage == to {
             step.percent = Some(i64::from(policy.percent).saturating_mul(2).clamp(1, 100));
         }
         let mut next = self.advance(&step, "plan").await?;
@@ -42,16 +35,17 @@ impl Controller {
         Ok(Plan { migration: self.0.migration.clone(), policy: PolicyView::from(&policy), next, way_back })
     }
 
-    /// Takes a step forward on behalf of `by`, or, with `dry_run`, says what it would do. A step that lets more keys be born
-    /// at the target must pass its gates.
+    /// Takes a step forward on behalf of `by`, or, with `dry_run`, says what it would do. A step that lets more keys be
+    /// read, or live, at the target must pass its gates.
     ///
     /// # Errors
     /// [`Error::Refused`] when a rule or a gate says no (a dry run answers with the refusal instead),
-    /// [`Error::NotInThisVersion`], [`Error::Invalid`]; [`Error::Changed`] and [`Error::Busy`] may be tried again; and the
+    /// [`Error::Invalid`]; [`Error::Changed`] and [`Error::Busy`] may be tried again; and the
     /// domain's and the database's failures.
     pub async fn advance(&self, step: &Advance, by: &str) -> Result<Step, Error> {
         let policy = self.policy().await?;
-        let next = match policy.advanced(step) {
+        let step = &self.by_plan(step)?;
+        let next = match policy.advanced(step, self.planned_tenants()) {
             Ok(next) => next,
             Err(Error::Refused(refusal)) if step.dry_run => {
                 let to = Change { stage: step.to, ..Change::from(&policy) };
@@ -59,7 +53,7 @@ impl Controller {
             }
             Err(error) => return Err(error),
         };
-        let gates = self.gates(&policy, &next).await;
+        let gates = Box::pin(self.gates(&policy, &next)).await;
         let refused = refusal(&gates, next.stage);
         if step.dry_run {
             return Ok(self.answer(&policy, Change::from(&next), gates, refused).await);
@@ -73,30 +67,16 @@ impl Controller {
         Ok(answer)
     }
 
-    async fn gates(&self, from: &Policy, next: &Policy) -> Vec<Gate> {
-        if !from.widens(next) {
-            return Vec::new();
+    /// The step with the plan's metric, which is the migration's.
+    fn by_plan(&self, step: &Advance) -> Result<Advance, Error> {
+        let Some(plan) = &self.0.settings.plan else { return Ok(step.clone()) };
+        let planned = &plan.business.metric;
+        if step.metric.as_ref().is_some_and(|metric| metric != planned) {
+            let reason =
+                format!("the plan names {planned:?}: leave it out, or change `business.metric` there");
+            return Err(Error::Invalid { field: "metric", reason });
         }
-        let probe = self.probe();
-        match next.stage {
-            Stage::Following => {
-                vec![Gate::metric(next.metric.as_deref()), probe.target_healthy().await]
-            }
-            Stage::Ramping | Stage::Primary => {
-                let shown = self.shown().await;
-                let healthy = probe.target_healthy().await;
-                let (forward, reverse) =
-                    tokio::join!(probe.caught_up(Direction::Forward), probe.caught_up(Direction::Reverse));
-                [shown, vec![healthy, forward, reverse]].concat()
-            }
-            // Not entered by this version, so there is no gate to ask.
-            Stage::Local | Stage::Shadowing | Stage::Reading | Stage::Sealed | Stage::Removed => Vec::new(),
-        }
-    }
-
-    /// The gates that are passed by what was found before.
-    pub(super) async fn shown(&self) -> Vec<Gate> {
-        vec![self.backfilled().await, self.compared().await]
+        Ok(Advance { metric: Some(planned.clone()), ..step.clone() })
     }
 
     /// Changes the policy. Entering `following` seeds first: outside the lock, then looks again under it.
@@ -107,7 +87,7 @@ impl Controller {
         gates: &[Gate],
         by: &str,
     ) -> Result<(i64, Policy), Error> {
-        let evidence = evidence(gates);
+        let evidence = self.evidence(gates);
         let seeds = from.stage == Stage::Local;
         let mut seeded = 0;
         let mut left_out = String::new();
@@ -137,14 +117,29 @@ impl Controller {
         ))
     }
 
+    /// What a line of history says of the gates.
+    fn evidence(&self, gates: &[Gate]) -> Value {
+        let now = OffsetDateTime::now_utc();
+        json!({
+            "id": uuid::Uuid::now_v7(),
+            "at": now.unix_timestamp(),
+            "expires_at": (now + self.evidence_lifetime()).unix_timestamp(),
+            "version": self.0.settings.version,
+            "cites": cites(gates),
+            "gates": gates,
+        })
+    }
+
     async fn answer(&self, from: &Policy, to: Change, gates: Vec<Gate>, refused: Option<Refusal>) -> Step {
         let moves = match to.stage {
+            Stage::Local => "moves no key",
             Stage::Following => "gives each key an owner; moves no key",
+            Stage::Shadowing => "compares; moves no key",
+            Stage::Reading => "sends reads to the target; moves no key",
             Stage::Ramping => "births only; moves no key",
             Stage::Primary => "hands each key over once it is quiet",
-            Stage::Local | Stage::Shadowing | Stage::Reading | Stage::Sealed | Stage::Removed => {
-                "moves no key"
-            }
+            Stage::Sealed => "retires the source's copy; moves no key",
+            Stage::Removed => "lets the source's copy be deleted; moves no key",
         };
         let after = Policy { stage: to.stage, ..from.clone() };
         Step {
@@ -166,7 +161,13 @@ impl Controller {
         match policy.stage {
             Stage::Local => return "none: this is the first stage".to_owned(),
             Stage::Following => return "banyan rollback (to local; no key has moved)".to_owned(),
-            _ => {}
+            Stage::Shadowing | Stage::Reading => {
+                return "banyan rollback (to following at once; no key has moved)".to_owned();
+            }
+            Stage::Sealed | Stage::Removed => {
+                return "none: the source has lost its copy; a migration the other way fills one".to_owned();
+            }
+            Stage::Ramping | Stage::Primary => {}
         }
         match keys::count_away(&self.0.pool, &self.0.migration).await {
             Ok(0) => "banyan rollback (births to source; no key is at the target)".to_owned(),
@@ -186,12 +187,24 @@ fn refusal(gates: &[Gate], stage: Stage) -> Option<Refusal> {
         Verdict::Pass | Verdict::Inconclusive => "is inconclusive",
     };
     let way_on = match worst.name.as_str() {
+        "plan" => {
+            "decide: `banyan rollback`, or write another `decide_by` into the plan and restart the controller"
+        }
         "metric" => "name it: `--metric \"p99 of checkout\"`",
         "target_healthy" => "start the target, or see its log, then advance again",
         "parity" => {
             "`banyan parity` compares the copies and names those that differ; `banyan repair KEY` mends one"
         }
         "backfill" => "`banyan backfill` begins one; `banyan status` tells how far it is",
+        "drill" => {
+            "drill it: ramp to a tenant with `--percent 0 --tenant T`, let it order, `banyan rollback`, wait for stage \
+             following, and come here again"
+        }
+        "approvals" => "two people must be for it: `banyan approve --stage STAGE --reason \"..\"`",
+        "cycle" => "wait; a rollback or a hold begins it again",
+        "invariants" => "mend what is broken before any step",
+        "pinned" | "at_source" => "`banyan pinned` says what keeps a key; see to it, then advance again",
+        "verify" => "see to each touch that it names, then advance again",
         _ => "let it catch up, or see what waits there (`banyan status`), then advance again",
     };
     Some(Refusal {
@@ -201,13 +214,13 @@ fn refusal(gates: &[Gate], stage: Stage) -> Option<Refusal> {
     })
 }
 
-fn evidence(gates: &[Gate]) -> serde_json::Value {
-    let now = OffsetDateTime::now_utc();
-    json!({
-        "id": uuid::Uuid::now_v7(),
-        "at": now.unix_timestamp(),
-        "expires_at": (now + EVIDENCE_LIFETIME).unix_timestamp(),
-        "version": env!("CARGO_PKG_VERSION"),
-        "gates": gates,
-    })
+/// The ids of what the gates were passed by, if it was kept: evidence, and approvals.
+fn cites(gates: &[Gate]) -> Vec<&str> {
+    let mut ids = Vec::new();
+    for Gate { evidence, .. } in gates {
+        let approvals = evidence.get("approvals").and_then(Value::as_array);
+        let kept = std::iter::once(evidence).chain(approvals.into_iter().flatten());
+        ids.extend(kept.filter_map(|kept| kept.get("id").and_then(Value::as_str)));
+    }
+    ids
 }

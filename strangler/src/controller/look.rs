@@ -7,7 +7,7 @@ use super::handover::LATE;
 use crate::gate::{Direction, Distance, Gate, Verdict};
 use crate::policy::Policy;
 use crate::store::{backfill, keys, moves, policy as store};
-use crate::{Error, Feed, NextGate, PinnedKeys, PolicyView, Stage, Status};
+use crate::{Error, Feed, NextGate, PinnedKeys, PolicyView, Status};
 
 /// How many changes a status shows.
 const HISTORY_MAX: i64 = 10;
@@ -39,7 +39,12 @@ impl Controller {
             feed: there.map(feed),
             reverse_feed: here.map(feed),
             controller: store::leader(pool, migration).await?,
-            next: next_gate(&policy, healthy, [self.shown().await, vec![forward, reverse]].concat()),
+            plan: self.plan_view(),
+            approvals: match policy.ahead(self.planned_tenants()) {
+                Some(stage) => self.approvals(stage).await?,
+                None => Vec::new(),
+            },
+            next: self.next_gate(&policy, vec![healthy, forward, reverse]).await,
             history: store::history(pool, migration, HISTORY_MAX).await?,
             policy: PolicyView::from(&policy),
         })
@@ -63,27 +68,24 @@ impl Controller {
     }
 }
 
+impl Controller {
+    /// The worst gate before the next step.
+    async fn next_gate(&self, policy: &Policy, live: Vec<Gate>) -> Option<NextGate> {
+        let stage = policy.ahead(self.planned_tenants())?;
+        let metric = self.0.settings.plan.as_ref().map(|plan| plan.business.metric.clone());
+        let next = Policy { stage, metric: metric.or_else(|| policy.metric.clone()), ..policy.clone() };
+        let gates = match &policy.held {
+            Some(held) => {
+                vec![Gate::new("held", Verdict::Fail, format!("the migration is held: {held}"))]
+            }
+            None => Box::pin(self.gates_of(policy, &next, live)).await,
+        };
+        let worst = gates.into_iter().max_by_key(|gate| gate.verdict)?;
+        Some(NextGate { stage, gate: worst.name, verdict: worst.verdict, found: worst.found })
+    }
+}
+
 fn feed((sampled, distance): (usize, Distance)) -> Feed {
     let Distance { behind, parked, awaiting } = distance;
     Feed { sampled, behind: behind.len(), parked, awaiting }
-}
-
-/// The worst gate before the next step.
-fn next_gate(policy: &Policy, healthy: Gate, mut gates: Vec<Gate>) -> Option<NextGate> {
-    let stage = match policy.stage {
-        Stage::Local => Stage::Following,
-        Stage::Ramping if policy.percent >= 100 => Stage::Primary,
-        Stage::Following | Stage::Ramping => Stage::Ramping,
-        Stage::Primary if policy.draining => Stage::Primary,
-        Stage::Shadowing | Stage::Reading | Stage::Primary | Stage::Sealed | Stage::Removed => return None,
-    };
-    if stage == Stage::Following {
-        gates = vec![Gate::metric(policy.metric.as_deref())];
-    }
-    gates.insert(0, healthy);
-    if let Some(held) = &policy.held {
-        gates = vec![Gate::new("held", Verdict::Fail, format!("the migration is held: {held}"))];
-    }
-    let worst = gates.into_iter().max_by_key(|gate| gate.verdict)?;
-    Some(NextGate { stage, gate: worst.name, verdict: worst.verdict, found: worst.found })
 }

@@ -14,8 +14,6 @@ use crate::{Error, Gate, KeyCopy, Parity, Verdict};
 
 /// The gate that it is evidence for.
 const GATE: &str = "parity";
-/// How long it counts.
-const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often a key that is on its way is looked at again.
 const LOOKS_MAX: u32 = 5;
 /// The pause before the first of these looks; each next one is twice as long.
@@ -24,14 +22,15 @@ const PAUSE: Duration = Duration::from_millis(200);
 const OPEN_MAX: usize = 10_000;
 
 impl Controller {
-    /// Compares all copies, within `parity_timeout`, and keeps what was found as evidence for 24 hours. A target or domain that can't
-    /// be asked is part of the answer.
+    /// Compares all copies, within `parity_timeout`, and keeps what was found as evidence, by default for 24 hours. A target or
+    /// domain that can't be asked is part of the answer.
     ///
     /// # Errors
     /// [`Error::UnknownMigration`]; the database's failure.
     pub async fn parity(&self, by: &str) -> Result<Parity, Error> {
         let Inner { migration, pool, settings, .. } = &*self.0;
         self.policy().await?;
+        let began_at = store::now(pool).await?;
         let mut comparison = Comparison::default();
         let cut_short = match timeout(settings.parity_timeout, Box::pin(self.compare(&mut comparison))).await
         {
@@ -40,9 +39,9 @@ impl Controller {
             Err(_) => Some(format!("not within {} ms", settings.parity_timeout.as_millis())),
         };
         let parity = comparison.result(migration, cut_short);
-        let inputs = json!({ "version": env!("CARGO_PKG_VERSION"), "asked_by": by, "parity": parity });
-        store::keep(pool, migration, GATE, (parity.verdict, parity.found.as_str()), &inputs, LIFETIME)
-            .await?;
+        let inputs = json!({ "version": settings.version, "asked_by": by, "parity": parity });
+        let gate = Gate::new(GATE, parity.verdict, parity.found.as_str()).with(inputs);
+        store::keep(pool, migration, &gate, Some(began_at), self.evidence_lifetime()).await?;
         tracing::info!(
             migration,
             verdict = parity.verdict.name(),
@@ -55,22 +54,8 @@ impl Controller {
 
     /// The last comparison, as a gate.
     pub(super) async fn compared(&self) -> Gate {
-        let gate = |verdict, found: String| Gate::new(GATE, verdict, found);
-        match store::last(&self.0.pool, &self.0.migration, GATE).await {
-            Ok(None) => gate(Verdict::Inconclusive, "the copies were never compared".to_owned()),
-            Ok(Some(kept)) => {
-                let (verdict, found) = weigh(&kept);
-                gate(verdict, found)
-                    .with(json!({ "id": kept.id, "at": kept.at.unix_timestamp(), "version": kept.version }))
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the last comparison could not be read");
-                gate(
-                    Verdict::Inconclusive,
-                    "the last comparison could not be read; see the controller's log".to_owned(),
-                )
-            }
-        }
+        let never = || Gate::new(GATE, Verdict::Inconclusive, "the copies were never compared");
+        self.kept(GATE).await.unwrap_or_else(never)
     }
 
     /// Looks at all keys, and again at those on their way. Returns why it stopped before that, if it did.
@@ -185,24 +170,6 @@ fn stopped(after: Option<&str>, error: &Error) -> String {
     match after {
         Some(after) => format!("it stopped after key {after}: {error}"),
         None => error.to_string(),
-    }
-}
-
-/// What was kept is void when it is old, of another version, or from before a backfill.
-fn weigh(kept: &store::Kept) -> (Verdict, String) {
-    let void = |why: &str| (Verdict::Inconclusive, format!("the last comparison {why}"));
-    if kept.expired {
-        return void("is over 24 hours old");
-    }
-    if kept.version.as_deref() != Some(env!("CARGO_PKG_VERSION")) {
-        return void("was made by another version");
-    }
-    if kept.outdated {
-        return void("is older than the end of the backfill");
-    }
-    match Verdict::named(&kept.verdict) {
-        Some(verdict) => (verdict, kept.found.clone()),
-        None => void("has a verdict that this version does not know"),
     }
 }
 

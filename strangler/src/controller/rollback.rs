@@ -8,19 +8,20 @@ use crate::store::{keys, policy::Entry};
 use crate::{Back, Change, Error, Held};
 
 /// The longest reason of a hold, in bytes.
-const REASON_MAX: usize = 500;
+pub(super) const REASON_MAX: usize = 500;
 
 impl Controller {
-    /// Goes back: births are the source's as soon as this returns. From `following` to `local`. From `ramping` or `primary` to
-    /// `following`, when no key is at the target; else the stage stays, marked as draining, with percent 0, until the
-    /// controller has called the last key back.
+    /// Goes back: births are the source's as soon as this returns. From `following` to `local`. From `shadowing` and `reading` to
+    /// `following`, at once: no key has left. From `ramping` or `primary` to `following`, when no key is at the target; else
+    /// the stage stays, marked as draining, with percent 0, until the controller has called the last key back. A way back that
+    /// was gone to its end is evidence for the gate `drill`.
     ///
     /// With `expected`, only from that revision: so a rollback whose answer was lost may be sent again and takes no second
     /// step.
     ///
     /// # Errors
-    /// [`Error::Changed`] when the policy is at another revision than expected; [`Error::Refused`] in `local`;
-    /// [`Error::NotInThisVersion`] in a stage that this version does not enter; [`Error::Busy`] may be tried again.
+    /// [`Error::Changed`] when the policy is at another revision than expected; [`Error::Refused`] in `local`,
+    /// and in `sealed` and `removed`, from which no step leads back; [`Error::Busy`] may be tried again.
     pub async fn rollback(&self, expected: Option<i64>, by: &str) -> Result<Back, Error> {
         let (from, next, away) = self.go_back(expected, by, "").await?;
         Ok(Back {
@@ -77,6 +78,9 @@ impl Controller {
         // Counted while births are at a halt: none can land at the target after this.
         let away = keys::count_away(&mut *tx, &self.0.migration).await?;
         let next = from.back(away)?;
+        if from.draining && !next.draining {
+            self.note_drill(&mut tx).await?;
+        }
         let entry = Entry { action: "rollback", by, reason, evidence: &json!({ "at_target": away }) };
         let next = self.commit(tx, &from, next, entry).await?;
         Ok((from, next, away))

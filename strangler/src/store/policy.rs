@@ -157,13 +157,24 @@ pub(crate) async fn note_repair(
     .await
 }
 
+/// For how long the stage has been undisturbed, in seconds: it was neither left, nor rolled back, nor held.
+pub(crate) async fn unbroken_seconds(pool: &PgPool, migration: &str) -> Result<f64, sqlx::Error> {
+    sqlx::query_scalar(
+        "select coalesce(extract(epoch from clock_timestamp() - strangler.unbroken_since($1)), 0)::float8",
+    )
+    .bind(migration)
+    .fetch_one(pool)
+    .await
+}
+
 pub(crate) async fn history(
     pool: &PgPool,
     migration: &str,
     lines_max: i64,
 ) -> Result<Vec<History>, sqlx::Error> {
     sqlx::query_as(
-        "select revision, at, action, from_stage, to_stage, percent, by, reason
+        "select revision, at, action, from_stage, to_stage, percent, by, reason,
+                array(select jsonb_array_elements_text(coalesce(evidence -> 'cites', '[]'))) as cites
          from strangler.history where migration = $1 order by revision desc, id desc limit $2",
     )
     .bind(migration)

@@ -15,7 +15,11 @@ pub(crate) async fn grant_writer(admin: &PgPool, role: &str) -> Result<(), sqlx:
 }
 
 pub(crate) async fn grant_controller(admin: &PgPool, role: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("select strangler.grant_controller($1::name)").bind(role).execute(admin).await.map(drop)
+    sqlx::query("select strangler.grant_controller($1::name), strangler.grant_stages($1::name)")
+        .bind(role)
+        .execute(admin)
+        .await
+        .map(drop)
 }
 
 pub(crate) async fn grant_mover(admin: &PgPool, role: &str) -> Result<(), sqlx::Error> {

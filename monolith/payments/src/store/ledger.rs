@@ -97,6 +97,17 @@ pub(crate) async fn load_transactions(
 /// from those who move money for long.
 const BOUNDED: &str = "begin read only; set local statement_timeout = '5s'";
 
+/// A currency in which the lines of all tenants do not sum to zero, with the sum. [`Error::Unavailable`] when it takes over 5 s.
+pub(crate) async fn unbalanced(pool: &PgPool) -> Result<Option<(String, String)>, Error> {
+    let sql = "
+        select currency, sum(amount_minor)::text from payments.ledger_entry
+        group by currency having sum(amount_minor) <> 0 order by currency limit 1";
+    let mut tx = pool.begin_with(BOUNDED).await?;
+    let found = sqlx::query_as(sql).fetch_optional(&mut *tx).await.map_err(in_time)?;
+    tx.commit().await?;
+    Ok(found)
+}
+
 /// A tenant's trial balance. At most one row for each account and currency. [`Error::Unavailable`] when it takes over 5 s.
 pub(crate) async fn trial_balance(pool: &PgPool, tenant: &Tenant) -> Result<Vec<Balance>, Error> {
     let sql = "

@@ -185,3 +185,18 @@ async fn trial_balances_that_take_long_leave_commands_their_connections() {
     assert_eq!(desk.trial_balance(&tenant()).await.unwrap().len(), 3);
     world.end().await;
 }
+
+#[tokio::test]
+async fn books_that_were_made_not_to_balance_are_found() {
+    let world = World::new("unbalanced").await;
+    let id = world.captured().await;
+    assert_eq!(crate::unbalanced(&world.admin).await.unwrap(), None);
+    sqlx::query("alter table payments.ledger_entry disable trigger ledger_balanced")
+        .execute(&world.admin)
+        .await
+        .unwrap();
+    book(&world, id, &[(Uuid::now_v7(), "clearing", 7, "EUR")]).await.unwrap();
+    let found = crate::unbalanced(&world.admin).await.unwrap();
+    assert_eq!(found, Some(("EUR".to_owned(), "7".to_owned())));
+    world.end().await;
+}

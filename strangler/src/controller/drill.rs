@@ -1,0 +1,47 @@
+//! A rollback that was carried through is evidence that the way back works: keys left the target under the policy that
+//! will be asked to do it again.
+
+use serde_json::json;
+use sqlx::postgres::PgTransaction;
+
+use super::Controller;
+use crate::policy::Policy;
+use crate::store::{drill as store, evidence};
+use crate::{Error, Gate, Verdict};
+
+/// The gate that it is evidence for.
+const GATE: &str = "drill";
+
+impl Controller {
+    /// Notes the rollback that ends in this transaction, which enters the lower stage, because no key is away any more. One
+    /// that had no key to bring home shows nothing.
+    pub(super) async fn note_drill(&self, tx: &mut PgTransaction<'_>) -> Result<(), Error> {
+        let migration = &self.0.migration;
+        let Some(drilled) = store::under_way(&mut **tx, migration).await? else { return Ok(()) };
+        let store::Drilled { stage, percent, tenants, keys, seconds } = drilled;
+        if keys < 1 {
+            return Ok(());
+        }
+        let found = format!("{keys} keys came home within {seconds:.1} s after a rollback from {stage}");
+        let inputs = json!({
+            "version": self.0.settings.version, "stage": stage, "percent": percent, "tenants": tenants, "keys": keys,
+            "seconds": seconds,
+        });
+        let gate = Gate::new(GATE, Verdict::Pass, found).with(inputs);
+        evidence::keep(&mut **tx, migration, &gate, None, self.evidence_lifetime()).await
+    }
+
+    /// Whether the way back was shown, as far as a policy needs that.
+    pub(super) async fn drilled(&self, next: &Policy) -> Gate {
+        let free = self.thresholds().first_ramp_percent_max;
+        if next.percent <= free {
+            let found = format!("not needed for named tenants and at most {free} %");
+            return Gate::new(GATE, Verdict::Pass, found);
+        }
+        let never = || {
+            let found = "no ramp with keys at the target was rolled back and brought them all home";
+            Gate::new(GATE, Verdict::Inconclusive, found)
+        };
+        self.kept(GATE).await.unwrap_or_else(never)
+    }
+}
