@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 
-use crate::{Epoch, Error, Home, Owners, Ownership, Phase};
+use crate::{Epoch, Error, Fallback, Home, Owners, Ownership, Phase, Reads};
+
+mod reading;
+
+pub use self::reading::Asked;
 
 /// What a home's error means to the seam.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,11 @@ pub trait Homes: Send + Sync + 'static {
     /// The error for a call that reached no owner: [`Error::UnknownKey`], [`Error::Moving`] (retryable), or a failure of the
     /// database.
     fn unroutable(error: Error) -> Self::Error;
+
+    /// Why the target's copy did not answer a read, by its error.
+    fn fallback(_error: &Self::Error) -> Fallback {
+        Fallback::Error
+    }
 }
 
 /// How often and how long a call is sent again.
@@ -51,6 +60,7 @@ pub struct Seam<H: Homes> {
     source: Arc<H::Desk>,
     target: Arc<H::Desk>,
     bounds: Bounds,
+    reads: Option<Reads>,
 }
 
 /// The repeats of one call.
@@ -63,7 +73,7 @@ struct Repeats {
 impl<H: Homes> Seam<H> {
     /// Over two homes, with the default bounds.
     pub fn new(owners: Owners, source: Arc<H::Desk>, target: Arc<H::Desk>) -> Self {
-        Self { owners, source, target, bounds: Bounds::default() }
+        Self { owners, source, target, bounds: Bounds::default(), reads: None }
     }
 
     /// With other bounds.
