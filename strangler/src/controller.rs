@@ -6,6 +6,7 @@ mod change;
 mod handover;
 mod look;
 mod parity;
+mod reads;
 mod repair;
 mod rollback;
 mod why;

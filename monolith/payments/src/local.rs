@@ -172,6 +172,21 @@ impl Desk for Local {
         store::find(&self.home.pool, tenant, id).await?.ok_or(Error::NotFound)
     }
 
+    /// What waits is asked first: an event that is parked after that is one of a version that the row does not have, either.
+    async fn find_copy(&self, tenant: &Tenant, id: PaymentId, at_least: i64) -> Result<Payment, Error> {
+        let mut tx = self.home.pool.begin().await?;
+        let held = outbox::held(&mut tx, PAYMENTS, &[id.to_string()]).await?;
+        tx.commit().await?;
+        let payment = self.find(tenant, id).await?;
+        if !held.is_empty() {
+            return Err(Error::Parked);
+        }
+        if payment.version < at_least {
+            return Err(Error::Behind { here: payment.version, head: at_least });
+        }
+        Ok(payment)
+    }
+
     async fn list(&self, tenant: &Tenant, page: Page) -> Result<Vec<Payment>, Error> {
         if !(1..=Page::SIZE_MAX).contains(&page.size) {
             return Err(Error::Invalid(vec![Violation::new("page_size", "1 to 200 is allowed")]));

@@ -115,10 +115,12 @@ mod tests {
         }
 
         fn compare(&self, other: &Self) -> Difference {
-            match () {
-                () if self.0 != other.0 => Difference::Money,
-                () if self.1 != other.1 => Difference::Structure,
-                () => Difference::Equal,
+            if self.0 != other.0 {
+                Difference::Money
+            } else if self.1 != other.1 {
+                Difference::Structure
+            } else {
+                Difference::Equal
             }
         }
 

@@ -117,7 +117,7 @@ impl<H: Homes> Seam<H> {
         answer
     }
 
-    /// Has an answer compared in the background, while the source owns the key: the target's own answers are no copy.
+    /// Has an answer of the source's compared in the background. In `shadowing` no key is the target's.
     fn compare<T, F, Fut>(&self, reads: &Reads, since: i64, key: &str, answer: &T, run: F)
     where
         T: Comparable,
