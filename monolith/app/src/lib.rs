@@ -5,6 +5,7 @@
 
 mod app;
 mod cli;
+mod comparing;
 mod config;
 mod controller;
 mod http;

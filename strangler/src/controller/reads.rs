@@ -53,7 +53,10 @@ impl Controller {
             None if name == READS => compared(&found, thresholds.reads_min),
             None => stale(&found, thresholds.reads_min, thresholds.stale_reads_percent_max),
         };
-        vec![Gate::new(name, verdict, text).with(json!({ "counts": found.counts, "age_hours": found.age_hours }))]
+        vec![
+            Gate::new(name, verdict, text)
+                .with(json!({ "counts": found.counts, "age_hours": found.age_hours })),
+        ]
     }
 }
 
@@ -103,7 +106,9 @@ fn compared(found: &Found, reads_min: u64) -> (Verdict, String) {
         format!("{compared} reads were compared, {reads_min} are needed")
     } else if compared * 100 < (compared + others) * COMPARABLE_PERCENT_MIN {
         let all = compared + others;
-        format!("only {compared} of {all} reads could be compared: the target's copies are behind, missing or not steady")
+        format!(
+            "only {compared} of {all} reads could be compared: the target's copies are behind, missing or not steady"
+        )
     } else if caught == 0 {
         "no seeded difference was tried: nothing shows that one is found".to_owned()
     } else {

@@ -60,7 +60,8 @@ pub(super) fn at_least<T>(request: &Request<T>) -> Result<Option<i64>, Status> {
 
 fn whole_number(name: &str, text: Option<&str>) -> Result<i64, Status> {
     let number = text.and_then(|text| text.parse::<i64>().ok()).filter(|number| *number >= 0);
-    number.ok_or_else(|| Status::invalid_argument(format!("metadata {name} must be a whole number from 0 on")))
+    number
+        .ok_or_else(|| Status::invalid_argument(format!("metadata {name} must be a whole number from 0 on")))
 }
 
 impl Call {
