@@ -1,16 +1,42 @@
-//! Payments of two homes, compared.
+//! Payments of two homes: how each is read, what differs between them, and what a caller has seen.
 
-use ::payments::{CaptureMethod, Payment, Status};
+use std::sync::Arc;
+
+use ::payments::{CaptureMethod, Desk, Error, Payment, Status, Tenant};
 use chassis::card;
-use proto::{Currency, Money};
-use strangler::{Comparable, Difference};
+use proto::{Currency, Money, PaymentId};
+use strangler::{Comparable, Difference, Reading};
 
 /// A payment as a caller is shown it. Whether an outcome is pending is left out: only the owner knows its open commands.
 #[derive(Debug, Clone)]
 pub(crate) struct Shown(pub(crate) Payment);
 
+/// Reads a payment at a home as its owner or as a copy.
+pub(crate) async fn read(
+    home: Arc<dyn Desk>,
+    tenant: Tenant,
+    id: PaymentId,
+    reading: Reading,
+) -> Result<Shown, Error> {
+    let found = match reading {
+        Reading::Owner => home.find(&tenant, id).await,
+        Reading::Copy { at_least } => home.find_copy(&tenant, id, at_least).await,
+    };
+    found.map(Shown)
+}
+
+/// The version that a command's answer has shown its caller. While an outcome is pending only the owner knows of that, so a copy may
+/// answer again from the version on that the outcome makes.
+pub(crate) fn version_shown(answer: &Result<Payment, Error>) -> Option<i64> {
+    match answer {
+        Ok(done) => Some(done.version),
+        Err(Error::OutcomePending(open)) => Some(open.version.saturating_add(1)),
+        Err(_) => None,
+    }
+}
+
 /// What is neither money nor the owner's alone.
-fn facts(payment: &Payment) -> impl PartialEq {
+fn facts(payment: &Payment) -> impl PartialEq + use<> {
     (
         (payment.id, payment.order, payment.tenant.clone(), payment.requested_at),
         (
@@ -93,7 +119,7 @@ impl Comparable for Shown {
 
 #[cfg(test)]
 mod tests {
-    use proto::{OrderId, PaymentId};
+    use proto::OrderId;
     use time::OffsetDateTime;
 
     use super::*;

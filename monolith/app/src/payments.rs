@@ -17,12 +17,10 @@ use outbox::{BoxError, StateTransfer as _};
 use proto::{Money, PAYMENTS, PaymentId, events};
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
-use strangler::{
-    Answer, Applied, Asked, Fallback, Home, Key, KeyCopy, Owners, Pinned, Reading, Reads, Seam, Taken,
-};
+use strangler::{Answer, Applied, Asked, Fallback, Home, Key, KeyCopy, Owners, Pinned, Reads, Seam, Taken};
 use time::OffsetDateTime;
 
-use crate::comparing::Shown;
+use crate::comparing::{Shown, read, version_shown};
 
 /// The name of the migration.
 pub const MIGRATION: &str = "payments";
@@ -195,15 +193,10 @@ impl MovingPayments {
         Self { seam: self.seam.reads(reads), ..self }
     }
 
-    /// Notes what a command has shown its caller, who must not be shown less by a read after it. While an outcome is pending only
-    /// the owner knows of it, so a copy may answer again from the version on that the outcome makes.
+    /// Notes what a command has shown its caller, who must not be shown less by a read after it.
     fn shown(&self, payment: PaymentId, answer: Result<Payment, Error>) -> Result<Payment, Error> {
-        match &answer {
-            Ok(done) => self.seam.shown(&payment.to_string(), done.version),
-            Err(Error::OutcomePending(open)) => {
-                self.seam.shown(&payment.to_string(), open.version.saturating_add(1));
-            }
-            Err(_) => {}
+        if let Some(version) = version_shown(&answer) {
+            self.seam.shown(&payment.to_string(), version);
         }
         answer
     }
@@ -229,16 +222,7 @@ impl Desk for MovingPayments {
     /// it: then the replica here is asked, and at last the order's row.
     async fn find_copy(&self, tenant: &Tenant, id: PaymentId, at_least: i64) -> Result<Payment, Error> {
         let whose = tenant.clone();
-        let run = move |home: Arc<dyn Desk>, reading| {
-            let whose = whose.clone();
-            async move {
-                let found = match reading {
-                    Reading::Owner => home.find(&whose, id).await,
-                    Reading::Copy { at_least } => home.find_copy(&whose, id, at_least).await,
-                };
-                found.map(Shown)
-            }
-        };
+        let run = move |home: Arc<dyn Desk>, reading| read(home, whose.clone(), id, reading);
         let key = id.to_string();
         let asked = Asked { tenant: tenant.as_str(), key: &key, at_least };
         let owner = self.seam.read_versioned(asked, run).await.map(|Shown(payment)| payment);

@@ -34,6 +34,10 @@ async fn each_role_may_do_its_part_only() {
             "delete from strangler.pinned",
             "insert into strangler.backfill (migration, asked_by) values ('payments', 'me')",
             "select count(*) from strangler.evidence",
+            "select count(*) from strangler.read_sample",
+            "select strangler.read_policy('payments')",
+            "select strangler.note_reads('payments', 1, 'v', '{equal}', '{1}', '{}', '{}', '{}', '{}')",
+            "select strangler.grant_observer(session_user)",
         ] {
             assert!(denied(pool, sql).await, "{sql}");
         }
@@ -46,6 +50,8 @@ async fn each_role_may_do_its_part_only() {
         "update strangler.history set by = 'someone else'",
         "insert into strangler.migration (name, salt) values ('x', 'x')",
         "select strangler.grant_writer(session_user)",
+        "select strangler.note_reads('payments', 1, 'v', '{equal}', '{1}', '{}', '{}', '{}', '{}')",
+        "delete from strangler.read_comparison",
     ] {
         assert!(denied(&world.controller_pool, sql).await, "{sql}");
     }
