@@ -100,6 +100,10 @@ struct Inner {
 }
 
 impl Fallback {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Lag, Self::Ahead, Self::NotFound, Self::Parked, Self::Error, Self::Timeout];
+
     /// Its name, as counted.
     pub const fn name(self) -> &'static str {
         match self {

@@ -254,23 +254,20 @@ impl Desk for MovingPayments {
         self.order(&capture.tenant, capture.payment).await?;
         let run =
             |home: Arc<dyn Desk>, epoch| async move { known(home.capture(capture, epoch_of(epoch)).await) };
-        let answer = self.seam.write(&capture.payment.to_string(), run).await;
-        self.shown(capture.payment, answer)
+        self.shown(capture.payment, self.seam.write(&capture.payment.to_string(), run).await)
     }
 
     async fn void(&self, void: &Void, _: Epoch) -> Result<Payment, Error> {
         self.order(&void.tenant, void.payment).await?;
         let run = |home: Arc<dyn Desk>, epoch| async move { known(home.void(void, epoch_of(epoch)).await) };
-        let answer = self.seam.write(&void.payment.to_string(), run).await;
-        self.shown(void.payment, answer)
+        self.shown(void.payment, self.seam.write(&void.payment.to_string(), run).await)
     }
 
     async fn refund(&self, refund: &Refund, _: Epoch) -> Result<Payment, Error> {
         self.order(&refund.tenant, refund.payment).await?;
         let run =
             |home: Arc<dyn Desk>, epoch| async move { known(home.refund(refund, epoch_of(epoch)).await) };
-        let answer = self.seam.write(&refund.payment.to_string(), run).await;
-        self.shown(refund.payment, answer)
+        self.shown(refund.payment, self.seam.write(&refund.payment.to_string(), run).await)
     }
 
     /// To the owner. A payment without one was never ordered here, or its order is about to be committed.

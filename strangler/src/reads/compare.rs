@@ -54,6 +54,10 @@ pub(super) struct Found<T> {
 }
 
 impl Class {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Equal, Self::Money, Self::Structure, Self::Noise, Self::Stale, Self::Missing, Self::Error];
+
     /// Its name, as counted.
     pub const fn name(self) -> &'static str {
         match self {

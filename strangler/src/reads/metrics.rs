@@ -15,7 +15,7 @@ pub struct ReadMetrics {
 impl ReadMetrics {
     /// Makes the instruments.
     pub fn new(meter: &Meter) -> Self {
-        Self {
+        let metrics = Self {
             compared: meter
                 .u64_counter("strangler.read.comparisons")
                 .with_description("Reads that were compared with the target's answer, by what came of it.")
@@ -24,7 +24,15 @@ impl ReadMetrics {
                 .u64_counter("strangler.read.fallbacks")
                 .with_description("Reads of the cohort that the source answered, by why the target did not.")
                 .build(),
+        };
+        // Shown from the beginning: an alert sees the first one.
+        for class in Class::ALL {
+            metrics.compared.add(0, &[KeyValue::new("class", class.name())]);
         }
+        for reason in Fallback::ALL {
+            metrics.fallbacks.add(0, &[KeyValue::new("reason", reason.name())]);
+        }
+        metrics
     }
 
     /// Counts nothing.
