@@ -1,15 +1,14 @@
 //! Sends a call to the home that owns its key, and again elsewhere when that home was not the owner.
 
+mod reading;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 
-use crate::{Epoch, Error, Fallback, Home, Owners, Ownership, Phase, Reads};
-
-mod reading;
-
 pub use self::reading::Asked;
+use crate::{Epoch, Error, Fallback, Home, Owners, Ownership, Phase, Reads};
 
 /// What a home's error means to the seam.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -77,6 +77,11 @@ async fn a_cohort_reads_its_own_writes_from_the_target() {
         }
         operator.follow().await?;
         operator.shadow().await?;
+        until("a read to be compared", SOON, async || {
+            client.get(&format!("/v1/payments/{}", accepted[0].payment)).await?;
+            Ok((counted(&shop, "equal").await? > 0).then_some(()))
+        })
+        .await?;
         operator.read(100).await?;
         until("the target to answer reads", SOON, async || {
             client.get(&format!("/v1/payments/{}", accepted[0].payment)).await?;

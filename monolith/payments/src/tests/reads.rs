@@ -6,7 +6,7 @@ use super::*;
 async fn a_copy_answers_only_when_it_is_whole_and_new_enough() {
     let world = World::new("found_copies").await;
     let id = world.captured().await;
-    let (desk, tenant) = (world.desk(), world.tenant.clone());
+    let (desk, tenant) = (world.desk(), tenant());
     let found = desk.find(&tenant, id).await.unwrap();
     for at_least in [0, found.version] {
         assert_eq!(desk.find_copy(&tenant, id, at_least).await.unwrap(), found, "at least {at_least}");
@@ -28,4 +28,5 @@ async fn a_copy_answers_only_when_it_is_whole_and_new_enough() {
     let parked = desk.find_copy(&tenant, id, 0).await;
     assert!(matches!(parked, Err(Error::Parked)), "{parked:?}");
     assert_eq!(desk.find(&tenant, id).await.unwrap(), found, "a read of the owner does not ask");
+    world.end().await;
 }
