@@ -88,9 +88,8 @@ impl<T> Found<T> {
 
 /// What the target's answer is, beside two answers of the source. Noise excuses no difference in money.
 pub(super) fn judge<T: Comparable>(sources: [&T; 2], target: &T) -> Class {
-    let of_this_version = |source: &&&T| source.version() == target.version();
-    let found: Vec<Difference> =
-        sources.iter().filter(of_this_version).map(|source| source.compare(target)).collect();
+    let of_this_version = sources.into_iter().filter(|source| source.version() == target.version());
+    let found: Vec<Difference> = of_this_version.map(|source| source.compare(target)).collect();
     if found.is_empty() {
         return Class::Stale;
     }
