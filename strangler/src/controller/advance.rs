@@ -192,6 +192,10 @@ fn refusal(gates: &[Gate], stage: Stage) -> Option<Refusal> {
             "`banyan parity` compares the copies and names those that differ; `banyan repair KEY` mends one"
         }
         "backfill" => "`banyan backfill` begins one; `banyan status` tells how far it is",
+        "reads" => {
+            "let more reads come; `strangler.read_sample` has those that differ, and `banyan repair KEY` mends a copy"
+        }
+        "stale_reads" => "let more reads come, or make the feed faster, then advance again",
         _ => "let it catch up, or see what waits there (`banyan status`), then advance again",
     };
     Some(Refusal {
