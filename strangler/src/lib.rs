@@ -24,6 +24,7 @@ mod parity;
 mod peer;
 pub mod plan_file;
 mod policy;
+mod reads;
 mod schema;
 mod seam;
 mod seeding;
@@ -48,11 +49,12 @@ pub use memory::Memory;
 pub use owners::{Owners, Taken};
 pub use peer::{Applied, Evidence, Health, Peer};
 pub use policy::Advance;
+pub use reads::{Class, Comparable, Difference, Fallback, ReadMetrics, ReadSettings, Reading, Reads};
 pub use schema::{
     SOURCE_MIGRATOR, TARGET_MIGRATOR, define, grant_assigner, grant_controller, grant_home, grant_mover,
-    grant_writer, migrate_source, migrate_target,
+    grant_observer, grant_writer, migrate_source, migrate_target,
 };
-pub use seam::{Answer, Bounds, Homes, Seam};
+pub use seam::{Answer, Asked, Bounds, Homes, Seam};
 pub use share::share;
 pub use stage::Stage;
 pub use target::{Reply, Target};

@@ -78,6 +78,15 @@ pub async fn grant_mover(admin: &PgPool, role: &str) -> Result<(), Error> {
     Ok(rights::grant_mover(admin, role).await?)
 }
 
+/// At the source: lets a login role see the policy of reads and note what they find, as [`crate::Reads`] does. For the module that
+/// answers reads.
+///
+/// # Errors
+/// [`Error::Database`] for an unknown role.
+pub async fn grant_observer(admin: &PgPool, role: &str) -> Result<(), Error> {
+    Ok(rights::grant_observer(admin, role).await?)
+}
+
 /// At the target: lets a login role use [`crate::Authority`] and [`crate::Target`].
 ///
 /// # Errors

@@ -1,11 +1,14 @@
 //! Sends a call to the home that owns its key, and again elsewhere when that home was not the owner.
 
+mod reading;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 
-use crate::{Epoch, Error, Home, Owners, Ownership, Phase};
+pub use self::reading::Asked;
+use crate::{Epoch, Error, Fallback, Home, Owners, Ownership, Phase, Reads};
 
 /// What a home's error means to the seam.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +35,11 @@ pub trait Homes: Send + Sync + 'static {
     /// The error for a call that reached no owner: [`Error::UnknownKey`], [`Error::Moving`] (retryable), or a failure of the
     /// database.
     fn unroutable(error: Error) -> Self::Error;
+
+    /// Why the target's copy did not answer a read, by its error.
+    fn fallback(_error: &Self::Error) -> Fallback {
+        Fallback::Error
+    }
 }
 
 /// How often and how long a call is sent again.
@@ -53,6 +61,7 @@ pub struct Seam<H: Homes> {
     source: Arc<H::Desk>,
     target: Arc<H::Desk>,
     bounds: Bounds,
+    reads: Option<Reads>,
 }
 
 /// The repeats of one call.
@@ -65,7 +74,7 @@ struct Repeats {
 impl<H: Homes> Seam<H> {
     /// Over two homes, with the default bounds.
     pub fn new(owners: Owners, source: Arc<H::Desk>, target: Arc<H::Desk>) -> Self {
-        Self { owners, source, target, bounds: Bounds::default() }
+        Self { owners, source, target, bounds: Bounds::default(), reads: None }
     }
 
     /// With other bounds.

@@ -9,4 +9,5 @@ pub(crate) mod keys;
 pub(crate) mod moves;
 pub(crate) mod owners;
 pub(crate) mod policy;
+pub(crate) mod reads;
 pub(crate) mod rights;

@@ -191,6 +191,14 @@ impl Operator {
         self.get("/admin/migrations/payments").await
     }
 
+    /// What could come next, with its gates.
+    ///
+    /// # Errors
+    /// When the controller does not answer.
+    pub async fn plan(&self) -> Result<Value> {
+        self.get("/admin/migrations/payments/plan").await
+    }
+
     /// Why a key is where it is.
     ///
     /// # Errors

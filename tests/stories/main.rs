@@ -18,6 +18,7 @@ mod orders;
 mod outcomes;
 mod points;
 mod problems;
+mod reading;
 mod reconciling;
 mod relaying;
 mod repeats;

@@ -78,7 +78,7 @@ fn named_in(file: &str) -> Result<BTreeSet<String>> {
 }
 
 fn is_ours(name: &str) -> bool {
-    name.starts_with("outbox_") || name.starts_with("payments_")
+    ["outbox_", "payments_", "strangler_"].iter().any(|ours| name.starts_with(ours))
 }
 
 async fn count(pool: &PgPool, query: &'static str) -> Result<f64> {

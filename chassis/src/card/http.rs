@@ -16,7 +16,8 @@ use crate::problem::Problem;
 use crate::server::BODY_MAX;
 
 /// The headers that a route reads. Others are not looked at: proxies put ids of theirs there that may look like anything.
-const READ: [&str; 4] = [IDEMPOTENCY_KEY, "authorization", "content-type", "stripe-signature"];
+const READ: [&str; 5] =
+    [IDEMPOTENCY_KEY, "authorization", "content-type", "stripe-signature", "x-min-version"];
 
 /// 422: something in the request looks like a card number.
 pub(crate) fn refused(place: &'static str) -> Problem {

@@ -16,7 +16,7 @@ use orders::{FollowPayment, Orders};
 use outbox::retention::Housekeeping;
 use outbox::{Inbox, Metrics, Relay, RelayOptions, RelayStatus, Replica, Tracer, Wake, kafka};
 use sqlx::PgPool;
-use strangler::{Controller, Owners, Settings, control};
+use strangler::{Controller, Owners, ReadMetrics, ReadSettings, Reads, Settings, control};
 use tokio::net::TcpListener;
 use tokio::sync::watch::Receiver;
 use tokio_util::task::TaskTracker;
@@ -59,6 +59,8 @@ struct Parts {
     metrics: Metrics,
     notices: webhooks::Metrics,
     counted: ::payments::Metrics,
+    /// What the reads of this process know of the migration's policy, and have found.
+    reads: Reads,
     tracer: Tracer,
     /// Of the relay in this process, if there is one: who commits an event that others wait for, wakes it.
     wake: Wake,
@@ -126,6 +128,14 @@ pub(crate) fn home(
     })
 }
 
+/// Comparisons read here, too: they get a quarter of the connections, so that no caller waits for one.
+fn reads(config: &Config, pool: PgPool, metrics: ReadMetrics) -> Reads {
+    let settings = ReadSettings::default();
+    let compared_max = usize::try_from(config.pool_max / 4).unwrap_or(1).clamp(1, settings.compared_max);
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Reads::new(MIGRATION, pool, ReadSettings { version, compared_max, ..settings }, metrics)
+}
+
 impl Parts {
     fn make(config: &Config, telemetry: Telemetry) -> anyhow::Result<Self> {
         let pools = Pools::open(&config.databases, config.pool_max)?;
@@ -136,6 +146,7 @@ impl Parts {
         let orders = Orders::new(pools.orders.clone(), catalog, Arc::new(requests), work.clone());
         let counted = ::payments::Metrics::new(&telemetry.meter());
         let home = home(config, (&pools.payments, &wake, &counted))?;
+        let reads = reads(config, pools.payments.clone(), ReadMetrics::new(&telemetry.meter()));
         let service = Endpoint::from_shared(config.service.url.expose().to_owned())?;
         Ok(Self {
             pools,
@@ -152,6 +163,7 @@ impl Parts {
             bearer: Bearer::new(Issuer::new(ISSUER, &config.token_key), SERVICE, SERVICE_AUDIENCE),
             verifier: Verifier::new(ISSUER, AUDIENCE, &config.token_key),
             counted,
+            reads,
             metrics: Metrics::new(&telemetry.meter()),
             notices: webhooks::Metrics::new(&telemetry.meter()),
             tracer: telemetry.tracers().map_or_else(Tracer::noop, Tracer::new),
@@ -184,7 +196,7 @@ impl Parts {
         let local = Arc::new(Local::new(self.home.clone(), self.work.clone()).metrics(self.counted.clone()));
         let remote = Arc::new(Remote::new(self.channel.clone(), self.bearer.clone()));
         let owners = Owners::new(MIGRATION, self.pools.payments.clone());
-        MovingPayments::new(owners, local, remote, self.orders.clone())
+        MovingPayments::new(owners, local, remote, self.orders.clone()).reads(self.reads.clone())
     }
 
     fn web(&self, config: &Config, listener: TcpListener, tasks: &mut Tasks) {
@@ -198,6 +210,7 @@ impl Parts {
         };
         let router = http::router(shop, self.verifier.clone()).layer(self.telemetry.http());
         tasks.spawn("web", server::serve(listener, router, tasks.shutdown()));
+        tasks.spawn("reads", never_fails(self.reads.clone().run(tasks.shutdown())));
     }
 
     /// One consumer group per module, so that none waits for another.

@@ -6,6 +6,7 @@
 mod app;
 mod books;
 mod cli;
+mod comparing;
 mod config;
 mod controller;
 mod http;

@@ -89,6 +89,7 @@ async fn grant(admin: &PgPool, databases: &Databases) -> anyhow::Result<()> {
     strangler::grant_assigner(admin, &orders).await?;
     strangler::grant_writer(admin, &payments).await?;
     strangler::grant_mover(admin, &payments).await?;
+    strangler::grant_observer(admin, &payments).await?;
     strangler::grant_controller(admin, &controller).await?;
     readable(admin, &[("outbox", &relay), ("strangler", &controller), ("payments", &payments)]).await
 }

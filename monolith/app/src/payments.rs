@@ -17,10 +17,11 @@ use outbox::{BoxError, StateTransfer as _};
 use proto::{Money, PAYMENTS, PaymentId, events};
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
-use strangler::{Answer, Applied, Home, Key, KeyCopy, Owners, Pinned, Seam, Taken};
+use strangler::{Answer, Applied, Asked, Fallback, Home, Key, KeyCopy, Owners, Pinned, Reads, Seam, Taken};
 use time::OffsetDateTime;
 
 use crate::books::Books;
+use crate::comparing::{Shown, read, version_shown};
 
 /// The name of the migration.
 pub const MIGRATION: &str = "payments";
@@ -159,7 +160,7 @@ impl strangler::Homes for Desks {
     fn answer(error: &Error, _: Home) -> Answer {
         match error {
             Error::NotOwner => Answer::NotOwner,
-            Error::Busy(_) | Error::Behind { .. } => Answer::Moving,
+            Error::Busy(_) | Error::Behind { .. } | Error::Parked => Answer::Moving,
             // `Unavailable` and the database's failures may come after the command was committed: the caller decides.
             _ => Answer::Final,
         }
@@ -171,12 +172,35 @@ impl strangler::Homes for Desks {
             error => authority(error),
         }
     }
+
+    fn fallback(error: &Error) -> Fallback {
+        match error {
+            Error::Behind { .. } => Fallback::Lag,
+            Error::NotFound => Fallback::NotFound,
+            Error::Parked => Fallback::Parked,
+            _ => Fallback::Error,
+        }
+    }
 }
 
 impl MovingPayments {
     /// The desks of both homes behind one. The role of the owners' pool may find owners.
     pub fn new(owners: Owners, local: Arc<dyn Desk>, remote: Arc<dyn Desk>, orders: Orders) -> Self {
         Self { seam: Seam::new(owners, Arc::clone(&local), remote), local, orders }
+    }
+
+    /// With reads that follow the policy; see [`Seam::reads`].
+    #[must_use]
+    pub fn reads(self, reads: Reads) -> Self {
+        Self { seam: self.seam.reads(reads), ..self }
+    }
+
+    /// Notes what a command has shown its caller, who must not be shown less by a read after it.
+    fn shown(&self, payment: PaymentId, answer: Result<Payment, Error>) -> Result<Payment, Error> {
+        if let Some(version) = version_shown(&answer) {
+            self.seam.shown(&payment.to_string(), version);
+        }
+        answer
     }
 
     /// The order of a payment. Every payment has one, so this tells a payment that does not exist, or is another tenant's,
@@ -192,10 +216,18 @@ impl MovingPayments {
 
 #[async_trait]
 impl Desk for MovingPayments {
-    /// Asks the owner. A home that has not applied the payment's first event yet does not know it: then the replica here is
-    /// asked, and at last the order's row.
     async fn find(&self, tenant: &Tenant, id: PaymentId) -> Result<Payment, Error> {
-        let owner = self.seam.read(&id.to_string(), |home| async move { home.find(tenant, id).await }).await;
+        self.find_copy(tenant, id, 0).await
+    }
+
+    /// Asks the owner, or the copy that the policy names. A home that has not applied the payment's first event yet does not know
+    /// it: then the replica here is asked, and at last the order's row.
+    async fn find_copy(&self, tenant: &Tenant, id: PaymentId, at_least: i64) -> Result<Payment, Error> {
+        let whose = tenant.clone();
+        let run = move |home: Arc<dyn Desk>, reading| read(home, whose.clone(), id, reading);
+        let key = id.to_string();
+        let asked = Asked { tenant: tenant.as_str(), key: &key, at_least };
+        let owner = self.seam.read_versioned(asked, run).await.map(|Shown(payment)| payment);
         if !matches!(owner, Err(Error::NotFound)) {
             return owner;
         }
@@ -224,20 +256,20 @@ impl Desk for MovingPayments {
         self.order(&capture.tenant, capture.payment).await?;
         let run =
             |home: Arc<dyn Desk>, epoch| async move { known(home.capture(capture, epoch_of(epoch)).await) };
-        self.seam.write(&capture.payment.to_string(), run).await
+        self.shown(capture.payment, self.seam.write(&capture.payment.to_string(), run).await)
     }
 
     async fn void(&self, void: &Void, _: Epoch) -> Result<Payment, Error> {
         self.order(&void.tenant, void.payment).await?;
         let run = |home: Arc<dyn Desk>, epoch| async move { known(home.void(void, epoch_of(epoch)).await) };
-        self.seam.write(&void.payment.to_string(), run).await
+        self.shown(void.payment, self.seam.write(&void.payment.to_string(), run).await)
     }
 
     async fn refund(&self, refund: &Refund, _: Epoch) -> Result<Payment, Error> {
         self.order(&refund.tenant, refund.payment).await?;
         let run =
             |home: Arc<dyn Desk>, epoch| async move { known(home.refund(refund, epoch_of(epoch)).await) };
-        self.seam.write(&refund.payment.to_string(), run).await
+        self.shown(refund.payment, self.seam.write(&refund.payment.to_string(), run).await)
     }
 
     /// To the owner. A payment without one was never ordered here, or its order is about to be committed.

@@ -34,6 +34,9 @@ const NOTICES_MAX: usize = 8;
 /// The metadata that carries the owner's epoch as this home knows it.
 const EPOCH: &str = "x-authority-epoch";
 
+/// The metadata that asks for a copy that is no older than this version.
+const AT_LEAST: &str = "x-min-version";
+
 /// The metadata that says who asks; else the service would take this process for it.
 const ACTOR: &str = "x-actor";
 
@@ -58,6 +61,14 @@ impl Desk for Remote {
     async fn find(&self, tenant: &Tenant, id: PaymentId) -> Result<Payment, Error> {
         let request =
             call(wire::GetPaymentRequest { payment_id: id.to_string() }, Some(tenant), READ_TIMEOUT)?;
+        let response = self.client.clone().get_payment(request).await.map_err(|status| failed(&status))?;
+        read_payment(tenant, response.into_inner().payment)
+    }
+
+    async fn find_copy(&self, tenant: &Tenant, id: PaymentId, at_least: i64) -> Result<Payment, Error> {
+        let request = wire::GetPaymentRequest { payment_id: id.to_string() };
+        let mut request = call(request, Some(tenant), READ_TIMEOUT)?;
+        request.metadata_mut().insert(AT_LEAST, MetadataValue::from(at_least));
         let response = self.client.clone().get_payment(request).await.map_err(|status| failed(&status))?;
         read_payment(tenant, response.into_inner().payment)
     }

@@ -79,6 +79,16 @@ pub trait Desk: Send + Sync {
     /// One payment. [`Error::NotFound`] also for another tenant's.
     async fn find(&self, tenant: &Tenant, id: PaymentId) -> Result<Payment, Error>;
 
+    /// One payment, from a copy that follows its owner, at this version or a later one. [`Error::NotFound`] as above;
+    /// [`Error::Behind`] for an older copy; [`Error::Parked`] for one in front of which events wait.
+    async fn find_copy(&self, tenant: &Tenant, id: PaymentId, at_least: i64) -> Result<Payment, Error> {
+        let payment = self.find(tenant, id).await?;
+        if payment.version < at_least {
+            return Err(Error::Behind { here: payment.version, head: at_least });
+        }
+        Ok(payment)
+    }
+
     /// The tenant's payments, newest first.
     async fn list(&self, tenant: &Tenant, page: Page) -> Result<Vec<Payment>, Error>;
 

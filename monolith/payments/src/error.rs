@@ -57,6 +57,9 @@ pub enum Error {
         /// The stream's.
         head: i64,
     },
+    /// Events of the payment wait here, so this home's copy of it is not whole.
+    #[error("events of the payment wait here: the copy is not whole")]
+    Parked,
     /// A row or an event that this version can't read.
     #[error("{what} can't be read")]
     Corrupt {
@@ -109,6 +112,7 @@ impl Error {
             | Error::InFlight
             | Error::Unavailable(_)
             | Error::Behind { .. }
+            | Error::Parked
             | Error::Database(_)
             | Error::Outbox(_)
             | Error::Authority(_) => true,

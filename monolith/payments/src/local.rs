@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chassis::fingerprint::fingerprint;
-use proto::{Money, PaymentId};
+use proto::{Money, PAYMENTS, PaymentId};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -170,6 +170,28 @@ fn pending(payment: &Payment) -> Error {
 impl Desk for Local {
     async fn find(&self, tenant: &Tenant, id: PaymentId) -> Result<Payment, Error> {
         store::find(&self.home.pool, tenant, id).await?.ok_or(Error::NotFound)
+    }
+
+    /// What waits is asked in a transaction, so in a task of its own: a caller that leaves must not break off its beginning.
+    async fn find_copy(&self, tenant: &Tenant, id: PaymentId, at_least: i64) -> Result<Payment, Error> {
+        let pool = self.home.pool.clone();
+        let work = async move {
+            let mut tx = pool.begin().await?;
+            let held = outbox::held(&mut tx, PAYMENTS, &[id.to_string()]).await?;
+            tx.commit().await?;
+            Ok::<_, Error>(!held.is_empty())
+        };
+        let waits = chassis::shield(&self.tasks, work)
+            .await
+            .unwrap_or_else(|lost| Err(Error::Unavailable(lost.to_string())))?;
+        let payment = self.find(tenant, id).await?;
+        if waits {
+            return Err(Error::Parked);
+        }
+        if payment.version < at_least {
+            return Err(Error::Behind { here: payment.version, head: at_least });
+        }
+        Ok(payment)
     }
 
     async fn list(&self, tenant: &Tenant, page: Page) -> Result<Vec<Payment>, Error> {

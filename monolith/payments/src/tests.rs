@@ -11,6 +11,7 @@ mod fair;
 mod keys;
 mod moving;
 mod notice;
+mod reads;
 mod reconcile;
 mod replay;
 mod resolve;

@@ -82,6 +82,10 @@ impl Desk for Granting {
         self.desk.find(tenant, id).await
     }
 
+    async fn find_copy(&self, tenant: &Tenant, id: PaymentId, at_least: i64) -> Result<Payment, Error> {
+        self.desk.find_copy(tenant, id, at_least).await
+    }
+
     async fn list(&self, tenant: &Tenant, page: Page) -> Result<Vec<Payment>, Error> {
         self.desk.list(tenant, page).await
     }

@@ -26,7 +26,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
 
-use self::call::{Call, Fields, actor, tenant};
+use self::call::{Call, Fields, actor, at_least, tenant};
 
 /// The issuer of all tokens.
 pub const ISSUER: &str = "banyan";
@@ -140,7 +140,10 @@ impl PaymentsService for Server {
         let mut fields = Fields::default();
         let id = fields.payment_id(&request.get_ref().payment_id);
         let id = fields.all(id)?;
-        let payment = call.within(self.desk.find(&tenant, id)).await?;
+        let payment = match at_least(&request)? {
+            None => call.within(self.desk.find(&tenant, id)).await?,
+            Some(at_least) => call.within(self.desk.find_copy(&tenant, id, at_least)).await?,
+        };
         Ok(Response::new(v1::GetPaymentResponse { payment: Some(wire::payment(&payment)) }))
     }
 

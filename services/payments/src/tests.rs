@@ -2,6 +2,7 @@
 
 mod amounts;
 mod commands;
+mod copies;
 mod edge;
 mod moving;
 mod notices;

@@ -205,6 +205,10 @@ fn refusal(gates: &[Gate], stage: Stage) -> Option<Refusal> {
         "invariants" => "mend what is broken before any step",
         "pinned" | "at_source" => "`banyan pinned` says what keeps a key; see to it, then advance again",
         "verify" => "see to each touch that it names, then advance again",
+        "reads" => {
+            "let more reads come; `strangler.read_sample` has those that differ, and `banyan repair KEY` mends a copy"
+        }
+        "stale_reads" => "let more reads come, or make the feed faster, then advance again",
         _ => "let it catch up, or see what waits there (`banyan status`), then advance again",
     };
     Some(Refusal {

@@ -15,7 +15,7 @@ pub(crate) async fn grant_writer(admin: &PgPool, role: &str) -> Result<(), sqlx:
 }
 
 pub(crate) async fn grant_controller(admin: &PgPool, role: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("select strangler.grant_controller($1::name), strangler.grant_stages($1::name)")
+    sqlx::query("select strangler.grant_controller($1::name), strangler.grant_stages($1::name), strangler.grant_reads_found($1::name)")
         .bind(role)
         .execute(admin)
         .await
@@ -24,6 +24,10 @@ pub(crate) async fn grant_controller(admin: &PgPool, role: &str) -> Result<(), s
 
 pub(crate) async fn grant_mover(admin: &PgPool, role: &str) -> Result<(), sqlx::Error> {
     sqlx::query("select strangler.grant_mover($1::name)").bind(role).execute(admin).await.map(drop)
+}
+
+pub(crate) async fn grant_observer(admin: &PgPool, role: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("select strangler.grant_observer($1::name)").bind(role).execute(admin).await.map(drop)
 }
 
 pub(crate) async fn grant_home(admin: &PgPool, role: &str) -> Result<(), sqlx::Error> {

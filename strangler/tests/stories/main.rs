@@ -11,6 +11,7 @@ mod gates;
 mod killed;
 mod leaders;
 mod locks;
+mod reading;
 mod rights;
 mod seam;
 mod seeding;

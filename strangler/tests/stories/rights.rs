@@ -36,6 +36,10 @@ async fn each_role_may_do_its_part_only() {
             "select count(*) from strangler.evidence",
             "insert into strangler.approval (migration, stage, by, reason) values ('payments', 'sealed', 'me', 'x')",
             "select strangler.approvals_since('payments')",
+            "select count(*) from strangler.read_sample",
+            "select strangler.read_policy('payments')",
+            "select strangler.note_reads('payments', 1, 'v', '{equal}', '{1}', '{}', '{}', '{}', '{}')",
+            "select strangler.grant_observer(session_user)",
         ] {
             assert!(denied(pool, sql).await, "{sql}");
         }
@@ -51,6 +55,8 @@ async fn each_role_may_do_its_part_only() {
         "update strangler.history set by = 'someone else'",
         "insert into strangler.migration (name, salt) values ('x', 'x')",
         "select strangler.grant_writer(session_user)",
+        "select strangler.note_reads('payments', 1, 'v', '{equal}', '{1}', '{}', '{}', '{}', '{}')",
+        "delete from strangler.read_comparison",
     ] {
         assert!(denied(&world.controller_pool, sql).await, "{sql}");
     }

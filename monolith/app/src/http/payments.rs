@@ -1,5 +1,6 @@
 //! `GET /v1/payments`, `GET /v1/payments/{id}`, `POST /v1/payments/{id}/capture|void|refunds`.
 
+mod at_least;
 mod body;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use self::at_least::AtLeast;
 use self::body::{Amount, CommandAnswers, PaymentBody, PaymentPage, Release};
 
 /// When a client may ask again.
@@ -68,11 +70,17 @@ async fn list_payments(
     Ok(Json(PaymentPage { payments: found.into_iter().map(PaymentBody::from).collect(), next }))
 }
 
-/// Reads a payment at its owner.
+/// Reads a payment. While payments move to another home a copy may answer; never one older than what this process has shown of the
+/// payment in the last 10 seconds, nor than `X-Min-Version`.
 #[utoipa::path(
-    get, path = "/v1/payments/{id}", tag = "payments", security(("token" = [])), params(("id" = Uuid, Path)),
+    get, path = "/v1/payments/{id}", tag = "payments", security(("token" = [])),
+    params(
+        ("id" = Uuid, Path),
+        ("X-Min-Version" = Option<i64>, Header, description = "the `version` that the client has seen already", minimum = 0),
+    ),
     responses(
         (status = 200, body = PaymentBody),
+        (status = 400, description = "X-Min-Version can't be read", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "no valid token", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "needs the role customer or merchant", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "no such payment, or another tenant's", body = Problem, content_type = "application/problem+json"),
@@ -83,10 +91,11 @@ async fn get_payment(
     State(payments): State<Payments>,
     caller: Caller,
     Path(id): Path<Uuid>,
+    AtLeast(version): AtLeast,
 ) -> Result<Json<PaymentBody>, Problem> {
     caller.require(READERS)?;
-    let payment = payments.find(&tenant(&caller)?, PaymentId::from_uuid(id)).await.map_err(problem)?;
-    Ok(Json(payment.into()))
+    let found = payments.find_copy(&tenant(&caller)?, PaymentId::from_uuid(id), version).await;
+    Ok(Json(found.map_err(problem)?.into()))
 }
 
 /// Captures an authorized payment, in whole or in part; what is not captured is released.
@@ -236,7 +245,7 @@ pub(super) fn problem(error: Error) -> Problem {
         }
         Error::InFlight => Problem::in_flight(RETRY_AFTER),
         Error::KeyReused => Problem::key_reused(),
-        Error::NotOwner | Error::Busy(_) | Error::Behind { .. } => {
+        Error::NotOwner | Error::Busy(_) | Error::Behind { .. } | Error::Parked => {
             Problem::unavailable("the payment is busy; repeat the same request", RETRY_AFTER)
         }
         Error::Unavailable(_) => {

@@ -122,7 +122,12 @@ fn by_reason(details: &ErrorDetails) -> Option<Error> {
     let number = |name: &str| text(name).parse::<i64>().ok();
     match info.reason.as_str() {
         "NOT_OWNER" => Some(Error::NotOwner),
-        "BUSY" | "BEHIND" => Some(Error::Busy("the payments service asks to try again")),
+        "BUSY" => Some(Error::Busy("the payments service asks to try again")),
+        "BEHIND" => Some(Error::Behind {
+            here: number("here").unwrap_or_default(),
+            head: number("head").unwrap_or_default(),
+        }),
+        "PARKED" => Some(Error::Parked),
         "INTERNAL" => Some(unreadable("the payments service's answer", "it failed; see its log")),
         "IN_FLIGHT" => Some(Error::InFlight),
         "KEY_REUSED" => Some(Error::KeyReused),
@@ -191,6 +196,9 @@ mod tests {
     fn a_reason_becomes_the_desks_error() {
         assert!(matches!(refused("NOT_OWNER", &[]), Error::NotOwner));
         assert!(matches!(refused("KEY_REUSED", &[]), Error::KeyReused));
+        let behind = refused("BEHIND", &[("here", "2"), ("head", "3")]);
+        assert!(matches!(behind, Error::Behind { here: 2, head: 3 }));
+        assert!(matches!(refused("PARKED", &[]), Error::Parked));
         let illegal = refused("ILLEGAL_TRANSITION", &[("status", "declined"), ("operation", "refund")]);
         assert_eq!(illegal.to_string(), "a payment that is declined does not allow refund");
         let large = refused("AMOUNT_TOO_LARGE", &[("asked", "9"), ("available", "5")]);

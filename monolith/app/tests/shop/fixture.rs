@@ -19,7 +19,7 @@ use orders::Orders;
 use outbox::{Wake, kafka};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use strangler::Owners;
+use strangler::{Owners, ReadMetrics, ReadSettings, Reads};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use webhooks::{Keys, Receiver};
@@ -31,6 +31,8 @@ pub(crate) struct World {
     pub(crate) admin: PgPool,
     /// The shop.
     pub(crate) shop: Shop,
+    /// What its reads know of the policy, once a test has let them look.
+    pub(crate) reads: Reads,
     router: Router,
     tasks: TaskTracker,
     /// Products in EUR and in USD.
@@ -67,14 +69,16 @@ impl World {
         app::migrate(&config, &["acme".to_owned()]).await?;
         let pools = Pools::open(&databases, 4)?;
         let tasks = TaskTracker::new();
-        let shop = shop(&pools, remote, &tasks)?;
+        let settings = ReadSettings::default();
+        let reads = Reads::new(MIGRATION, pools.payments.clone(), settings, ReadMetrics::noop());
+        let shop = shop(&pools, remote, (&reads, &tasks))?;
         let products = shop.catalog.list("acme", Page { limit: 50, after: None }).await?;
         let id =
             |sku| products.iter().find(|it| it.sku == sku).map(|it| it.id.to_string()).unwrap_or_default();
         let (tea, tray) = (id("tea-100"), id("tray-1"));
         let admin = PgPool::connect(database.url()).await?;
         let router = app::router(shop.clone(), Verifier::new(ISSUER, AUDIENCE, &key()));
-        Ok(Self { database, admin, shop, router, tasks, tea, tray })
+        Ok(Self { database, admin, shop, reads, router, tasks, tea, tray })
     }
 
     /// Sends a request as it is.
@@ -162,7 +166,11 @@ fn databases(database: &stack::Database) -> anyhow::Result<Databases> {
     })
 }
 
-fn shop(pools: &Pools, remote: Arc<dyn Desk>, tasks: &TaskTracker) -> anyhow::Result<Shop> {
+fn shop(
+    pools: &Pools,
+    remote: Arc<dyn Desk>,
+    (reads, tasks): (&Reads, &TaskTracker),
+) -> anyhow::Result<Shop> {
     let catalog = Catalog::new(pools.catalog.clone());
     let requests = RequestPayments::new(Owners::new(MIGRATION, pools.orders.clone()));
     let orders = Orders::new(pools.orders.clone(), catalog.clone(), Arc::new(requests), tasks.clone());
@@ -177,7 +185,8 @@ fn shop(pools: &Pools, remote: Arc<dyn Desk>, tasks: &TaskTracker) -> anyhow::Re
         crash: Crash::none(),
     };
     let local = Arc::new(Local::new(home, tasks.clone()));
-    let payments = Arc::new(MovingPayments::new(owners, local, remote, orders.clone()));
+    let payments = MovingPayments::new(owners, local, remote, orders.clone());
+    let payments = Arc::new(payments.reads(reads.clone()));
     let keys = Keys::new(vec![webhook_secret()], Duration::from_secs(300));
     let metrics = webhooks::Metrics::new(&Telemetry::new("tests", None)?.meter());
     Ok(Shop { catalog, orders, payments, webhooks: Receiver::new(pools.webhooks.clone(), keys, metrics) })

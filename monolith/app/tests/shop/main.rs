@@ -5,4 +5,5 @@ mod input;
 mod ledger;
 mod money;
 mod moving;
+mod reading;
 mod statements;

@@ -130,7 +130,7 @@ pub(crate) struct Service {
 type Told = (String, Option<String>);
 
 impl Service {
-    fn knows(&self, payment: Payment) {
+    pub(crate) fn knows(&self, payment: Payment) {
         let amount = payment.amount.minor;
         let payment = Payment { status: Status::Authorized, authorized_minor: amount, ..payment };
         *self.payment.lock().unwrap_or_else(PoisonError::into_inner) = Some(payment);

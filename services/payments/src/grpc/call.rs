@@ -18,8 +18,13 @@ const EPOCH: &str = "x-authority-epoch";
 /// The metadata that says who asks, when that is not the calling service itself.
 const ACTOR: &str = "x-actor";
 
+/// The metadata that says which version of a payment its reader must see at least: it is read from a copy then, and refused where
+/// the copy is older or not whole. Without it what is here is the answer.
+const AT_LEAST: &str = "x-min-version";
+
 /// The metadata that is read.
-pub(super) const METADATA: &[&str] = &["authorization", "grpc-timeout", service_token::TENANT, ACTOR, EPOCH];
+pub(super) const METADATA: &[&str] =
+    &["authorization", "grpc-timeout", service_token::TENANT, ACTOR, EPOCH, AT_LEAST];
 
 /// How long a call may take whose client named no deadline.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -48,6 +53,17 @@ pub(super) fn actor<T>(request: &Request<T>) -> Result<Actor, Status> {
     name.parse().map_err(|error: Error| status::of(&error))
 }
 
+/// The version that a reader must see at least, when it says one.
+pub(super) fn at_least<T>(request: &Request<T>) -> Result<Option<i64>, Status> {
+    request.metadata().get(AT_LEAST).map(|value| whole_number(AT_LEAST, value.to_str().ok())).transpose()
+}
+
+fn whole_number(name: &str, text: Option<&str>) -> Result<i64, Status> {
+    let number = text.and_then(|text| text.parse::<i64>().ok()).filter(|number| *number >= 0);
+    number
+        .ok_or_else(|| Status::invalid_argument(format!("metadata {name} must be a whole number from 0 on")))
+}
+
 impl Call {
     pub(super) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
         let epoch = match request.metadata().get(EPOCH) {
@@ -58,12 +74,7 @@ impl Call {
                     "metadata {EPOCH} is only the source's to send"
                 )));
             }
-            Some(value) => {
-                let number = value.to_str().ok().and_then(|text| text.parse::<i64>().ok());
-                number.filter(|epoch| *epoch >= 0).ok_or_else(|| {
-                    Status::invalid_argument(format!("metadata {EPOCH} must be a whole number from 0 on"))
-                })?
-            }
+            Some(value) => whole_number(EPOCH, value.to_str().ok())?,
         };
         let within = deadline(request)
             .map_or(ANSWER_WITHIN, |deadline| deadline.saturating_sub(ANSWER_BEFORE.min(deadline / 5)));

@@ -22,7 +22,11 @@ pub(super) fn of(error: &Error) -> Status {
         Error::NotFound => with(Code::NotFound, error, "NOT_FOUND", Vec::new()),
         Error::NotOwner => failed_precondition(error, "NOT_OWNER", Vec::new()),
         Error::Busy(_) => retry(Code::Aborted, error, "BUSY"),
-        Error::Behind { .. } => retry(Code::Aborted, error, "BEHIND"),
+        Error::Behind { here, head } => {
+            let facts = vec![("here", here.to_string()), ("head", head.to_string())];
+            detailed(Code::Aborted, &error.to_string(), "BEHIND", facts, Some(RETRY_AFTER))
+        }
+        Error::Parked => retry(Code::Aborted, error, "PARKED"),
         Error::InFlight => retry(Code::Aborted, error, "IN_FLIGHT"),
         Error::Refused(refusal) => refused(refusal),
         Error::Invalid(violations) => invalid(violations),
