@@ -87,4 +87,16 @@ pub trait Domain: Movable {
     /// What the source's replica has consumed of these keys (its cursors, events of its own included): the feed from the
     /// target to the source.
     async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError>;
+
+    /// Whether the domain makes decisions that the target can make again, from its copy, the command and the outcome. A domain
+    /// that only stores what it is told answers false, and its gates say so instead of asking for comparisons.
+    fn decides(&self) -> bool {
+        true
+    }
+
+    /// What the decisions of the last seven days at this home came to, each kind once, in the words of
+    /// [`crate::DecisionCount::outcome`]: the target must have compared each. An error, as by default, is inconclusive.
+    async fn outcomes(&self) -> Result<Vec<String>, BoxError> {
+        Err("the domain does not tell what its decisions come to".into())
+    }
 }

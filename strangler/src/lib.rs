@@ -12,6 +12,7 @@ mod cache;
 pub mod control;
 mod controller;
 mod copies;
+mod decisions;
 mod domain;
 mod error;
 mod gate;
@@ -37,6 +38,7 @@ pub use answers::{
 pub use authority::Authority;
 pub use controller::{Again, Controller, Settings};
 pub use copies::Checksum;
+pub use decisions::{DecisionClass, DecisionCount, DecisionSample, Decisions, MutantCount, ProviderAccess};
 pub use domain::{Domain, Key, KeyCopy, Movable, Pinned};
 pub use error::{BoxError, Error, Refusal};
 pub use gate::{Gate, Verdict};

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::v1::{
-    ChecksumReply, CopiesReply, CopiesRequest, EvidenceReply, EvidenceRequest, KeyVersion, KnownReply,
-    KnownRequest, MoveReply, MoveRequest, PublishedReply, PublishedRequest, RepairReply, RepairRequest,
+    ChecksumReply, CopiesReply, CopiesRequest, DecisionsReply, DecisionsRequest, EvidenceReply,
+    EvidenceRequest, KeyVersion, KnownReply, KnownRequest, MoveReply, MoveRequest, PublishedReply,
+    PublishedRequest, RepairReply, RepairRequest,
     control_server::{Control, ControlServer},
 };
-use super::{copies, moves};
+use super::{copies, decisions, moves};
 use crate::peer::{KEY_BYTES_MAX, KEYS_MAX};
 use crate::{Applied, BoxError, Error, Evidence, Reply, Target};
 
@@ -91,6 +92,15 @@ impl<E: Evidence> Control for Server<E> {
     async fn repair(&self, request: Request<RepairRequest>) -> Result<Response<RepairReply>, Status> {
         let left = self.target.repair(&request.into_inner().keys).await;
         Ok(Response::new(copies::repaired(left.map_err(refused)?)))
+    }
+
+    async fn decisions(
+        &self,
+        request: Request<DecisionsRequest>,
+    ) -> Result<Response<DecisionsReply>, Status> {
+        let since = decisions::since(request.into_inner()).map_err(refused)?;
+        let found = self.evidence.decisions(since).await.map_err(unread)?;
+        Ok(Response::new(decisions::reply(found)))
     }
 }
 
