@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 
 use crate::store::Kept;
 use crate::{
-    Account, Actor, AdjustedEvent, Adjustment, CaptureMethod, Change, Command, Error, Idempotency, Operation,
-    Outcome, Payment, PaymentEvent, Posting, Status, Transaction,
+    Account, Actor, AdjustedEvent, Adjustment, Answer, CaptureMethod, Change, Command, Error, Idempotency,
+    Operation, Outcome, Payment, PaymentEvent, Posting, Status, Transaction,
 };
 
 /// Publishes a change in `tx` and returns its version.
@@ -184,18 +184,37 @@ pub(crate) fn read_keyed(command: Option<wire::PaymentCommand>) -> Result<Option
     if command.fingerprint.is_empty() {
         return Err("the command has a key, but no fingerprint".into());
     }
-    Ok(Some(Command {
+    Ok(Some(read_command(command)?))
+}
+
+/// A message as a command, whoever asked.
+pub(crate) fn read_command(command: wire::PaymentCommand) -> Result<Command, BoxError> {
+    let idempotency = match command.idempotency_key.as_str() {
+        "" => None,
+        key => Some(Idempotency { key: key.parse()?, fingerprint: command.fingerprint }),
+    };
+    Ok(Command {
         id: command.command_id.parse()?,
         operation: Operation::from_word(&command.operation)?,
         amount_minor: command.amount_minor,
-        idempotency: Some(Idempotency {
-            key: command.idempotency_key.parse()?,
-            fingerprint: command.fingerprint,
-        }),
+        idempotency,
         attempt: command.attempt,
         actor: Actor::stored(command.actor),
         reason: Some(command.reason).filter(|reason| !reason.is_empty()),
-    }))
+    })
+}
+
+/// A message as the provider's answer.
+pub(crate) fn read_outcome(outcome: wire::ProviderOutcome) -> Result<Outcome, BoxError> {
+    let wire::ProviderOutcome { result, object, decline_code } = outcome;
+    let answer = Answer::ALL.iter().find(|answer| answer.word() == result);
+    Ok(match answer.ok_or("the outcome is none that this version knows")? {
+        Answer::Succeeded => Outcome::Succeeded { object },
+        Answer::RequiresCapture => Outcome::RequiresCapture { object },
+        Answer::Declined => Outcome::Declined { object, code: decline_code },
+        Answer::Canceled => Outcome::Canceled { object },
+        Answer::Refunded => Outcome::Refunded { object },
+    })
 }
 
 /// A message as an adjustment.
