@@ -361,4 +361,8 @@ impl strangler::Domain for PaymentsDomain {
         let progress = outbox::progress(&self.outbox, Replicate::NAME, PAYMENTS, keys).await?;
         Ok(Applied { versions: progress.versions, parked: progress.parked, awaiting: progress.awaiting })
     }
+
+    async fn outcomes(&self) -> Result<Vec<String>, BoxError> {
+        Ok(::payments::shadow::outcomes(&self.payments).await?)
+    }
 }
