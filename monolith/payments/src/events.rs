@@ -76,7 +76,8 @@ pub(crate) fn state(payment: &Payment) -> wire::PaymentState {
     }
 }
 
-fn command(command: &Command) -> wire::PaymentCommand {
+/// A command as a message.
+pub(crate) fn command(command: &Command) -> wire::PaymentCommand {
     let (key, fingerprint) = match &command.idempotency {
         Some(Idempotency { key, fingerprint }) => (key.to_string(), fingerprint.clone()),
         None => Default::default(),
@@ -93,7 +94,8 @@ fn command(command: &Command) -> wire::PaymentCommand {
     }
 }
 
-fn outcome(outcome: &Outcome) -> wire::ProviderOutcome {
+/// The provider's answer as a message.
+pub(crate) fn outcome(outcome: &Outcome) -> wire::ProviderOutcome {
     let decline_code = match outcome {
         Outcome::Declined { code, .. } => code.clone(),
         Outcome::Succeeded { .. }

@@ -20,6 +20,11 @@ use self::counts::Recent;
 use crate::{Change, Command, Error, Outcome, Payment, PaymentEvent, Transaction, events, store};
 
 pub(crate) use self::counts::Counts;
+#[cfg(test)]
+pub(crate) use self::{
+    compare::judge_with,
+    mutant::{MUTANTS, Mutant},
+};
 
 /// How often counts are written.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
@@ -166,6 +171,12 @@ impl Shadow {
             self.with(|kept| kept.merge(counts));
         }
         written
+    }
+
+    /// What is counted and not written.
+    #[cfg(test)]
+    pub(crate) fn take(&self) -> Counts {
+        self.with(std::mem::take)
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Counts) -> T) -> T {

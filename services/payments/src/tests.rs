@@ -2,6 +2,7 @@
 
 mod amounts;
 mod commands;
+mod decisions;
 mod edge;
 mod moving;
 mod notices;

@@ -195,6 +195,10 @@ impl Domain for Dies {
     async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError> {
         self.shop.reverse_feed(keys).await
     }
+
+    async fn outcomes(&self) -> Result<Vec<String>, BoxError> {
+        self.shop.outcomes().await
+    }
 }
 
 /// Carries offers and snapshots to the target and releases back, in order, until it is told to stand still.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgTransaction};
 use sqlx::{AssertSqlSafe, PgPool};
 use strangler::{
-    Advance, Applied, BoxError, Controller, Domain, Epoch, Error, Health, Home, Key, KeyCopy, Memory,
-    Movable, Owners, Ownership, Phase, Pinned, Settings, Stage, Verdict,
+    Advance, Applied, BoxError, Controller, DecisionClass, DecisionCount, Decisions, Domain, Epoch, Error,
+    Health, Home, Key, KeyCopy, Memory, Movable, MutantCount, Owners, Ownership, Phase, Pinned,
+    ProviderAccess, Settings, Stage, Verdict,
 };
 
 use crate::domain::{Relay, TABLES, Tables, rights};
@@ -72,6 +73,7 @@ impl World {
         replica.set_health(Some(Health::Serving));
         let target = Memory::default();
         target.set_health(Some(Health::Serving));
+        target.set_decisions(decided());
         let shop = Shop {
             pool: admin.clone(),
             tables: Tables(writes_pool.clone()),
@@ -283,6 +285,22 @@ impl Domain for Shop {
         let applied = strangler::Evidence::applied(&self.replica, keys).await;
         self.asked.fetch_add(1, Ordering::SeqCst);
         applied
+    }
+
+    async fn outcomes(&self) -> Result<Vec<String>, BoxError> {
+        Ok(vec!["paid".to_owned()])
+    }
+}
+
+/// What a target finds that decides as the source does, and has nothing to do with the world outside.
+pub(crate) fn decided() -> Decisions {
+    let (name, outcome) = ("one_more".to_owned(), "paid".to_owned());
+    Decisions {
+        version: "1.0".to_owned(),
+        counts: vec![DecisionCount { class: DecisionClass::Equal, outcome: outcome.clone(), count: 5_000 }],
+        mutants: vec![MutantCount { name, caught: 5_000, missed: 0, outcomes: vec![outcome] }],
+        samples: Vec::new(),
+        provider: Some(ProviderAccess::Denied),
     }
 }
 

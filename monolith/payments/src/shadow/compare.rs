@@ -40,7 +40,7 @@ pub(super) fn judge(before: &Payment, came: &Said, command: &Command, outcome: &
 }
 
 /// With other mutants. They run where the decision is the same: beside one that differs they would show nothing.
-pub(super) fn judge_with(
+pub(crate) fn judge_with(
     mutants: &[Mutant],
     before: &Payment,
     came: &Said,
