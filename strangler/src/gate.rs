@@ -44,7 +44,7 @@ impl Verdict {
 /// One gate, as it was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gate {
-    /// Its name: `metric`, `target_healthy`, `backfill`, `parity`, `feed`, `reverse_feed`.
+    /// Its name: `metric`, `target_healthy`, `backfill`, `parity`, `feed`, `reverse_feed`, `decisions` and so on.
     pub name: String,
     /// The answer.
     pub verdict: Verdict,
