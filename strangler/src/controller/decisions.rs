@@ -38,7 +38,9 @@ impl Controller {
                 gates.push(covered(&found, outcomes.as_deref()));
                 gates.push(caught(&found, outcomes.as_deref()));
             }
-            Err(error) => gates.extend(["decisions", "coverage", "mutants"].map(|name| unasked(name, &error))),
+            Err(error) => {
+                gates.extend(["decisions", "coverage", "mutants"].map(|name| unasked(name, &error)))
+            }
         }
         gates
     }
@@ -63,15 +65,19 @@ fn unasked(name: &str, error: &str) -> Gate {
 fn provider_denied(found: Result<Option<ProviderAccess>, &String>) -> Gate {
     let name = "provider_denied";
     match found {
-        Ok(Some(ProviderAccess::Denied)) => {
-            Gate::new(name, Verdict::Pass, "no key is the target's, and without one it makes no client of its provider")
-        }
+        Ok(Some(ProviderAccess::Denied)) => Gate::new(
+            name,
+            Verdict::Pass,
+            "no key is the target's, and without one it makes no client of its provider",
+        ),
         Ok(Some(ProviderAccess::Usable)) => {
             Gate::new(name, Verdict::Fail, "the target could have an effect at its provider")
         }
-        Ok(None) => {
-            Gate::new(name, Verdict::Inconclusive, "the target does not say whether it could reach its provider")
-        }
+        Ok(None) => Gate::new(
+            name,
+            Verdict::Inconclusive,
+            "the target does not say whether it could reach its provider",
+        ),
         Err(error) => unasked(name, error),
     }
 }
@@ -145,7 +151,10 @@ fn caught(found: &Decisions, outcomes: Result<&[String], &String>) -> Gate {
     };
     let missed: Vec<&MutantCount> = found.mutants.iter().filter(|mutant| mutant.missed > 0).collect();
     if !missed.is_empty() {
-        return gate(Verdict::Fail, format!("the comparison did not tell wrong decisions: {}", named(&missed)));
+        return gate(
+            Verdict::Fail,
+            format!("the comparison did not tell wrong decisions: {}", named(&missed)),
+        );
     }
     let (seen, unseen): (Vec<&MutantCount>, Vec<&MutantCount>) =
         found.mutants.iter().partition(|mutant| mutant.caught > 0);
@@ -154,7 +163,8 @@ fn caught(found: &Decisions, outcomes: Result<&[String], &String>) -> Gate {
     }
     // Who can't say what its decisions come to might have every outcome.
     let could_run = |mutant: &&MutantCount| {
-        outcomes.is_err() || outcomes.is_ok_and(|had| mutant.outcomes.iter().any(|outcome| had.contains(outcome)))
+        outcomes.is_err()
+            || outcomes.is_ok_and(|had| mutant.outcomes.iter().any(|outcome| had.contains(outcome)))
     };
     let (owed, spared): (Vec<&MutantCount>, Vec<&MutantCount>) = unseen.into_iter().partition(could_run);
     if !owed.is_empty() {

@@ -50,7 +50,7 @@ pub(crate) fn judge_with(
     let decided = match decided {
         Ok(decided) => decided,
         Err(refusal) => {
-            let text = cut(format!("it would have been refused: {refusal}"));
+            let text = cut(&format!("it would have been refused: {refusal}"));
             return Judged { class: of_refusal(&refusal), outcome, text: Some(text), mutants: Vec::new() };
         }
     };
@@ -79,7 +79,7 @@ pub(super) fn compare(decided: &Said, came: &Said) -> Class {
 
 impl Judged {
     pub(super) fn undecidable(came: &Said, why: &str) -> Self {
-        let text = Some(cut(why.to_owned()));
+        let text = Some(cut(why));
         Self { class: Class::Undecidable, outcome: came.outcome(), text, mutants: Vec::new() }
     }
 }
@@ -165,10 +165,12 @@ fn differences(decided: &Said, came: &Said) -> String {
     let differs = facts.filter(|((_, here), (_, there))| here != there);
     let said = differs.map(|((name, here), (_, there))| format!("{name}: decided {here}, came {there}"));
     let said: Vec<String> = said.collect();
-    if said.is_empty() { "a field that never changes differs".to_owned() } else { cut(said.join("; ")) }
+    if said.is_empty() { "a field that never changes differs".to_owned() } else { cut(&said.join("; ")) }
 }
 
-fn cut(mut text: String) -> String {
+/// For a column of text, which takes no zero byte, and for a terminal.
+fn cut(text: &str) -> String {
+    let mut text = text.replace(char::is_control, "?");
     text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
     text
 }

@@ -186,12 +186,18 @@ async fn what_can_not_be_written_is_kept() {
     let shadow = Shadow::new("1.0");
     let (before, event) = charge();
     shadow.compare(Some(&before), came(&event));
+    let (before, event) = charge();
+    let mut odd = came(&event);
+    odd.payment.provider_ref = Some("pi\0".into());
+    shadow.compare(Some(&before), odd);
     sqlx::query("alter table payments.decision rename to away").execute(&world.admin).await.unwrap();
     shadow.flush(&world.home.pool).await.unwrap_err();
     sqlx::query("alter table payments.away rename to decision").execute(&world.admin).await.unwrap();
     shadow.flush(&world.home.pool).await.unwrap();
     let since = OffsetDateTime::now_utc() - Span::hours(1);
     let found = decisions(&world.home.pool, "1.0", since).await.unwrap();
-    assert_eq!(found.counts, [(Class::Equal, "captured".to_owned(), 1)]);
+    let captured = |class| (class, "captured".to_owned(), 1);
+    assert_eq!(found.counts, [captured(Class::Equal), captured(Class::Structure)]);
+    assert!(found.samples[0].text.contains("came pi?"), "what no column takes is left out");
     world.end().await;
 }

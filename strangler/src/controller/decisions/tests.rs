@@ -30,12 +30,14 @@ fn too_few_comparisons_show_nothing_and_enough_show_a_bound() {
 
 #[test]
 fn what_could_not_be_compared_is_not_equal() {
-    let counts = vec![count(DecisionClass::Undecidable, "paid", 1_000), count(DecisionClass::Equal, "paid", 9)];
+    let counts =
+        vec![count(DecisionClass::Undecidable, "paid", 1_000), count(DecisionClass::Equal, "paid", 9)];
     let found = Decisions { counts, ..Decisions::default() };
     let gate = compared(&found, 10);
     assert_eq!(gate.verdict, Verdict::Inconclusive);
     assert!(gate.found.contains("1000 could not be compared"), "{}", gate.found);
-    let only = Decisions { counts: vec![count(DecisionClass::Undecidable, "paid", 1)], ..Decisions::default() };
+    let only =
+        Decisions { counts: vec![count(DecisionClass::Undecidable, "paid", 1)], ..Decisions::default() };
     assert_eq!(covered(&only, Ok(&words(&["paid"]))).verdict, Verdict::Inconclusive);
 }
 
