@@ -89,7 +89,7 @@ pub trait Domain: Movable {
     async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError>;
 
     /// Whether the domain makes decisions that the target can make again, from its copy, the command and the outcome. A domain
-    /// that only stores what it is told answers false, and its gates say so instead of asking for comparisons.
+    /// that only stores what it is told, and so has no effect outside, answers false: its gates say so instead of asking for comparisons.
     fn decides(&self) -> bool {
         true
     }

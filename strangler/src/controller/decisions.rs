@@ -9,40 +9,45 @@ use crate::gate::{Gate, Verdict};
 use crate::policy::Policy;
 use crate::{BoxError, DecisionClass, Decisions, MutantCount, ProviderAccess, Stage};
 
+/// The gates, the one into `shadowing` first.
+const NAMES: [&str; 4] = ["provider_denied", "decisions", "coverage", "mutants"];
 /// How many samples, outcomes or mutants a gate names.
 const NAMED_MAX: usize = 5;
 /// With 95 % confidence not more than this over n is different, when none of n is.
 const BOUND: u32 = 3;
 
 impl Controller {
-    /// What the target decided itself, as gates out of the stage of `policy`. Out of one before `shadowing`, only that it could have
-    /// no effect outside. In `shadowing` what was compared counts since the policy last changed, later as long as evidence does.
+    /// What the target decided itself, as gates out of the stage of `policy`: out of one before `shadowing` only that it could have no
+    /// effect outside. Outcomes and mutants count as long as evidence does. In `shadowing` differences count since the policy last
+    /// changed: after a mend the operator begins anew.
     pub(super) async fn decisions_shown(&self, policy: &Policy) -> Vec<Gate> {
-        let thresholds = self.thresholds();
-        let lifetime = Duration::hours(i64::from(thresholds.evidence_hours));
-        let oldest = OffsetDateTime::now_utc() - lifetime;
-        let since = if policy.stage == Stage::Shadowing { oldest.max(policy.changed_at) } else { oldest };
-        let found = self.ask(self.0.peer.decisions(since)).await.map_err(|error| error.to_string());
-        let mut gates = vec![provider_denied(found.as_ref().map(|found| found.provider))];
-        if policy.stage < Stage::Shadowing {
-            return gates;
-        }
+        let begun = policy.stage >= Stage::Shadowing;
         if !self.0.domain.decides() {
-            gates.extend(["decisions", "coverage", "mutants"].map(undecided));
+            return NAMES.into_iter().take(if begun { NAMES.len() } else { 1 }).map(undecided).collect();
+        }
+        let thresholds = self.thresholds();
+        let oldest = OffsetDateTime::now_utc() - Duration::hours(i64::from(thresholds.evidence_hours));
+        let found = self.decided(oldest).await;
+        let mut gates = vec![provider_denied(found.as_ref().map(|found| found.provider))];
+        if !begun {
             return gates;
         }
-        match found {
-            Ok(found) => {
-                let outcomes = self.outcomes().await.map_err(|error| error.to_string());
-                gates.push(compared(&found, thresholds.decisions_min));
-                gates.push(covered(&found, outcomes.as_deref()));
-                gates.push(caught(&found, outcomes.as_deref()));
-            }
-            Err(error) => {
-                gates.extend(["decisions", "coverage", "mutants"].map(|name| unasked(name, &error)))
-            }
-        }
+        let anew = policy.stage == Stage::Shadowing && policy.changed_at > oldest;
+        let lately = if anew { self.decided(policy.changed_at).await } else { found.clone() };
+        let outcomes = self.outcomes().await.map_err(|error| error.to_string());
+        let of =
+            |name: &str, found: &Result<Decisions, String>, judge: &dyn Fn(&Decisions) -> Gate| match found {
+                Ok(found) => judge(found),
+                Err(error) => unasked(name, error),
+            };
+        gates.push(of("decisions", &lately, &|lately| compared(lately, thresholds.decisions_min)));
+        gates.push(of("coverage", &found, &|found| covered(found, outcomes.as_deref())));
+        gates.push(of("mutants", &found, &|found| caught(found, outcomes.as_deref())));
         gates
+    }
+
+    async fn decided(&self, since: OffsetDateTime) -> Result<Decisions, String> {
+        self.ask(self.0.peer.decisions(since)).await.map_err(|error| error.to_string())
     }
 
     async fn outcomes(&self) -> Result<Vec<String>, BoxError> {
