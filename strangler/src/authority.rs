@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
 
 use crate::error::{LOCKED, code};
@@ -53,6 +54,15 @@ impl Authority {
     pub async fn lock_outcome(&self, tx: &mut PgTransaction<'_>, key: &str) -> Result<Epoch, Error> {
         let row = store::lock_outcome(tx, &self.migration, key).await;
         verdict(row.map_err(|error| explain(error, key))?, key)
+    }
+
+    /// Whether the target may write any key of the migration: while it may write none, it has no business with the outside world.
+    /// A fence that commits meanwhile may not be seen.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn holds_any(&self, pool: &PgPool) -> Result<bool, Error> {
+        Ok(store::holds_any(pool, &self.migration).await?)
     }
 
     /// Notes, in the transaction that applies the source's offer of this epoch, that it came: from then on the

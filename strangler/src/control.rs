@@ -2,6 +2,7 @@
 
 mod client;
 mod copies;
+mod decisions;
 mod moves;
 mod server;
 

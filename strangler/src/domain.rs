@@ -93,4 +93,16 @@ pub trait Domain: Movable {
     async fn broken(&self) -> Result<Option<String>, BoxError> {
         Ok(None)
     }
+
+    /// Whether the domain makes decisions that the target can make again, from its copy, the command and the outcome. A domain
+    /// that only stores what it is told, and so has no effect outside, answers false: its gates say so instead of asking for comparisons.
+    fn decides(&self) -> bool {
+        true
+    }
+
+    /// What the decisions of the last seven days at this home came to, each kind once, in the words of
+    /// [`crate::DecisionCount::outcome`]: the target must have compared each. An error, as by default, is inconclusive.
+    async fn outcomes(&self) -> Result<Vec<String>, BoxError> {
+        Err("the domain does not tell what its decisions come to".into())
+    }
 }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use time::OffsetDateTime;
 
 use crate::handover::target::{Message, Row};
 use crate::handover::{Effect, Facts, Refusal};
-use crate::{Applied, BoxError, Checksum, Epoch, Evidence, Health, KeyCopy, Peer, Pinned, Reply};
+use crate::{Applied, BoxError, Checksum, Decisions, Epoch, Evidence, Health, KeyCopy, Peer, Pinned, Reply};
 
 /// A target that answers what it was told to, and moves keys by the table. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +27,7 @@ struct State {
     repaired: Vec<String>,
     asked_known: u64,
     spoilt: BTreeSet<String>,
+    decisions: Decisions,
 }
 
 impl Memory {
@@ -117,6 +119,11 @@ impl Memory {
         self.state(|state| state.asked_known)
     }
 
+    /// Sets what it found when it decided in the source's shadow; at first nothing, and nothing is said of its provider.
+    pub fn set_decisions(&self, decisions: Decisions) {
+        self.state(|state| state.decisions = decisions);
+    }
+
     fn state<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -171,6 +178,10 @@ impl Evidence for Memory {
     async fn published(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
         let published = self.state(|state| state.published.clone());
         Ok(published.into_iter().take(usize::try_from(limit)?).collect())
+    }
+
+    async fn decisions(&self, _: OffsetDateTime) -> Result<Decisions, BoxError> {
+        Ok(self.state(|state| state.decisions.clone()))
     }
 }
 
@@ -254,5 +265,10 @@ impl Peer for Memory {
             let left = |key| Pinned { key, why: "it is not the target's to write".to_owned() };
             others.into_iter().map(left).collect()
         }))
+    }
+
+    async fn decisions(&self, since: OffsetDateTime) -> Result<Decisions, BoxError> {
+        self.health().await?;
+        Evidence::decisions(self, since).await
     }
 }

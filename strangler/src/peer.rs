@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use time::OffsetDateTime;
 
 use crate::copies::Checksum;
-use crate::{BoxError, Epoch, KeyCopy, Pinned, Reply};
+use crate::{BoxError, Decisions, Epoch, KeyCopy, Pinned, Reply};
 
 /// The most keys in one question for evidence.
 pub(crate) const KEYS_MAX: usize = 1_000;
@@ -47,6 +48,13 @@ pub trait Evidence: Send + Sync + 'static {
     /// The keys that this home itself published last, each once with the last version it published, at most `limit` of them.
     /// Empty only when it has published nothing.
     async fn published(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError>;
+
+    /// What this home found, since a time of its own clock, when it decided in the source's shadow, and whether it could have an
+    /// effect outside. A home that has nothing to say of it, as by default, passes no gate by it.
+    async fn decisions(&self, since: OffsetDateTime) -> Result<Decisions, BoxError> {
+        let _ = since;
+        Ok(Decisions::default())
+    }
 }
 
 /// The target, as the controller sees it: [`crate::control::Client`] over gRPC, [`crate::Memory`] in tests.
@@ -94,4 +102,10 @@ pub trait Peer: Send + Sync {
 
     /// Has it publish the state of those of at most 100 keys that are its own; returns the others, and why.
     async fn repair(&self, keys: &[String]) -> Result<Vec<Pinned>, BoxError>;
+
+    /// What it found since a time, by its own clock, when it decided in the source's shadow. See [`Evidence::decisions`].
+    async fn decisions(&self, since: OffsetDateTime) -> Result<Decisions, BoxError> {
+        let _ = since;
+        Err("this peer can't be asked for decisions".into())
+    }
 }

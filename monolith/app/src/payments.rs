@@ -401,4 +401,8 @@ impl strangler::Domain for PaymentsDomain {
     async fn broken(&self) -> Result<Option<String>, BoxError> {
         Ok(self.books.broken(&self.payments).await?)
     }
+
+    async fn outcomes(&self) -> Result<Vec<String>, BoxError> {
+        Ok(::payments::shadow::outcomes(&self.payments).await?)
+    }
 }

@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use crate::reconcile::{Accepted, DifferenceKind, Found};
 use crate::store::Kept;
 use crate::{
-    Account, Actor, AdjustedEvent, Adjustment, CaptureMethod, Change, Command, Error, Idempotency, Operation,
-    Outcome, Payment, PaymentEvent, Posting, Status, Transaction,
+    Account, Actor, AdjustedEvent, Adjustment, Answer, CaptureMethod, Change, Command, Error, Idempotency,
+    Operation, Outcome, Payment, PaymentEvent, Posting, Status, Transaction,
 };
 
 /// Publishes a change in `tx` and returns its version.
@@ -77,7 +77,8 @@ pub(crate) fn state(payment: &Payment) -> wire::PaymentState {
     }
 }
 
-fn command(command: &Command) -> wire::PaymentCommand {
+/// A command as a message.
+pub(crate) fn command(command: &Command) -> wire::PaymentCommand {
     let (key, fingerprint) = match &command.idempotency {
         Some(Idempotency { key, fingerprint }) => (key.to_string(), fingerprint.clone()),
         None => Default::default(),
@@ -94,7 +95,8 @@ fn command(command: &Command) -> wire::PaymentCommand {
     }
 }
 
-fn outcome(outcome: &Outcome) -> wire::ProviderOutcome {
+/// The provider's answer as a message.
+pub(crate) fn outcome(outcome: &Outcome) -> wire::ProviderOutcome {
     let decline_code = match outcome {
         Outcome::Declined { code, .. } => code.clone(),
         Outcome::Succeeded { .. }
@@ -185,18 +187,37 @@ pub(crate) fn read_keyed(command: Option<wire::PaymentCommand>) -> Result<Option
     if command.fingerprint.is_empty() {
         return Err("the command has a key, but no fingerprint".into());
     }
-    Ok(Some(Command {
+    Ok(Some(read_command(command)?))
+}
+
+/// A message as a command, whoever asked.
+pub(crate) fn read_command(command: wire::PaymentCommand) -> Result<Command, BoxError> {
+    let idempotency = match command.idempotency_key.as_str() {
+        "" => None,
+        key => Some(Idempotency { key: key.parse()?, fingerprint: command.fingerprint }),
+    };
+    Ok(Command {
         id: command.command_id.parse()?,
         operation: Operation::from_word(&command.operation)?,
         amount_minor: command.amount_minor,
-        idempotency: Some(Idempotency {
-            key: command.idempotency_key.parse()?,
-            fingerprint: command.fingerprint,
-        }),
+        idempotency,
         attempt: command.attempt,
         actor: Actor::stored(command.actor),
         reason: Some(command.reason).filter(|reason| !reason.is_empty()),
-    }))
+    })
+}
+
+/// A message as the provider's answer.
+pub(crate) fn read_outcome(outcome: wire::ProviderOutcome) -> Result<Outcome, BoxError> {
+    let wire::ProviderOutcome { result, object, decline_code } = outcome;
+    let answer = Answer::ALL.iter().find(|answer| answer.word() == result);
+    Ok(match answer.ok_or("the outcome is none that this version knows")? {
+        Answer::Succeeded => Outcome::Succeeded { object },
+        Answer::RequiresCapture => Outcome::RequiresCapture { object },
+        Answer::Declined => Outcome::Declined { object, code: decline_code },
+        Answer::Canceled => Outcome::Canceled { object },
+        Answer::Refunded => Outcome::Refunded { object },
+    })
 }
 
 /// An accepted difference as a message.

@@ -27,6 +27,7 @@ mod recent;
 mod reconcile;
 mod replicate;
 mod schema;
+pub mod shadow;
 mod snapshot;
 mod store;
 #[cfg(test)]

@@ -10,9 +10,10 @@ use crate::events::{
     read_accepted, read_adjustment, read_answer, read_key, read_keyed, read_ledger, read_requested,
     read_state,
 };
+use crate::shadow::{Came, Shadow};
 use crate::store::Kept;
 use crate::whole::{hash, wholes};
-use crate::{Births, Epoch, Error, Home, Metrics, Payment, Point, events, movable, store};
+use crate::{Births, Change, Epoch, Error, Home, Metrics, Payment, Point, events, movable, store};
 
 /// Applies the payments stream: every payment's first event, whoever owns it, and what the other home did to its own. A foreign
 /// event for a payment that this home owns is refused: two owners wrote, and its key stops. By a record that gives a payment up, the
@@ -21,6 +22,7 @@ pub struct Replicate {
     home: Home,
     births: Arc<dyn Births>,
     metrics: Metrics,
+    shadow: Option<Shadow>,
 }
 
 /// A payment that the other home gives up.
@@ -35,13 +37,21 @@ struct Given {
 struct Foreign {
     state: Option<wire::PaymentState>,
     command: Option<wire::PaymentCommand>,
+    outcome: Option<wire::ProviderOutcome>,
     ledger: Vec<wire::LedgerTransaction>,
 }
 
 impl Replicate {
     /// A replica of a home.
     pub fn new(home: Home, births: Arc<dyn Births>) -> Self {
-        Self { home, births, metrics: Metrics::noop() }
+        Self { home, births, metrics: Metrics::noop(), shadow: None }
+    }
+
+    /// Decides, too, what the other home decided, and compares. Nothing is refused for it.
+    #[must_use]
+    pub fn shadow(mut self, shadow: Shadow) -> Self {
+        self.shadow = Some(shadow);
+        self
     }
 
     /// Counts copies that were not their owner's.
@@ -103,6 +113,7 @@ impl Replicate {
         event: Received<PaymentStream>,
     ) -> Result<(), BoxError> {
         let Received { event, meta } = event;
+        let change = change(&event);
         let foreign = match event {
             PaymentStream::Requested(event) => return self.requested(tx, event, meta.version).await,
             PaymentStream::Snapshot(snapshot) => {
@@ -126,16 +137,23 @@ impl Replicate {
                 follow(tx, &payment, ledger).await?;
                 return adjusted(tx, &payment, vec![adjustment.ok_or("the event has no adjustment")?]).await;
             }
-            PaymentStream::Authorized(wire::PaymentAuthorized { state, command, ledger, .. })
-            | PaymentStream::Captured(wire::PaymentCaptured { state, command, ledger, .. })
-            | PaymentStream::Declined(wire::PaymentDeclined { state, command, ledger, .. })
-            | PaymentStream::Voided(wire::PaymentVoided { state, command, ledger, .. })
-            | PaymentStream::Refunded(wire::PaymentRefunded { state, command, ledger, .. }) => {
-                Foreign { state, command, ledger }
+            PaymentStream::Authorized(wire::PaymentAuthorized { state, command, outcome, ledger })
+            | PaymentStream::Captured(wire::PaymentCaptured { state, command, outcome, ledger })
+            | PaymentStream::Declined(wire::PaymentDeclined { state, command, outcome, ledger })
+            | PaymentStream::Voided(wire::PaymentVoided { state, command, outcome, ledger })
+            | PaymentStream::Refunded(wire::PaymentRefunded { state, command, outcome, ledger }) => {
+                Foreign { state, command, outcome, ledger }
             }
         };
         self.refuse_own(tx, &meta.key).await?;
         let payment = read_state(foreign.state.ok_or("the event has no state")?, meta.version)?;
+        if let (Some(shadow), Some(change)) = (&self.shadow, change) {
+            let (ledger, payment) = (read_ledger(foreign.ledger.clone())?, payment.clone());
+            let (command, outcome) = (foreign.command.clone(), foreign.outcome);
+            // The copy as it is before this event.
+            let before = store::load(&mut **tx, payment.id).await?;
+            shadow.compare(before.as_ref(), Came { change, payment, ledger, command, outcome });
+        }
         follow(tx, &payment, foreign.ledger).await?;
         if let Some(command) = read_keyed(foreign.command)? {
             let idempotency = command.idempotency.ok_or("the command has no key")?;
@@ -177,6 +195,22 @@ impl Replicate {
             tracing::error!(%payment, version, mended, "the copy of a payment was not its owner's; the owner's was taken");
         }
         Ok(mended)
+    }
+}
+
+/// What an event changed, when a command caused it.
+fn change(event: &PaymentStream) -> Option<Change> {
+    match event {
+        PaymentStream::Authorized(_) => Some(Change::Authorized),
+        PaymentStream::Captured(_) => Some(Change::Captured),
+        PaymentStream::Declined(_) => Some(Change::Declined),
+        PaymentStream::Voided(_) => Some(Change::Voided),
+        PaymentStream::Refunded(_) => Some(Change::Refunded),
+        PaymentStream::Requested(_)
+        | PaymentStream::Snapshot(_)
+        | PaymentStream::Offered(_)
+        | PaymentStream::Released(_)
+        | PaymentStream::Adjusted(_) => None,
     }
 }
 

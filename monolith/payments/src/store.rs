@@ -3,6 +3,7 @@
 mod adjustment;
 mod audit;
 mod claim;
+mod decision;
 mod differences;
 mod floors;
 mod idempotency;
@@ -21,6 +22,9 @@ use sqlx::PgPool;
 pub(crate) use adjustment::{adjusted, insert_adjustment, load_adjustments};
 pub(crate) use audit::insert_audit;
 pub(crate) use claim::{Requested, claim_due, claim_requested};
+pub(crate) use decision::{
+    decision_mutants, decision_samples, decisions, forget_decisions, keep_decisions, outcomes,
+};
 pub(crate) use differences::{
     Turn, accept, close, close_states, count_open, differences, is_open, keep_accepted, keep_run, last_run,
     load_accepted, open, open_before,
@@ -51,7 +55,8 @@ use crate::Error;
 
 pub(crate) async fn grant_home(admin: &PgPool, role: &str) -> Result<(), Error> {
     let sql = "select payments.grant_home($1::text::name), payments.grant_audit($1::text::name),
-                   payments.grant_reconciliation($1::text::name), payments.grant_adjustments($1::text::name)";
+                   payments.grant_reconciliation($1::text::name), payments.grant_adjustments($1::text::name),
+                   payments.grant_decisions($1::text::name)";
     sqlx::query(sql).bind(role).execute(admin).await?;
     Ok(())
 }

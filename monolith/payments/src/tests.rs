@@ -16,6 +16,7 @@ mod reconcile;
 mod replay;
 mod resolve;
 mod rules;
+mod shadow;
 mod snapshot;
 mod stream;
 mod transitions;
@@ -160,7 +161,17 @@ impl World {
 
     /// Applies an event as the replica would after its gate.
     async fn apply(&self, id: PaymentId, version: i64, event: PaymentStream) -> Result<(), outbox::BoxError> {
-        let replicate = Replicate::new(self.home.clone(), self.owns.clone());
+        self.apply_by(Replicate::new(self.home.clone(), self.owns.clone()), id, version, event).await
+    }
+
+    /// The same by a replica that is set up otherwise.
+    async fn apply_by(
+        &self,
+        replicate: Replicate,
+        id: PaymentId,
+        version: i64,
+        event: PaymentStream,
+    ) -> Result<(), outbox::BoxError> {
         let mut tx = self.home.pool.begin().await?;
         outbox::follow(&mut tx, PAYMENTS, &id.to_string(), version, Uuid::now_v7()).await?;
         replicate.apply(&mut tx, Received { event, meta: meta(id, version) }).await?;

@@ -14,17 +14,19 @@ use chassis::{Shutdown, Tasks, Telemetry, admin, never_fails, server};
 use outbox::kafka::KafkaSink;
 use outbox::retention::Housekeeping;
 use outbox::{Metrics, Relay, RelayOptions, Replica, Tracer, Wake, kafka};
-use payments::{Engine, Home, Limits, Local, ReconcileMetrics, Reconciler, Replicate, Stripe, Work};
+use payments::shadow::Shadow;
+use payments::{Engine, Home, Limits, Local, ReconcileMetrics, Reconciler, Replicate, Work};
 use sqlx::PgPool;
 use strangler::Target;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
-use crate::evidence::Cursors;
+use crate::evidence::{Kept, VERSION};
 use crate::granting::Granting;
 use crate::grpc::{self, AUDIENCE, ISSUER, Server};
 use crate::migrate::ORIGIN;
 use crate::movable::Payments;
+use crate::provider::OnlyForOwn;
 use crate::{AtTarget, Config, MIGRATION, Roles, readiness};
 
 /// How often gauges are read.
@@ -53,7 +55,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
     let work = TaskTracker::new();
     let authority = Arc::new(AtTarget(strangler::Authority::new(MIGRATION)));
     let counted = payments::Metrics::new(&telemetry.meter());
-    let home = home(config, (&module, &wake, &counted), authority.clone())?;
+    let home = home(config, (&module, &wake, &counted), authority.clone());
     let metrics = Metrics::new(&telemetry.meter());
     let tracer = telemetry.tracers().map_or_else(Tracer::noop, Tracer::new);
     let readiness = Readiness::new();
@@ -69,7 +71,8 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         let target = target(&module, &authority);
         let desk = desk(&home, &target, (&work, &counted));
         let requests = telemetry.grpc();
-        let services = Services { desk, target, cursors: relay.clone(), verifier, requests };
+        let evidence = kept(&relay, &module, &authority);
+        let services = Services { desk, target, evidence, verifier, requests };
         services.serve(listener, readiness.clone(), &mut tasks).await?;
     }
     if roles.relay {
@@ -86,7 +89,8 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         tasks.spawn("relay", sending.run(shutdown.token()));
     }
     if roles.inbox {
-        let replicate = Replicate::new(home.clone(), authority).metrics(counted.clone());
+        let shadow = shadow(&module, &mut tasks);
+        let replicate = Replicate::new(home.clone(), authority).metrics(counted.clone()).shadow(shadow);
         let source = kafka::source(&config.kafka, ORIGIN)?;
         let replica = Replica::new(module.clone(), source, ORIGIN, replicate);
         tasks.spawn("replica", replica.metrics(metrics).tracer(tracer).run(shutdown.token()));
@@ -120,11 +124,12 @@ pub(crate) fn home(
     config: &Config,
     (pool, wake, metrics): (&PgPool, &Wake, &payments::Metrics),
     authority: Arc<AtTarget>,
-) -> anyhow::Result<Home> {
-    let provider = Arc::new(Stripe::new(config.provider.clone(), metrics.clone())?);
+) -> Home {
     let (pool, wake) = (pool.clone(), wake.clone());
+    let (own, config_of) = (authority.0.clone(), config.provider.clone());
+    let provider = Arc::new(OnlyForOwn::new(own, pool.clone(), config_of, metrics.clone()));
     let work = Work::default();
-    Ok(Home { name: "target", pool, authority, provider, wake, work, crash: config.crash })
+    Home { name: "target", pool, authority, provider, wake, work, crash: config.crash }
 }
 
 fn desk(home: &Home, target: &Target, (work, metrics): (&TaskTracker, &payments::Metrics)) -> Server {
@@ -135,6 +140,17 @@ fn desk(home: &Home, target: &Target, (work, metrics): (&TaskTracker, &payments:
 /// What the migration's controller asks of this home's payments.
 pub(crate) fn target(module: &PgPool, authority: &AtTarget) -> Target {
     Target::new(authority.0.clone(), Arc::new(Payments(module.clone())))
+}
+
+fn kept(relay: &PgPool, module: &PgPool, authority: &AtTarget) -> Kept {
+    Kept { relay: relay.clone(), module: module.clone(), authority: authority.0.clone() }
+}
+
+/// What the replica decides again, and the task that writes how that compares.
+fn shadow(module: &PgPool, tasks: &mut Tasks) -> Shadow {
+    let shadow = Shadow::new(VERSION);
+    tasks.spawn("shadow", never_fails(shadow.clone().run(module.clone(), tasks.shutdown())));
+    shadow
 }
 
 fn reconcile(reconciler: Reconciler, telemetry: &Telemetry, tasks: &mut Tasks) {
@@ -163,7 +179,7 @@ fn send(config: &Config, pools: (PgPool, PgPool)) -> anyhow::Result<Relay<KafkaS
 struct Services {
     desk: Server,
     target: Target,
-    cursors: PgPool,
+    evidence: Kept,
     verifier: Verifier,
     requests: Requests,
 }
@@ -178,7 +194,7 @@ impl Services {
         let (health, probes) = tonic_health::server::health_reporter();
         // Nobody is told that it serves before the first report says so.
         readiness::say(&health, tonic_health::ServingStatus::NotServing).await;
-        let control = (Arc::new(Cursors(self.cursors)), self.target);
+        let control = (Arc::new(self.evidence), self.target);
         let services = grpc::services(self.desk, control, self.verifier, probes)?;
         tasks.spawn("health", never_fails(readiness::report(readiness, health, tasks.shutdown())));
         tasks.spawn("grpc", grpc::serve(listener, services, self.requests, tasks.shutdown()));

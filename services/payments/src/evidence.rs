@@ -1,24 +1,78 @@
-//! This home's word on what its replica has applied and what it has published.
+//! This home's word on what its replica has applied, what it has published, and what it decided in the source's shadow.
 
 use async_trait::async_trait;
 use outbox::StateTransfer as _;
 use payments::Replicate;
+use payments::shadow::{Class, Differing, Tried};
 use proto::PAYMENTS;
 use sqlx::PgPool;
-use strangler::{Applied, BoxError, Evidence};
+use strangler::{
+    Applied, Authority, BoxError, DecisionClass, DecisionCount, DecisionSample, Decisions, Evidence,
+    MutantCount, ProviderAccess,
+};
+use time::OffsetDateTime;
 
-/// Reads the replica's cursors and the log, as the relay's role, which may.
+/// The version of this program, by which what it decided counts.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Reads what the home keeps.
 #[derive(Debug, Clone)]
-pub(crate) struct Cursors(pub(crate) PgPool);
+pub(crate) struct Kept {
+    /// As the relay's role, which may read the replica's cursors and the log.
+    pub(crate) relay: PgPool,
+    /// As the module's.
+    pub(crate) module: PgPool,
+    /// Which payments are this home's.
+    pub(crate) authority: Authority,
+}
 
 #[async_trait]
-impl Evidence for Cursors {
+impl Evidence for Kept {
     async fn applied(&self, keys: &[String]) -> Result<Applied, BoxError> {
-        let progress = outbox::progress(&self.0, Replicate::NAME, PAYMENTS, keys).await?;
+        let progress = outbox::progress(&self.relay, Replicate::NAME, PAYMENTS, keys).await?;
         Ok(Applied { versions: progress.versions, parked: progress.parked, awaiting: progress.awaiting })
     }
 
     async fn published(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
-        Ok(outbox::recent_heads(&self.0, PAYMENTS, limit).await?)
+        Ok(outbox::recent_heads(&self.relay, PAYMENTS, limit).await?)
     }
+
+    async fn decisions(&self, since: OffsetDateTime) -> Result<Decisions, BoxError> {
+        let found = payments::shadow::decisions(&self.module, VERSION, since).await?;
+        // `provider.rs` asks the same before it makes a client.
+        let owns = self.authority.holds_any(&self.module).await?;
+        let access = if owns { ProviderAccess::Usable } else { ProviderAccess::Denied };
+        let counts = found.counts.into_iter().map(count).collect::<Result<_, _>>()?;
+        let mutants = found.mutants.into_iter().map(mutant).collect::<Result<_, _>>()?;
+        let samples = found.samples.into_iter().map(sample).collect();
+        Ok(Decisions { version: VERSION.to_owned(), counts, mutants, samples, provider: Some(access) })
+    }
+}
+
+fn class(class: Class) -> DecisionClass {
+    match class {
+        Class::Equal => DecisionClass::Equal,
+        Class::Money => DecisionClass::Money,
+        Class::Structure => DecisionClass::Structure,
+        Class::Undecidable => DecisionClass::Undecidable,
+    }
+}
+
+fn count((of, outcome, count): (Class, String, i64)) -> Result<DecisionCount, BoxError> {
+    Ok(DecisionCount { class: class(of), outcome, count: u64::try_from(count)? })
+}
+
+fn mutant(tried: Tried) -> Result<MutantCount, BoxError> {
+    let Tried { name, caught, missed, outcomes } = tried;
+    Ok(MutantCount {
+        name: name.to_owned(),
+        caught: u64::try_from(caught)?,
+        missed: u64::try_from(missed)?,
+        outcomes: outcomes.iter().map(|outcome| (*outcome).to_owned()).collect(),
+    })
+}
+
+fn sample(differing: Differing) -> DecisionSample {
+    let Differing { payment, version, class: of, text } = differing;
+    DecisionSample { key: payment.to_string(), version, class: class(of), text }
 }

@@ -13,6 +13,7 @@ mod grpc;
 mod migrate;
 mod movable;
 mod operator;
+mod provider;
 mod readiness;
 #[cfg(test)]
 mod tests;

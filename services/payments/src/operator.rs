@@ -24,7 +24,7 @@ pub async fn operate(config: &Config, order: Order, telemetry: Telemetry) -> any
     let pool = pool(&config.databases.payments, &options)?;
     let authority = Arc::new(AtTarget(strangler::Authority::new(MIGRATION)));
     let metrics = payments::Metrics::new(&telemetry.meter());
-    let home = home(config, (&pool, &Wake::default(), &metrics), authority)?;
+    let home = home(config, (&pool, &Wake::default(), &metrics), authority);
     let told = payments::operate(&home, &config.reconcile, order).await;
     pool.close().await;
     let told = told?;

@@ -3,6 +3,7 @@
 mod amounts;
 mod commands;
 mod copies;
+mod decisions;
 mod edge;
 mod moving;
 mod notices;
@@ -30,7 +31,7 @@ use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 use crate::app::target;
-use crate::evidence::Cursors;
+use crate::evidence::Kept;
 use crate::granting::Granting;
 use crate::grpc::{self, AUDIENCE, ISSUER};
 use crate::{AtTarget, Databases, MIGRATION, Server, migrate};
@@ -102,10 +103,12 @@ impl World {
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let (_, probes) = tonic_health::server::health_reporter();
         let target = target(&home.pool, &authority);
+        let (relay, module) = (open(&databases.outbox), home.pool.clone());
+        let evidence = Kept { relay, module, authority: authority.0.clone() };
         let local = Arc::new(Local::new(home.clone(), tasks.clone()));
         let services = grpc::services(
             Server::new(Arc::new(Granting::new(local, target.clone(), tasks.clone()))),
-            (Arc::new(Cursors(open(&databases.outbox))), target),
+            (Arc::new(evidence), target),
             Verifier::new(ISSUER, AUDIENCE, &key()),
             probes,
         );

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use time::OffsetDateTime;
 use tonic::service::{Interceptor, interceptor::InterceptedService};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -13,8 +14,8 @@ use super::v1::{
     EvidenceReply, EvidenceRequest, KnownRequest, PublishedRequest, RepairRequest,
     control_client::ControlClient,
 };
-use super::{copies, moves};
-use crate::{Applied, BoxError, Checksum, Epoch, Health, KeyCopy, Peer, Pinned, Reply};
+use super::{copies, decisions, moves};
+use crate::{Applied, BoxError, Checksum, Decisions, Epoch, Health, KeyCopy, Peer, Pinned, Reply};
 
 /// How long one call may take, connecting included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -122,6 +123,12 @@ impl<I: Interceptor + Clone + Send + Sync + 'static> Peer for Client<I> {
         let mut client = ControlClient::new(self.service());
         let reply = client.repair(bounded(RepairRequest { keys: keys.to_vec() })).await.map_err(said)?;
         Ok(copies::left(reply.into_inner()))
+    }
+
+    async fn decisions(&self, since: OffsetDateTime) -> Result<Decisions, BoxError> {
+        let mut client = ControlClient::new(self.service());
+        let reply = client.decisions(bounded(decisions::request(since)?)).await.map_err(said)?;
+        decisions::decisions(reply.into_inner())
     }
 }
 

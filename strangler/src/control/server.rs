@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::v1::{
-    ChecksumReply, CopiesReply, CopiesRequest, EvidenceReply, EvidenceRequest, KeyVersion, KnownReply,
-    KnownRequest, MoveReply, MoveRequest, PublishedReply, PublishedRequest, RepairReply, RepairRequest,
+    ChecksumReply, CopiesReply, CopiesRequest, DecisionsReply, DecisionsRequest, EvidenceReply,
+    EvidenceRequest, KeyVersion, KnownReply, KnownRequest, MoveReply, MoveRequest, PublishedReply,
+    PublishedRequest, RepairReply, RepairRequest,
     control_server::{Control, ControlServer},
 };
-use super::{copies, moves};
+use super::{copies, decisions, moves};
 use crate::peer::{KEY_BYTES_MAX, KEYS_MAX};
 use crate::{Applied, BoxError, Error, Evidence, Target};
 
@@ -99,6 +100,15 @@ impl<E: Evidence> Control for Server<E> {
         let left =
             carried_out("keys could not be published", async move { target.repair(&keys).await }).await?;
         Ok(Response::new(copies::repaired(left)))
+    }
+
+    async fn decisions(
+        &self,
+        request: Request<DecisionsRequest>,
+    ) -> Result<Response<DecisionsReply>, Status> {
+        let since = decisions::since(request.into_inner()).map_err(refused)?;
+        let found = self.evidence.decisions(since).await.map_err(unread)?;
+        Ok(Response::new(decisions::reply(found)))
     }
 }
 

@@ -205,6 +205,12 @@ fn refusal(gates: &[Gate], stage: Stage) -> Option<Refusal> {
         "invariants" => "mend what is broken before any step",
         "pinned" | "at_source" => "`banyan pinned` says what keeps a key; see to it, then advance again",
         "verify" => "see to each touch that it names, then advance again",
+        "provider_denied" => "the target must own no key and make no client of its provider; see its log",
+        "decisions" | "mutants" => {
+            "mend the target, then `banyan hold` and `banyan advance --to shadowing --resume` begin to count anew; \
+             the samples at the target (docs/shadow.md) say what differs"
+        }
+        "coverage" => "let more orders come, or make one of each outcome that it names",
         "reads" => {
             "let more reads come; `strangler.read_sample` has those that differ, and `banyan repair KEY` mends a copy"
         }

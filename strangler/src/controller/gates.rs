@@ -65,7 +65,8 @@ impl Controller {
                 gates.extend(self.reads_shown(from).await);
                 gates.push(self.drilled(next).await);
             }
-            Stage::Local | Stage::Following | Stage::Shadowing | Stage::Sealed | Stage::Removed => {}
+            Stage::Shadowing => gates.extend(self.decisions_shown(from).await),
+            Stage::Local | Stage::Following | Stage::Sealed | Stage::Removed => {}
         }
         gates
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
 
 use super::owners::Locked;
@@ -61,6 +62,10 @@ pub(crate) async fn holds(
     key: &str,
 ) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("select strangler.holds($1, $2)").bind(migration).bind(key).fetch_one(&mut **tx).await
+}
+
+pub(crate) async fn holds_any(pool: &PgPool, migration: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select strangler.holds_any($1)").bind(migration).fetch_one(pool).await
 }
 
 pub(crate) async fn offered(

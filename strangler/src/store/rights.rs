@@ -31,9 +31,6 @@ pub(crate) async fn grant_observer(admin: &PgPool, role: &str) -> Result<(), sql
 }
 
 pub(crate) async fn grant_home(admin: &PgPool, role: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("select strangler.grant_home($1::name), strangler.grant_publisher($1::name)")
-        .bind(role)
-        .execute(admin)
-        .await
-        .map(drop)
+    let sql = "select strangler.grant_home($1::name), strangler.grant_publisher($1::name), strangler.grant_holdings($1::name)";
+    sqlx::query(sql).bind(role).execute(admin).await.map(drop)
 }

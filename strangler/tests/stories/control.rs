@@ -79,7 +79,12 @@ impl Movable for Nowhere {
 }
 
 async fn target(memory: &Memory) -> (u16, tonic_health::server::HealthReporter, tokio::task::JoinHandle<()>) {
-    serving(memory, Target::new(Authority::new(MIGRATION), Arc::new(Nowhere))).await
+    serving(memory, nowhere(MIGRATION)).await
+}
+
+/// A target whose database is away.
+pub(crate) fn nowhere(migration: &str) -> Target {
+    Target::new(Authority::new(migration), Arc::new(Nowhere))
 }
 
 /// Serves evidence from memory and moves keys of this target.

@@ -195,6 +195,10 @@ impl Domain for Dies {
     async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError> {
         self.shop.reverse_feed(keys).await
     }
+
+    async fn outcomes(&self) -> Result<Vec<String>, BoxError> {
+        self.shop.outcomes().await
+    }
 }
 
 /// The shop, with one payment whose state can't be published.

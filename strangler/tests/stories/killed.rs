@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use strangler::{
-    Applied, BoxError, Checksum, Controller, Epoch, Health, Home, KeyCopy, Memory, Peer, Pinned, Reply,
-    Settings,
+    Applied, BoxError, Checksum, Controller, Decisions, Epoch, Health, Home, KeyCopy, Memory, Peer, Pinned,
+    Reply, Settings,
 };
+use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::domain::Dies;
@@ -87,6 +88,10 @@ impl Peer for Lost {
 
     async fn repair(&self, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
         self.memory.repair(keys).await
+    }
+
+    async fn decisions(&self, since: OffsetDateTime) -> Result<Decisions, BoxError> {
+        Peer::decisions(&self.memory, since).await
     }
 }
 

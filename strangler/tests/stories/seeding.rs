@@ -101,6 +101,10 @@ impl Domain for Odd {
     async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError> {
         self.shop.reverse_feed(keys).await
     }
+
+    async fn outcomes(&self) -> Result<Vec<String>, BoxError> {
+        self.shop.outcomes().await
+    }
 }
 
 /// Payments of which the target knows nothing.

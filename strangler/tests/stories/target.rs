@@ -268,3 +268,23 @@ async fn write_again_and_again(there: &There) {
         tx.rollback().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_home_knows_whether_it_may_write_any_key() {
+    let there = There::new().await;
+    let holds = async || there.authority.holds_any(&there.pool).await.unwrap();
+    let mine = Row { epoch: Epoch::BIRTH, writable: true, recall_epoch: None };
+    there.set(None, true, true).await;
+    assert!(!holds().await, "nothing has come");
+    there.set(Some(Row { writable: false, ..mine }), true, true).await;
+    assert!(!holds().await, "offered, or given back");
+    there.set(Some(mine), true, true).await;
+    assert!(holds().await);
+    there.set(Some(Row { recall_epoch: Some(Epoch(2)), ..mine }), true, true).await;
+    assert!(holds().await, "called back, and still to be ended here");
+    let other = Authority::new("another").holds_any(&there.pool).await.unwrap();
+    assert!(!other, "another migration's keys");
+    let denied = sqlx::query("select strangler.grant_holdings(session_user)").execute(&there.pool).await;
+    assert!(denied.unwrap_err().to_string().contains("permission denied"));
+    there.end().await;
+}

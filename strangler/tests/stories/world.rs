@@ -9,8 +9,9 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgTransaction};
 use sqlx::{AssertSqlSafe, PgPool};
 use strangler::plan_file::PlanFile;
 use strangler::{
-    Advance, Applied, BoxError, Controller, Domain, Epoch, Error, Gate, Health, Home, Key, KeyCopy, Memory,
-    Movable, Owners, Ownership, Phase, Pinned, Settings, Stage, Step, Verdict,
+    Advance, Applied, BoxError, Controller, DecisionClass, DecisionCount, Decisions, Domain, Epoch, Error,
+    Gate, Health, Home, Key, KeyCopy, Memory, Movable, MutantCount, Owners, Ownership, Phase, Pinned,
+    ProviderAccess, Settings, Stage, Step, Verdict,
 };
 
 use crate::domain::{Relay, TABLES, Tables, rights};
@@ -98,6 +99,7 @@ impl World {
         replica.set_health(Some(Health::Serving));
         let target = Memory::default();
         target.set_health(Some(Health::Serving));
+        target.set_decisions(decided());
         let shop = Shop {
             pool: admin.clone(),
             tables: Tables(writes_pool.clone()),
@@ -340,6 +342,22 @@ impl Domain for Shop {
 
     async fn broken(&self) -> Result<Option<String>, BoxError> {
         Ok(self.broken.lock().unwrap().clone())
+    }
+
+    async fn outcomes(&self) -> Result<Vec<String>, BoxError> {
+        Ok(vec!["paid".to_owned()])
+    }
+}
+
+/// What a target finds that decides as the source does, and has nothing to do with the world outside.
+pub(crate) fn decided() -> Decisions {
+    let (name, outcome) = ("one_more".to_owned(), "paid".to_owned());
+    Decisions {
+        version: "1.0".to_owned(),
+        counts: vec![DecisionCount { class: DecisionClass::Equal, outcome: outcome.clone(), count: 5_000 }],
+        mutants: vec![MutantCount { name, caught: 5_000, missed: 0, outcomes: vec![outcome] }],
+        samples: Vec::new(),
+        provider: Some(ProviderAccess::Denied),
     }
 }
 

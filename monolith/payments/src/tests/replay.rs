@@ -6,9 +6,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use prost::Message as _;
 
+use super::shadow::every_decision_was_compared;
 use super::*;
 use crate::movable::Record;
 use crate::provider::{Call, Fault};
+use crate::shadow::{Class, Counts, Shadow};
 use crate::{
     Account, Adjustment, Command, Desk as _, Idempotency, Operation, Outcome, PaymentEvent, Transaction,
     adjust, apply, decide, events,
@@ -332,16 +334,22 @@ fn in_line_with_the_provider(world: &World, id: PaymentId, tables: &Tables) {
 }
 
 /// Lives a history at its owner, and compares the replay of its stream with the tables there and at the replica.
-async fn replays(owner: &World, replica: &World, history: &History) -> Result<(), TestCaseError> {
+/// The replica decides each event itself, too, which is the same each time; returns what it counted.
+async fn replays(owner: &World, replica: &World, history: &History) -> Result<Counts, TestCaseError> {
     let id = live(owner, history).await;
     let (stream, here) = (stream(owner, id).await, tables(owner, id).await);
     in_line_with_the_provider(owner, id, &here);
+    let shadow = Shadow::new("replayed");
     for (version, event) in stream.clone() {
-        replica.apply(id, version, event).await.unwrap();
+        let replicate = Replicate::new(replica.home.clone(), replica.owns.clone()).shadow(shadow.clone());
+        replica.apply_by(replicate, id, version, event).await.unwrap();
     }
+    let counts = shadow.take();
+    prop_assert!(counts.decisions.keys().all(|(class, _)| *class == Class::Equal), "{counts:?}");
+    prop_assert!(counts.mutants.values().all(|(_, missed)| *missed == 0), "{counts:?}");
     prop_assert_eq!(&replay(stream), &here);
     prop_assert_eq!(&tables(replica, id).await, &here);
-    Ok(())
+    Ok(counts)
 }
 
 /// The kinds of all events of a home, without what their names have in common.
@@ -368,16 +376,18 @@ fn any_history_replays_to_the_tables_of_both_homes() {
         runtime.block_on(async { (World::new("lived").await, World::new("replayed").await) });
     replica.owns.0.store(false, Ordering::SeqCst);
     let seen = runtime.block_on(async {
+        let mut counts = Counts::default();
         for history in fixed() {
             let replayed = replays(&owner, &replica, &history).await;
-            replayed.unwrap_or_else(|error| panic!("{history:?}: {error}"));
+            counts.merge(replayed.unwrap_or_else(|error| panic!("{history:?}: {error}")));
         }
+        every_decision_was_compared(&owner, &counts).await;
         kinds(&owner).await
     });
     assert_eq!(seen, BTreeSet::from(KINDS.map(str::to_owned)), "kinds of events that were replayed");
     let config = Config { cases: HISTORIES, failure_persistence: None, ..Config::default() };
     let lived = TestRunner::new(config)
-        .run(&histories(), |history| runtime.block_on(replays(&owner, &replica, &history)));
+        .run(&histories(), |history| runtime.block_on(replays(&owner, &replica, &history)).map(drop));
     runtime.block_on(async {
         owner.end().await;
         replica.end().await;

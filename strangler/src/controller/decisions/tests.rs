@@ -1,0 +1,100 @@
+use super::{caught, compared, covered, provider_denied};
+use crate::gate::Verdict;
+use crate::{DecisionClass, DecisionCount, DecisionSample, Decisions, MutantCount, ProviderAccess};
+
+fn count(class: DecisionClass, outcome: &str, count: u64) -> DecisionCount {
+    DecisionCount { class, outcome: outcome.to_owned(), count }
+}
+
+fn mutant(name: &str, caught: u64, missed: u64, outcome: &str) -> MutantCount {
+    MutantCount { name: name.to_owned(), caught, missed, outcomes: vec![outcome.to_owned()] }
+}
+
+fn equal(n: u64) -> Decisions {
+    Decisions { counts: vec![count(DecisionClass::Equal, "paid", n)], ..Decisions::default() }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+#[test]
+fn too_few_comparisons_show_nothing_and_enough_show_a_bound() {
+    assert_eq!(compared(&Decisions::default(), 1).verdict, Verdict::Inconclusive);
+    assert_eq!(compared(&Decisions::default(), 0).verdict, Verdict::Inconclusive);
+    assert_eq!(compared(&equal(9), 10).verdict, Verdict::Inconclusive);
+    let gate = compared(&equal(10), 10);
+    assert_eq!(gate.verdict, Verdict::Pass);
+    assert!(gate.found.contains("bound 3/10"), "{}", gate.found);
+}
+
+#[test]
+fn what_could_not_be_compared_is_not_equal() {
+    let counts =
+        vec![count(DecisionClass::Undecidable, "paid", 1_000), count(DecisionClass::Equal, "paid", 9)];
+    let found = Decisions { counts, ..Decisions::default() };
+    let gate = compared(&found, 10);
+    assert_eq!(gate.verdict, Verdict::Inconclusive);
+    assert!(gate.found.contains("1000 could not be compared"), "{}", gate.found);
+    let only =
+        Decisions { counts: vec![count(DecisionClass::Undecidable, "paid", 1)], ..Decisions::default() };
+    assert_eq!(covered(&only, Ok(&words(&["paid"]))).verdict, Verdict::Inconclusive);
+}
+
+#[test]
+fn one_difference_fails_and_is_named() {
+    for class in [DecisionClass::Money, DecisionClass::Structure] {
+        let mut found = equal(1_000_000);
+        found.counts.push(count(class, "paid", 1));
+        let text = "captured_minor: decided 5, came 4".to_owned();
+        found.samples = vec![DecisionSample { key: "k7".to_owned(), version: 3, class, text }];
+        let gate = compared(&found, 10);
+        assert_eq!(gate.verdict, Verdict::Fail, "{class:?}");
+        assert!(gate.found.contains("k7 at version 3: captured_minor: decided 5, came 4"), "{}", gate.found);
+    }
+}
+
+#[test]
+fn each_outcome_of_the_source_must_have_been_compared() {
+    let found = equal(10);
+    assert_eq!(covered(&found, Ok(&[])).verdict, Verdict::Inconclusive);
+    assert_eq!(covered(&found, Err(&"away".to_owned())).verdict, Verdict::Inconclusive);
+    assert_eq!(covered(&found, Ok(&words(&["paid"]))).verdict, Verdict::Pass);
+    let gate = covered(&found, Ok(&words(&["declined", "paid", "void"])));
+    assert_eq!(gate.verdict, Verdict::Inconclusive);
+    assert!(gate.found.contains("2 of 3") && gate.found.contains("declined, void"), "{}", gate.found);
+}
+
+#[test]
+fn mutants_must_be_caught() {
+    let with = |mutants| Decisions { mutants, ..equal(10) };
+    let paid = words(&["paid"]);
+    assert_eq!(caught(&with(Vec::new()), Ok(&paid)).verdict, Verdict::Inconclusive);
+    let unseen = with(vec![mutant("a", 1, 0, "paid"), mutant("b", 0, 0, "paid")]);
+    let gate = caught(&unseen, Ok(&paid));
+    assert_eq!(gate.verdict, Verdict::Inconclusive);
+    assert!(gate.found.ends_with(": b"), "{}", gate.found);
+    let missed = with(vec![mutant("a", 1, 0, "paid"), mutant("b", 9, 1, "paid")]);
+    assert_eq!(caught(&missed, Ok(&paid)).verdict, Verdict::Fail);
+    let all = with(vec![mutant("a", 1, 0, "paid"), mutant("b", 2, 0, "paid")]);
+    assert_eq!(caught(&all, Ok(&paid)).verdict, Verdict::Pass);
+}
+
+#[test]
+fn a_mutant_is_spared_only_when_the_source_says_that_it_has_nothing_to_run_it_on() {
+    let mutants = vec![mutant("a", 1, 0, "paid"), mutant("b", 0, 0, "refunded")];
+    let found = Decisions { mutants, ..equal(10) };
+    let gate = caught(&found, Ok(&words(&["paid"])));
+    assert_eq!(gate.verdict, Verdict::Pass);
+    assert!(gate.found.ends_with(": b"), "{}", gate.found);
+    assert_eq!(caught(&found, Ok(&words(&["paid", "refunded"]))).verdict, Verdict::Inconclusive);
+    assert_eq!(caught(&found, Err(&"away".to_owned())).verdict, Verdict::Inconclusive);
+}
+
+#[test]
+fn a_provider_that_could_be_reached_fails_and_silence_shows_nothing() {
+    assert_eq!(provider_denied(Ok(Some(ProviderAccess::Denied))).verdict, Verdict::Pass);
+    assert_eq!(provider_denied(Ok(Some(ProviderAccess::Usable))).verdict, Verdict::Fail);
+    assert_eq!(provider_denied(Ok(None)).verdict, Verdict::Inconclusive);
+    assert_eq!(provider_denied(Err(&"away".to_owned())).verdict, Verdict::Inconclusive);
+}
