@@ -11,7 +11,8 @@ const OLD: &str = "insert into shop.price (sku, tenant, minor)
                    select 'old-' || n, 'acme', 100 * n from generate_series(1, 40) n";
 const BY: &str = "a test";
 
-/// Walks forward, a step at a time, until a stage is entered. For each step it does what an operator does for its gates.
+/// Walks forward, a step at a time, until a stage is entered: over those that this version enters. For each step it does what an
+/// operator does for its gates; a new gate is satisfied here.
 async fn walk(controller: &Controller, until: Stage) -> Result<(), BoxError> {
     loop {
         let stage = controller.status().await?.policy.stage;
