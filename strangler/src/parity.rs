@@ -103,6 +103,18 @@ impl Comparison {
         self.open.iter().map(|stretch| stretch.keys.len()).sum()
     }
 
+    /// The keys that are not settled.
+    pub(crate) fn open_names(&self) -> Vec<String> {
+        self.open.iter().flat_map(|stretch| stretch.keys.keys().cloned()).collect()
+    }
+
+    /// Says nothing of these keys.
+    pub(crate) fn leave_out(&mut self, keys: &[String]) {
+        for stretch in &mut self.open {
+            stretch.keys.retain(|key, _| !keys.contains(key));
+        }
+    }
+
     /// What it comes to. `cut_short` says why not all keys were looked at, or not often enough: then none is called missing.
     pub(crate) fn result(self, migration: &str, cut_short: Option<String>) -> Parity {
         let Self { equal, different, open } = self;

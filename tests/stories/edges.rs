@@ -7,7 +7,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Every edge between crates of the workspace, but for `tests` and `bench`, which may depend on anything, and
 /// dev-dependencies on `stack`, which are free.
-const EDGES: [(&str, &[&str]); 15] = [
+const EDGES: [(&str, &[&str]); 16] = [
     (
         "app",
         &[
@@ -30,6 +30,7 @@ const EDGES: [(&str, &[&str]); 15] = [
     ("outbox", &[]),
     ("payments", &["chassis", "outbox", "proto"]),
     ("payments-service", &["chassis", "outbox", "payments", "proto", "strangler"]),
+    ("prices", &["outbox", "strangler"]),
     ("proto", &["outbox"]),
     ("provider", &["chassis", "proto"]),
     ("stack", &[]),
@@ -39,7 +40,7 @@ const EDGES: [(&str, &[&str]); 15] = [
 ];
 const FREE: [&str; 2] = ["bench", "tests"];
 /// The crates that may talk to Kafka. Everyone else, clients of gRPC above all, must not build librdkafka.
-const KAFKA: [&str; 4] = ["app", "bench", "payments-service", "tests"];
+const KAFKA: [&str; 5] = ["app", "bench", "payments-service", "prices", "tests"];
 
 fn metadata() -> Result<Metadata> {
     MetadataCommand::new().no_deps().exec().context("ask cargo for the workspace")

@@ -96,7 +96,7 @@ pub(super) async fn round(field: &Field<'_>, some: &[Uuid], name: &str) -> Resul
     let desk = Arc::new(Desk(pool.clone()));
     let seam: Seam<Desks> = Seam::new(owners.clone(), Arc::clone(&desk), Arc::clone(&desk));
     let (cold, warm) = reads(&seam, &desk, some).await?;
-    let lock = locks(&pool, &owners, some).await?;
+    let lock = Box::pin(locks(&pool, &owners, some)).await?;
     pool.close().await;
     let (mut read, mut write) = (Vec::new(), Vec::new());
     for payment in some {

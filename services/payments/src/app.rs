@@ -103,16 +103,18 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
     let admin = admin::router(readiness, telemetry.routes());
     tasks.spawn("admin", server::serve(listener, admin, shutdown.token()));
     listening.announce()?;
-    let ended = async {
-        let ended = tasks.join().await;
-        work.close();
-        work.wait().await;
-        for pool in [&module, &relay, &housekeeper] {
-            pool.close().await;
-        }
-        ended
-    };
-    Ok(shutdown.run(ended).await??)
+    Ok(shutdown.run(ended(tasks, work, [module, relay, housekeeper])).await??)
+}
+
+/// Waits for the parts, then for transactions whose clients have gone, then for the connections.
+async fn ended(mut tasks: Tasks, work: TaskTracker, pools: [PgPool; 3]) -> anyhow::Result<()> {
+    let ended = tasks.join().await;
+    work.close();
+    work.wait().await;
+    for pool in pools {
+        pool.close().await;
+    }
+    ended
 }
 
 /// A listener at the address of a setting.

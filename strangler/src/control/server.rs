@@ -106,7 +106,7 @@ impl<E: Evidence> Control for Server<E> {
         &self,
         request: Request<DecisionsRequest>,
     ) -> Result<Response<DecisionsReply>, Status> {
-        let since = decisions::since(request.into_inner()).map_err(refused)?;
+        let since = decisions::since(request.into_inner()).map_err(unreadable)?;
         let found = self.evidence.decisions(since).await.map_err(unread)?;
         Ok(Response::new(decisions::reply(found)))
     }

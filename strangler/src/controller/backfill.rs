@@ -152,7 +152,7 @@ impl Controller {
 
     /// Looks at the next keys and publishes those that the target lacks. Returns how many; none at the walk's end.
     async fn page(&self, walk: &Walk, filling: &mut Filling) -> Result<Option<i64>, Error> {
-        let Inner { migration, pool, peer, .. } = &*self.0;
+        let Inner { migration, pool, peer, settings, .. } = &*self.0;
         let keys = store::next_page(pool, migration, walk, filling.page()).await?;
         let Some(last) = keys.last().cloned() else { return Ok(None) };
         let known: BTreeSet<String> = self.ask(peer.known(&keys)).await?.into_iter().collect();

@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Controller, Inner};
 use crate::copies::Checksum;
 use crate::parity::{Comparison, pairs};
 use crate::peer::COPIES_MAX;
-use crate::store::evidence as store;
+use crate::store::{evidence as store, keys};
 use crate::{Error, Gate, KeyCopy, Parity, Verdict};
 
 /// The gate that it is evidence for.
 const GATE: &str = "parity";
-/// How often a key that is on its way is looked at again.
-const LOOKS_MAX: u32 = 5;
-/// The pause before the first of these looks; each next one is twice as long.
+/// The pause before keys that are on their way are looked at again; each next one is twice as long.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The longest of these pauses.
+const PAUSE_MAX: Duration = Duration::from_secs(4);
 /// The most keys that are looked at again.
 const OPEN_MAX: usize = 10_000;
 
@@ -38,6 +38,9 @@ impl Controller {
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some(format!("not within {} ms", settings.parity_timeout.as_millis())),
         };
+        // One that was born meanwhile may be on its way to either home; the next comparison has it.
+        let young = keys::born_after(pool, migration, &comparison.open_names(), began_at).await?;
+        comparison.leave_out(&young);
         let parity = comparison.result(migration, cut_short);
         let inputs = json!({ "version": settings.version, "asked_by": by, "parity": parity });
         let gate = Gate::new(GATE, parity.verdict, parity.found.as_str()).with(inputs);
@@ -60,6 +63,7 @@ impl Controller {
 
     /// Looks at all keys, and again at those on their way. Returns why it stopped before that, if it did.
     async fn compare(&self, comparison: &mut Comparison) -> Result<Option<String>, Error> {
+        let began = Instant::now();
         let mut after: Option<String> = None;
         let mut page = COPIES_MAX;
         loop {
@@ -82,11 +86,11 @@ impl Controller {
                 break;
             }
         }
-        for look in 0..LOOKS_MAX {
-            if comparison.open_keys() == 0 {
-                break;
-            }
-            sleep(PAUSE * 2_u32.pow(look)).await;
+        let mut pause = PAUSE;
+        // Half of the time is for the walk, however long the rest takes.
+        while comparison.open_keys() > 0 && began.elapsed() + pause < self.0.settings.parity_timeout / 2 {
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
             self.look_again(comparison).await?;
         }
         Ok(None)

@@ -33,7 +33,7 @@ impl Versions {
         if known.len() >= KEYS_MAX {
             known.clear();
         }
-        let entry = known.entry(key.to_owned()).or_insert((Instant::now(), version));
+        let entry = known.entry(key.to_owned()).or_insert_with(|| (Instant::now(), version));
         if version >= entry.1 {
             *entry = (Instant::now(), version);
         }

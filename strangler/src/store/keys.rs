@@ -143,3 +143,20 @@ pub(crate) async fn count_away(executor: impl PgExecutor<'_>, migration: &str) -
     .fetch_one(executor)
     .await
 }
+
+/// Those of these keys that were born after a moment.
+pub(crate) async fn born_after(
+    pool: &PgPool,
+    migration: &str,
+    keys: &[String],
+    moment: OffsetDateTime,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select o.key from strangler.owner o where o.migration = $1 and o.key = any ($2) and o.born_at > $3",
+    )
+    .bind(migration)
+    .bind(keys)
+    .bind(moment)
+    .fetch_all(pool)
+    .await
+}

@@ -259,7 +259,7 @@ fn plain() -> Evidence {
 fn as_seen(evidence: &Evidence) -> BTreeMap<String, Seen> {
     let accepted = Accepted { order: ORDER.into(), payment: PAYMENT.into(), ends: Ended::Paid };
     let told = Told { label: "day-0-0".into(), accepted, answers: vec!["captured".into()] };
-    seen(evidence, &[told]).unwrap()
+    seen(evidence, &[told]).expect("all of it is there")
 }
 
 #[test]
@@ -275,9 +275,11 @@ fn snapshots_records_of_authority_and_repeats_are_not_seen() {
     assert_eq!(differences(&as_seen(&plain()), &as_seen(&moved)), Vec::<String>::new());
 }
 
+type Change = fn(&mut Evidence);
+
 #[test]
 fn whatever_others_could_notice_is_seen() {
-    let changes: [(&str, fn(&mut Evidence)); 7] = [
+    let changes: [(&str, Change); 7] = [
         ("a second charge", |e| e.movements.push(e.movements[0].clone())),
         ("another amount at the provider", |e| e.movements[0].amount = 501),
         ("an event that is missing", |e| drop(e.records.pop())),

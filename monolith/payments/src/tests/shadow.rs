@@ -79,10 +79,12 @@ fn a_fee_that_is_off_by_one_unit_is_money() {
     assert!(counts.mutants.is_empty(), "beside a difference they show nothing");
 }
 
+type Change = fn(&mut Payment);
+
 #[test]
 fn amounts_are_money_and_all_else_is_structure() {
     let (before, event) = charge();
-    let cases: [(fn(&mut Payment), Class); 5] = [
+    let cases: [(Change, Class); 5] = [
         (|payment| payment.captured_minor -= 1, Class::Money),
         (|payment| payment.amount = Money::new(1_000, "USD".parse().unwrap()), Class::Money),
         (|payment| payment.status = Status::Authorized, Class::Structure),

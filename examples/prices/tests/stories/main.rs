@@ -1,0 +1,6 @@
+//! Prices move to their service and come back, between real databases over a real Kafka.
+
+mod moved;
+mod place;
+mod readme;
+mod world;
