@@ -2,6 +2,7 @@
 
 mod settings;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use sqlx::PgPool;
 use stack::Stack;
 
 use self::settings::Settings;
-use crate::checker::{self, Accepted, Findings, Places, Unsettled};
+use crate::checker::{self, Accepted, Evidence, Findings, Places, Unsettled};
 use crate::load::Client;
 use crate::{Binaries, Operator, Port, Process, Spec, World, until};
 
@@ -302,13 +303,31 @@ impl<'w> Shop<'w> {
     /// # Errors
     /// When a server does not answer or the journal can't be read.
     pub async fn check(&self, accepted: Vec<Accepted>) -> Result<Findings> {
-        let journal: PathBuf = self.world.logs().join("journal.jsonl");
+        self.check_older(accepted, HashMap::new()).await
+    }
+
+    /// The same where streams are older than the log: each key with the version that the log found it at.
+    ///
+    /// # Errors
+    /// When a server does not answer or the journal can't be read.
+    pub async fn check_older(
+        &self,
+        accepted: Vec<Accepted>,
+        older: HashMap<String, i64>,
+    ) -> Result<Findings> {
+        let journal = self.journal();
         let places = Places {
             source: &self.source,
             target: &self.target,
             kafka: self.world.kafka(),
             journal: &journal,
         };
-        Ok(checker::check(&checker::gather(&places, accepted).await?))
+        let evidence = checker::gather(&places, accepted).await?;
+        Ok(checker::check(&Evidence { older, ..evidence }))
+    }
+
+    /// The provider's journal.
+    pub fn journal(&self) -> PathBuf {
+        self.world.logs().join("journal.jsonl")
     }
 }
