@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ::tests::checker::{Accepted, Ended};
-use ::tests::{Shop, until};
+use ::tests::{Shop, Side, until};
 use anyhow::{Context, Result, ensure};
 use outbox::{Handler as _, StateTransfer as _};
 use proto::Money;
@@ -70,8 +70,17 @@ impl Past {
             }
         }
         let past = Self::compose(&sold, count, OffsetDateTime::now_utc().unix_timestamp())?;
-        let handlers =
-            [orders::FollowPayment::NAME, notifications::QueueReceipts::NAME, payments::Replicate::NAME];
+        let handlers = [
+            ("orders", orders::FollowPayment::NAME),
+            ("notifications", notifications::QueueReceipts::NAME),
+            ("payments", payments::Replicate::NAME),
+        ];
+        let urls: HashMap<String, String> = shop.role_urls(Side::Source).into_iter().collect();
+        for (module, handler) in handlers {
+            let url = urls.get(module).with_context(|| format!("module {module} has no role"))?;
+            store::register(url, handler).await.with_context(|| format!("register {handler}"))?;
+        }
+        let handlers = handlers.map(|(_, handler)| handler);
         for batch in past.0.chunks(BATCH_MAX) {
             store::write(&shop.source, batch, &handlers).await.context("write payments from before")?;
         }

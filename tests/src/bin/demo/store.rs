@@ -4,8 +4,8 @@ use anyhow::Result;
 use outbox::Event as _;
 use proto::events::{AuthorityOffered, AuthorityReleased, PaymentSnapshot};
 use proto::{ORDERS, PAYMENTS};
-use sqlx::PgPool;
 use sqlx::types::Json;
+use sqlx::{Connection as _, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::past::Old;
@@ -102,6 +102,13 @@ const CURSORS: &str = with_old!(
     "join outbox.head head on head.topic = $2 and head.key = o.payment_id::text
      cross join unnest($3::text[]) as handler (name)"
 );
+
+/// Claims a handler's name for the role of the module that runs it, as its inbox does at its start.
+pub(crate) async fn register(url: &str, handler: &str) -> Result<()> {
+    let mut connection = PgConnection::connect(url).await?;
+    sqlx::query("select outbox.register($1)").bind(handler).execute(&mut connection).await?;
+    Ok(connection.close().await?)
+}
 
 /// Writes payments from before into the monolith's tables, as far as nobody had an outbox then: rows without events.
 pub(crate) async fn write(pool: &PgPool, batch: &[Old], handlers: &[&str]) -> Result<()> {
