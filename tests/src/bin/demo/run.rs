@@ -98,7 +98,7 @@ async fn in_world(
 async fn walked(mut walk: Walk<'_>, stack: &Stack, peak: &Peak) -> Result<(Report, Findings, Tally)> {
     let past = walk.start().await?;
     let load = walk.load().await?;
-    walk.stages(&load, &past).await?;
+    Box::pin(walk.stages(&load, &past)).await?;
     walk.progress.begin("the load stops");
     let tally = load.stop().await?;
     walk.progress.begin("everything comes to rest");
