@@ -2,7 +2,6 @@
 
 mod settings;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -303,31 +302,21 @@ impl<'w> Shop<'w> {
     /// # Errors
     /// When a server does not answer or the journal can't be read.
     pub async fn check(&self, accepted: Vec<Accepted>) -> Result<Findings> {
-        self.check_older(accepted, HashMap::new()).await
+        Ok(checker::check(&self.evidence(accepted).await?))
     }
 
-    /// The same where streams are older than the log: each key with the version that the log found it at.
+    /// What the checker looks at.
     ///
     /// # Errors
-    /// When a server does not answer or the journal can't be read.
-    pub async fn check_older(
-        &self,
-        accepted: Vec<Accepted>,
-        older: HashMap<String, i64>,
-    ) -> Result<Findings> {
-        let journal = self.journal();
+    /// As [`Shop::check`].
+    pub async fn evidence(&self, accepted: Vec<Accepted>) -> Result<Evidence> {
+        let journal: PathBuf = self.world.logs().join("journal.jsonl");
         let places = Places {
             source: &self.source,
             target: &self.target,
             kafka: self.world.kafka(),
             journal: &journal,
         };
-        let evidence = checker::gather(&places, accepted).await?;
-        Ok(checker::check(&Evidence { older, ..evidence }))
-    }
-
-    /// The provider's journal.
-    pub fn journal(&self) -> PathBuf {
-        self.world.logs().join("journal.jsonl")
+        checker::gather(&places, accepted).await
     }
 }

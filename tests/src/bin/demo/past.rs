@@ -85,7 +85,7 @@ impl Past {
             store::write(&shop.source, batch, &handlers).await.context("write payments from before")?;
         }
         store::analyze(&shop.source).await?;
-        past.journal(&shop.journal())?;
+        past.journal(&shop.world.logs().join("journal.jsonl"))?;
         Ok(past)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use stack::Stack;
-use tests::checker::Findings;
+use tests::checker::{self, Evidence, Findings};
 use tests::load::Tally;
 use tests::memory::Peak;
 use tests::{Binaries, Port, Ports, Shop, World};
@@ -109,7 +109,8 @@ async fn walked(mut walk: Walk<'_>, stack: &Stack, peak: &Peak) -> Result<(Repor
     }
     walk.progress.begin("checking databases, topics and journal");
     let accepted = past.accepted().chain(tally.accepted.iter().cloned()).collect();
-    let findings = walk.shop.check_older(accepted, past.streams()).await?;
+    let evidence = walk.shop.evidence(accepted).await?;
+    let findings = checker::check(&Evidence { older: past.streams(), ..evidence });
     let seconds = walk.progress.seconds();
     Ok((Report::new(&findings, walk.walked, seconds, stack.source(), peak.mb()), findings, tally))
 }
