@@ -141,7 +141,8 @@ pub(crate) async fn births(pool: &PgPool) -> Result<Births> {
                  and (o.tenant = any (h.tenants) or strangler.share(m.salt, o.key) < h.percent)), false) as at_target
              from strangler.owner o
              join strangler.migration m on m.name = o.migration
-             left join strangler.history h on h.migration = o.migration and h.revision = o.born_revision
+             left join strangler.history h
+                 on h.migration = o.migration and h.revision = o.born_revision and h.action <> 'repair'
              where o.migration = 'payments' and o.born_revision > 0
          ) born",
     );
