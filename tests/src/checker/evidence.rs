@@ -60,6 +60,9 @@ pub struct Evidence {
     pub records: Vec<Record>,
     /// What the provider did.
     pub movements: Vec<Movement>,
+    /// Streams that are older than the log, by key, with the version that the log found them at: their events up to it are in no log
+    /// and in no topic.
+    pub older: HashMap<String, i64>,
 }
 
 /// One order as the orders module stored it.
@@ -216,6 +219,7 @@ pub async fn gather(places: &Places<'_>, accepted: Vec<Accepted>) -> Result<Evid
         target: home(places.target).await?,
         records,
         movements: journal::read(places.journal)?,
+        older: HashMap::new(),
     })
 }
 

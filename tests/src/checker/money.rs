@@ -62,6 +62,7 @@ fn beyond(evidence: &Evidence, findings: &mut Findings) {
             minor => *returned -= minor,
         }
     }
+    let adjusted = adjusted(evidence);
     for (payment, (taken, returned)) in sums {
         let Some(row) = evidence.owner(payment).payments.get(payment) else {
             if taken != 0 {
@@ -71,7 +72,7 @@ fn beyond(evidence: &Evidence, findings: &mut Findings) {
             }
             continue;
         };
-        let (more, back) = adjusted(evidence, payment);
+        let (more, back) = adjusted.get(payment).copied().unwrap_or_default();
         if taken > row.amount_minor + more {
             let why = format!("{taken} was taken, {} was asked for and {more} adjusted", row.amount_minor);
             findings.charged_twice.add(payment, why);
@@ -84,14 +85,23 @@ fn beyond(evidence: &Evidence, findings: &mut Findings) {
     }
 }
 
-/// Minor units that the owner's adjustments booked as taken, and as returned.
-fn adjusted(evidence: &Evidence, payment: &str) -> (i64, i64) {
-    let lines = evidence.owner(payment).postings.iter();
-    let open = lines.filter(|line| line.payment_id == payment && line.account == "receivable");
-    open.fold((0, 0), |(more, back), line| match line.amount_minor {
-        minor if minor < 0 => (more - minor, back),
-        minor => (more, back + minor),
-    })
+/// Minor units that the owners' adjustments booked as taken, and as returned, by payment.
+fn adjusted(evidence: &Evidence) -> HashMap<&str, (i64, i64)> {
+    let mut sums: HashMap<&str, (i64, i64)> = HashMap::new();
+    for (name, home) in evidence.homes() {
+        let own = |id: &str| evidence.owners.get(id).map_or("source", String::as_str) == name;
+        for line in &home.postings {
+            if line.account != "receivable" || !own(&line.payment_id) {
+                continue;
+            }
+            let (more, back) = sums.entry(&line.payment_id).or_default();
+            match line.amount_minor {
+                minor if minor < 0 => *more -= minor,
+                minor => *back += minor,
+            }
+        }
+    }
+    sums
 }
 
 fn transactions(evidence: &Evidence, findings: &mut Findings) {

@@ -36,20 +36,21 @@ fn committed(evidence: &Evidence, findings: &mut Findings) {
     }
 }
 
-/// First deliveries carry 1, 2, 3 .. in one partition; a repeat has the id of the first.
+/// First deliveries carry 1, 2, 3 .. in one partition, or go on from what is older than the log; a repeat has the id of the first.
 fn ordered(evidence: &Evidence, findings: &mut Findings) {
     let mut streams: BTreeMap<(&str, &str), Vec<&Record>> = BTreeMap::new();
     for record in &evidence.records {
         streams.entry((&record.topic, &record.key)).or_default().push(record);
     }
     for ((topic, key), records) in streams {
-        for why in disorder(&records) {
+        let before = evidence.older.get(key).copied().unwrap_or(0);
+        for why in disorder(&records, before) {
             findings.events_out_of_order.add(stream(topic, key), why);
         }
     }
 }
 
-fn disorder(records: &[&Record]) -> Vec<String> {
+fn disorder(records: &[&Record], before: i64) -> Vec<String> {
     let mut reasons = Vec::new();
     let mut ids: BTreeMap<i64, &str> = BTreeMap::new();
     let partitions: BTreeSet<i32> = records.iter().map(|record| record.partition).collect();
@@ -63,7 +64,7 @@ fn disorder(records: &[&Record]) -> Vec<String> {
             Some(_) => reasons.push(format!("two events are version {version}")),
             None => {}
         }
-        let last = ids.keys().next_back().copied().unwrap_or(0);
+        let last = ids.keys().next_back().copied().unwrap_or(before);
         if version != last + 1 && !ids.contains_key(&version) {
             reasons.push(format!("version {version} came first after version {last}"));
         }

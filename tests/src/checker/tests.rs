@@ -329,3 +329,40 @@ fn what_waits_in_an_inbox_is_no_pass() {
     evidence.target.waiting.push("parked".into());
     assert!(!check(&evidence).holds());
 }
+
+/// Requested and captured before there was a log, which has its whole since then.
+fn older() -> Evidence {
+    let mut evidence = well();
+    let state = PaymentState {
+        payment_id: PAYMENT.into(),
+        status: PaymentStatus::Captured as i32,
+        captured_minor: 500,
+        ..PaymentState::default()
+    };
+    let whole = events::PaymentSnapshot { state: Some(state), ..events::PaymentSnapshot::default() };
+    let whole = record("payments.v1", PAYMENT, 3, events::PaymentSnapshot::KIND, whole.encode_to_vec());
+    evidence.source.events = vec![committed(&whole)];
+    evidence.records = vec![whole];
+    evidence.receipts.clear();
+    for home in [&mut evidence.source, &mut evidence.target] {
+        home.payments.get_mut(PAYMENT).unwrap().version = 3;
+    }
+    evidence.older = HashMap::from([(ORDER.to_owned(), 2), (PAYMENT.to_owned(), 2)]);
+    evidence
+}
+
+#[test]
+fn a_stream_that_is_older_than_the_log_goes_on_where_it_was_found() {
+    let findings = check(&older());
+    assert!(findings.holds(), "{findings}");
+    let untold = Evidence { older: HashMap::new(), ..older() };
+    let findings = check(&untold);
+    assert_eq!((findings.lost.count(), findings.events_out_of_order.count()), (1, 1), "{findings}");
+    let mut between = older();
+    between.older.insert(PAYMENT.to_owned(), 1);
+    assert_eq!(check(&between).events_out_of_order.count(), 1, "version 2 is in no topic");
+    let mut unsaid = older();
+    unsaid.records.clear();
+    unsaid.source.events.clear();
+    assert_eq!(check(&unsaid).lost.count(), 1, "its last version is in no topic");
+}

@@ -1,12 +1,15 @@
 //! The demo: a payment leaves the monolith, under load, and nothing is lost.
 
 mod args;
+mod gate;
 mod keep;
 mod logs;
+mod moves;
+mod past;
 mod progress;
 mod report;
 mod run;
-mod thief;
+mod store;
 mod walk;
 
 use std::process::ExitCode;

@@ -10,6 +10,10 @@ use tests::checker::Findings;
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     accepted: usize,
+    /// Of these, those that were there before anything began.
+    old: usize,
+    /// Payments that the target had written when it was rolled back.
+    written_at_target: i64,
     paid: usize,
     /// Ended without money: declined by the provider, or voided by the merchant.
     declined: usize,
@@ -26,6 +30,14 @@ pub(crate) struct Report {
     /// All processes together, proportional set size, 2^20 bytes.
     peak_pss_mb: u64,
     stages: Vec<Stage>,
+}
+
+/// What the walk did.
+#[derive(Debug, Default)]
+pub(crate) struct Walked {
+    pub(crate) stages: Vec<Stage>,
+    pub(crate) old: usize,
+    pub(crate) written_at_target: i64,
 }
 
 /// One stage of the walk.
@@ -47,13 +59,15 @@ pub(crate) struct Stage {
 impl Report {
     pub(crate) fn new(
         findings: &Findings,
-        stages: Vec<Stage>,
+        walked: Walked,
         seconds: f64,
         stack: &str,
         peak_pss_mb: u64,
     ) -> Self {
         Self {
             accepted: findings.accepted,
+            old: walked.old,
+            written_at_target: walked.written_at_target,
             paid: findings.paid,
             declined: findings.declined,
             open: findings.open.count(),
@@ -65,7 +79,7 @@ impl Report {
             seconds: (seconds * 10.0).round() / 10.0,
             stack: stack.to_owned(),
             peak_pss_mb,
-            stages,
+            stages: walked.stages,
         }
     }
 

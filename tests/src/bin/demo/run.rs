@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use stack::Stack;
-use tests::checker::Findings;
+use tests::checker::{self, Evidence, Findings};
 use tests::load::Tally;
 use tests::memory::Peak;
 use tests::{Binaries, Port, Ports, Shop, World};
@@ -15,7 +15,7 @@ use crate::keep;
 use crate::logs;
 use crate::progress::Progress;
 use crate::report::Report;
-use crate::walk::{Mark, Walk};
+use crate::walk::Walk;
 
 /// Ports that people can guess; another is taken when one is in use.
 const HTTP_PORT: u16 = 8080;
@@ -77,14 +77,7 @@ async fn in_world(
     };
     let shop = Shop::open_at(world, stack, binaries, ports).await?;
     let peak = Arc::new(Peak::default());
-    let walk = Walk {
-        args,
-        shop: &shop,
-        progress,
-        operator: shop.operator()?,
-        stages: Vec::new(),
-        mark: Mark::start(),
-    };
+    let walk = Walk::new(args, &shop, progress)?;
     let (report, findings, tally) = tokio::select! {
         walked = Box::pin(walked(walk, stack, &peak)) => walked?,
         never = sample(stack, world, &peak) => never,
@@ -103,9 +96,9 @@ async fn in_world(
 }
 
 async fn walked(mut walk: Walk<'_>, stack: &Stack, peak: &Peak) -> Result<(Report, Findings, Tally)> {
-    walk.start().await?;
+    let past = walk.start().await?;
     let load = walk.load().await?;
-    walk.stages(&load).await?;
+    Box::pin(walk.stages(&load, &past)).await?;
     walk.progress.begin("the load stops");
     let tally = load.stop().await?;
     walk.progress.begin("everything comes to rest");
@@ -115,9 +108,11 @@ async fn walked(mut walk: Walk<'_>, stack: &Stack, peak: &Peak) -> Result<(Repor
         walk.progress.say(&format!("{error:#}"));
     }
     walk.progress.begin("checking databases, topics and journal");
-    let findings = walk.shop.check(tally.accepted.clone()).await?;
+    let accepted = past.accepted().chain(tally.accepted.iter().cloned()).collect();
+    let evidence = walk.shop.evidence(accepted).await?;
+    let findings = checker::check(&Evidence { older: past.streams(), ..evidence });
     let seconds = walk.progress.seconds();
-    Ok((Report::new(&findings, walk.stages, seconds, stack.source(), peak.mb()), findings, tally))
+    Ok((Report::new(&findings, walk.walked, seconds, stack.source(), peak.mb()), findings, tally))
 }
 
 /// Measures until it is dropped.

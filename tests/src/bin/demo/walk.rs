@@ -1,4 +1,4 @@
-//! The walk: processes, load, stages, kills, and the way back.
+//! The walk: processes, load, stages, kills, the way back, and forward again.
 
 use std::time::{Duration, Instant};
 
@@ -7,9 +7,11 @@ use tests::load::{Load, Plan};
 use tests::{Operator, Shop, until};
 
 use crate::args::{Args, Break};
+use crate::moves::Home;
+use crate::past::Past;
 use crate::progress::Progress;
-use crate::report::Stage;
-use crate::thief::{self, Places};
+use crate::report::{Stage, Walked};
+use crate::store::{self, Births};
 
 /// The tenants whose clients order.
 pub(crate) const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
@@ -19,8 +21,6 @@ const LOOK: Duration = Duration::from_millis(250);
 const AWAY: Duration = Duration::from_secs(2);
 /// How long a queue may take to fill for the thief.
 const THEFT_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long payments may take to change their home. One with an unknown outcome stays until it is known.
-const MOVES_TIMEOUT: Duration = Duration::from_secs(90);
 /// What a thief takes.
 const LOOT: i64 = 3;
 
@@ -30,24 +30,19 @@ pub(crate) struct Walk<'a> {
     pub(crate) shop: &'a Shop<'a>,
     pub(crate) progress: &'a Progress,
     pub(crate) operator: Operator,
-    pub(crate) stages: Vec<Stage>,
+    pub(crate) walked: Walked,
+    /// How many old payments were refunded.
+    pub(crate) refunded: usize,
     /// Where the stage before ended.
-    pub(crate) mark: Mark,
+    mark: Mark,
 }
 
 /// A moment, and what had happened until then.
 #[derive(Clone, Copy)]
-pub(crate) struct Mark {
+struct Mark {
     at: Instant,
     accepted: usize,
-    places: Places,
-}
-
-impl Mark {
-    /// Before anything has happened.
-    pub(crate) fn start() -> Self {
-        Self { at: Instant::now(), accepted: 0, places: Places::default() }
-    }
+    births: Births,
 }
 
 /// What happens to a stage while it lasts.
@@ -57,11 +52,25 @@ enum Faults {
     Kills,
 }
 
+impl<'a> Walk<'a> {
+    /// Before anything has happened.
+    pub(crate) fn new(args: &'a Args, shop: &'a Shop<'a>, progress: &'a Progress) -> Result<Self> {
+        let mark = Mark { at: Instant::now(), accepted: 0, births: Births::default() };
+        let operator = shop.operator()?;
+        Ok(Self { args, shop, progress, operator, walked: Walked::default(), refunded: 0, mark })
+    }
+}
+
 impl Walk<'_> {
-    /// Starts everything that is there before the migration begins: no payments service yet.
-    pub(crate) async fn start(&self) -> Result<()> {
+    /// Starts everything that is there before the migration begins, old payments included: no payments service yet.
+    pub(crate) async fn start(&mut self) -> Result<Past> {
         self.progress.begin("migrating both databases");
         self.shop.migrate(&TENANTS).await?;
+        let old = usize::try_from(self.args.old)?;
+        self.progress.begin("writing payments from before");
+        let past = Past::write(self.shop, &TENANTS, old).await?;
+        self.walked.old = past.count();
+        self.progress.say(&format!("{old} payments are there, older than the outbox"));
         self.progress.begin("starting provider, monolith and relay");
         let broken = self.args.broken == Some(Break::Charge);
         let url = self.shop.webhook_url();
@@ -73,7 +82,7 @@ impl Walk<'_> {
         self.shop.start_monolith("monolith", "web,inbox,controller").await?;
         self.shop.start_monolith("relay", "relay").await?;
         self.progress.say("provider, monolith and relay run");
-        Ok(())
+        Ok(past)
     }
 
     /// Clients of all tenants at the rate asked for.
@@ -82,46 +91,69 @@ impl Walk<'_> {
         Load::start(Plan { rate: self.args.rate, ..Plan::default() }, clients).await.context("start the load")
     }
 
-    /// Forward, back, and forward again.
-    pub(crate) async fn stages(&mut self, load: &Load) -> Result<()> {
+    /// Forward to `primary`, back, and forward again.
+    pub(crate) async fn stages(&mut self, load: &Load, past: &Past) -> Result<()> {
         self.mark.at = Instant::now();
         self.stage("local", load, Faults::None).await?;
+        self.fill(load, past).await?;
+        self.ramp(load).await?;
+        if self.args.broken == Some(Break::Relay) {
+            self.progress.say("broken on purpose: with events lost no gate passes, so the walk ends here");
+            return Ok(());
+        }
+        self.operator.primary().await?;
+        self.all_at(Home::Target).await?;
+        self.refund(past).await?;
+        self.stage("primary", load, Faults::None).await?;
+        self.back(past).await?;
+        self.stage("rolled back", load, Faults::None).await?;
+        self.operator.ramp(100).await?;
+        self.operator.primary().await?;
+        self.all_at(Home::Target).await?;
+        self.stage("primary again", load, Faults::None).await
+    }
+
+    /// The service gets what it lacks, is compared, and answers reads; it owns nothing yet.
+    async fn fill(&mut self, load: &Load, past: &Past) -> Result<()> {
         self.progress.begin("starting the payments service");
         self.shop.start_service("payments-service", "all").await?;
         self.operator.follow().await?;
+        self.filled().await?;
         self.stage("following", load, Faults::None).await?;
+        self.operator.shadow().await?;
+        self.stage("shadowing", load, Faults::None).await?;
+        self.operator.read(50).await?;
+        self.stage("reading 50 %", load, Faults::None).await?;
+        self.mended(past).await
+    }
+
+    /// More and more payments are born at the service. The last step is not taken where events were stolen.
+    async fn ramp(&mut self, load: &Load) -> Result<()> {
         self.operator.ramp(0).await?;
         self.stage("ramping 0 %", load, Faults::None).await?;
         self.operator.ramp(25).await?;
         self.stage("ramping 25 %", load, Faults::Kills).await?;
+        if self.args.broken == Some(Break::Relay) {
+            return Ok(());
+        }
         self.operator.ramp(100).await?;
-        self.stage("ramping 100 %", load, Faults::None).await?;
-        let says = self.operator.rollback().await?;
-        self.progress.say(&format!("rolled back: {says}"));
-        self.until("all payments to be back", |places| places.at_target + places.moving == 0).await?;
-        self.stage("rolled back", load, Faults::None).await?;
-        self.operator.ramp(100).await?;
-        self.stage("ramping 100 % again", load, Faults::None).await
+        self.stage("ramping 100 %", load, Faults::None).await
     }
 
-    /// Waits, under load, for payments to have changed their home.
-    async fn until(&self, what: &str, done: impl Fn(&Places) -> bool) -> Result<()> {
-        let started = Instant::now();
-        self.progress.begin(what);
-        until(what, MOVES_TIMEOUT, async || {
-            let places = thief::places(&self.shop.source).await?;
-            ensure!(done(&places), "{places:?}");
-            Ok(Some(()))
-        })
-        .await?;
-        let places = thief::places(&self.shop.source).await?;
-        self.progress.say(&format!(
-            "{} payments at the source, {} at the target after {:.1} s",
-            places.at_source,
-            places.at_target,
-            started.elapsed().as_secs_f64()
-        ));
-        Ok(())
+    /// Rolls back, with what was written at the service, and has some of it written at the source.
+    async fn back(&mut self, past: &Past) -> Result<()> {
+        self.progress.begin("rolling back");
+        let says = self.operator.rollback().await?;
+        self.walked.written_at_target = store::written(&self.shop.target).await?;
+        self.progress.say(&format!("rolled back: {says}"));
+        self.progress.say(&format!("{} payments were written at the target", self.walked.written_at_target));
+        ensure!(
+            self.walked.written_at_target > 0,
+            "nothing was written at the target: the way back would show nothing"
+        );
+        self.all_at(Home::Source).await?;
+        self.drained().await?;
+        self.refund(past).await
     }
 
     /// A stage that was entered lasts for a while. What its gates took counts as its own time.
@@ -137,22 +169,23 @@ impl Walk<'_> {
             self.kill("relay", &mut done).await?;
         }
         self.pass(end, name, load).await?;
-        let places = thief::places(&self.shop.source).await?;
-        let now = Mark { at: Instant::now(), accepted: load.book().accepted(), places };
+        let births = store::births(&self.shop.source).await?;
+        let homes = store::homes(&self.shop.source).await?;
+        let now = Mark { at: Instant::now(), accepted: load.book().accepted(), births };
         let before = std::mem::replace(&mut self.mark, now);
         let stage = Stage {
             name: name.to_owned(),
             seconds: ((now.at - before.at).as_secs_f64() * 10.0).round() / 10.0,
             accepted: now.accepted - before.accepted,
-            born_at_source: places.born_at_source - before.places.born_at_source,
-            born_at_target: places.born_at_target - before.places.born_at_target,
-            at_target: places.at_target,
+            born_at_source: births.at_source - before.births.at_source,
+            born_at_target: births.at_target - before.births.at_target,
+            at_target: homes.target,
             faults: done,
         };
         let (accepted, born) = (stage.accepted, stage.born_at_target);
         self.progress
             .say(&format!("stage {name}: {accepted} orders accepted, {born} payments born at the target"));
-        self.stages.push(stage);
+        self.walked.stages.push(stage);
         Ok(())
     }
 
@@ -183,10 +216,10 @@ impl Walk<'_> {
     /// Deletes rows of the relay's queue while it is away, so that none of them can have been sent.
     async fn steal(&self) -> Result<()> {
         until("enough events to steal from", THEFT_TIMEOUT, async || {
-            Ok((thief::queue(&self.shop.source).await? > LOOT * 4).then_some(()))
+            Ok((store::queue(&self.shop.source).await? > LOOT * 4).then_some(()))
         })
         .await?;
-        for key in thief::steal(&self.shop.source, LOOT).await? {
+        for key in store::steal(&self.shop.source, LOOT).await? {
             self.progress.say(&format!("broken on purpose: {key} was deleted from the relay's queue"));
         }
         Ok(())
