@@ -95,7 +95,7 @@ impl Past {
         let all = i64::try_from(count)?;
         let one = |(number, (tenant, product)): (i64, &(&'static str, Product))| {
             let at = now - OLDEST + (OLDEST - YOUNGEST) * number / all;
-            Old::new(*tenant, product, 1 + number % 3, at)
+            Old::new(tenant, product, 1 + number % 3, at)
         };
         (0..all).zip(sold.iter().cycle()).map(one).collect::<Result<Vec<_>>>().map(Self)
     }
