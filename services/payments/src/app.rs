@@ -107,7 +107,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
 }
 
 /// Waits for the parts, then for transactions whose clients have gone, then for the connections.
-async fn ended(mut tasks: Tasks, work: TaskTracker, pools: [PgPool; 3]) -> Result<(), Ended> {
+async fn ended(mut tasks: Tasks, work: TaskTracker, pools: [PgPool; 3]) -> Result<(), chassis::tasks::Ended> {
     let ended = tasks.join().await;
     work.close();
     work.wait().await;
