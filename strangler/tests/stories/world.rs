@@ -172,18 +172,32 @@ impl World {
     pub(crate) async fn shadow(&self, controller: &Controller) {
         self.follow(controller).await;
         controller.advance(&Advance::to(Stage::Shadowing), "a test").await.unwrap();
+        self.note_reads(&["equal", "mutant_caught"]).await;
     }
 
     /// Enters `following`, `shadowing`, then `reading` at 0 %.
     pub(crate) async fn read(&self, controller: &Controller) {
         self.shadow(controller).await;
         controller.advance(&Advance::to(Stage::Reading), "a test").await.unwrap();
+        self.note_reads(&["copy"]).await;
+    }
+
+    /// Notes what programs with traffic would have since the present stage was entered.
+    async fn note_reads(&self, classes: &[&str]) {
+        let sql = "
+            select strangler.note_reads('payments', p.since, '1.0', $1,
+                array_fill(5000::bigint, array[cardinality($1)]), '{}', '{}', '{}', '{}')
+            from strangler.read_policy('payments') p";
+        sqlx::query(sql).bind(classes).execute(&self.admin).await.unwrap();
     }
 
     /// From `following`, once it was walked before, back to `reading`.
     pub(crate) async fn read_again(&self, controller: &Controller) {
-        for stage in [Stage::Shadowing, Stage::Reading] {
+        for (stage, classes) in
+            [(Stage::Shadowing, &["equal", "mutant_caught"][..]), (Stage::Reading, &["copy"])]
+        {
             controller.advance(&Advance::to(stage), "a test").await.unwrap();
+            self.note_reads(classes).await;
         }
     }
 
