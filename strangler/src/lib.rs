@@ -24,6 +24,7 @@ mod peer;
 pub mod plan_file;
 mod policy;
 mod schema;
+mod seal;
 mod seam;
 mod seeding;
 mod share;
@@ -48,8 +49,9 @@ pub use peer::{Applied, Evidence, Health, Peer};
 pub use policy::Advance;
 pub use schema::{
     SOURCE_MIGRATOR, TARGET_MIGRATOR, define, grant_assigner, grant_controller, grant_home, grant_mover,
-    grant_writer, migrate_source, migrate_target,
+    grant_writer, migrate_source, migrate_target, sealable,
 };
+pub use seal::Seal;
 pub use seam::{Answer, Bounds, Homes, Seam};
 pub use share::share;
 pub use stage::Stage;

@@ -10,3 +10,4 @@ pub(crate) mod moves;
 pub(crate) mod owners;
 pub(crate) mod policy;
 pub(crate) mod rights;
+pub(crate) mod sealed;

@@ -17,7 +17,7 @@ use outbox::{BoxError, StateTransfer as _};
 use proto::{Money, PAYMENTS, PaymentId, events};
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
-use strangler::{Answer, Applied, Home, Key, KeyCopy, Owners, Pinned, Seam, Taken};
+use strangler::{Answer, Applied, Home, Key, KeyCopy, Owners, Pinned, Seal, Seam, Taken};
 use time::OffsetDateTime;
 
 use crate::books::Books;
@@ -39,6 +39,8 @@ pub struct AtSource(pub Owners);
 pub struct MovingPayments {
     seam: Seam<Desks>,
     local: Arc<dyn Desk>,
+    remote: Arc<dyn Desk>,
+    seal: Seal,
     orders: Orders,
 }
 
@@ -176,7 +178,14 @@ impl strangler::Homes for Desks {
 impl MovingPayments {
     /// The desks of both homes behind one. The role of the owners' pool may find owners.
     pub fn new(owners: Owners, local: Arc<dyn Desk>, remote: Arc<dyn Desk>, orders: Orders) -> Self {
-        Self { seam: Seam::new(owners, Arc::clone(&local), remote), local, orders }
+        let seal = owners.seal();
+        Self { seam: Seam::new(owners, Arc::clone(&local), Arc::clone(&remote)), local, remote, seal, orders }
+    }
+
+    /// Whoever has the payments of both homes: this one, until it is sealed.
+    async fn whole(&self) -> Result<&dyn Desk, Error> {
+        let sealed = self.seal.is_set().await.map_err(authority)?;
+        Ok(if sealed { &*self.remote } else { &*self.local })
     }
 
     /// The order of a payment. Every payment has one, so this tells a payment that does not exist, or is another tenant's,
@@ -193,27 +202,27 @@ impl MovingPayments {
 #[async_trait]
 impl Desk for MovingPayments {
     /// Asks the owner. A home that has not applied the payment's first event yet does not know it: then the replica here is
-    /// asked, and at last the order's row.
+    /// asked, unless it is sealed, and at last the order's row.
     async fn find(&self, tenant: &Tenant, id: PaymentId) -> Result<Payment, Error> {
         let owner = self.seam.read(&id.to_string(), |home| async move { home.find(tenant, id).await }).await;
         if !matches!(owner, Err(Error::NotFound)) {
             return owner;
         }
         let order = self.order(tenant, id).await?;
-        match self.local.find(tenant, id).await {
+        match self.whole().await?.find(tenant, id).await {
             Err(Error::NotFound) => Ok(not_applied(tenant.clone(), order)),
             found => found,
         }
     }
 
-    /// From the replica here, which has the payments of both homes.
+    /// From the replica here, which has the payments of both homes; once this home is sealed, from the service.
     async fn list(&self, tenant: &Tenant, page: Page) -> Result<Vec<Payment>, Error> {
-        self.local.list(tenant, page).await
+        self.whole().await?.list(tenant, page).await
     }
 
-    /// From the ledger here, which has the bookings of both homes.
+    /// From the ledger here, which has the bookings of both homes; once this home is sealed, from the service.
     async fn trial_balance(&self, tenant: &Tenant) -> Result<Vec<Balance>, Error> {
-        self.local.trial_balance(tenant).await
+        self.whole().await?.trial_balance(tenant).await
     }
 
     async fn quote_fee(&self, amount: Money) -> Result<Money, Error> {

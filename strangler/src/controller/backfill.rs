@@ -83,7 +83,7 @@ impl Controller {
     /// Publishes page by page, for at most a tick's time and at most `backfill_rate_max` keys a second.
     pub(super) async fn fill(&self, policy: &Policy, filling: &mut Filling) -> Result<(), Error> {
         let Inner { migration, pool, settings, .. } = &*self.0;
-        if policy.stage == Stage::Local || policy.held.is_some() {
+        if matches!(policy.stage, Stage::Local | Stage::Sealed | Stage::Removed) || policy.held.is_some() {
             return Ok(());
         }
         let until = Instant::now() + settings.tick;
