@@ -23,6 +23,31 @@ pub(crate) struct Status {
     pub(crate) reverse_feed: Option<Feed>,
     pub(crate) controller: Option<String>,
     pub(crate) next: Option<NextGate>,
+    #[serde(default)]
+    pub(crate) plan: Option<PlanView>,
+    #[serde(default)]
+    pub(crate) approvals: Vec<Approval>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct PlanView {
+    pub(crate) decide_by: String,
+    pub(crate) owner: String,
+    pub(crate) overdue: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Approved {
+    pub(crate) stage: String,
+    pub(crate) approvals: Vec<Approval>,
+    pub(crate) needed: usize,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Approval {
+    pub(crate) by: String,
+    pub(crate) at: String,
+    pub(crate) reason: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,5 +1,7 @@
 //! The arguments.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
@@ -34,13 +36,29 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Where the migration stands, and what stands before its next step.
     Status,
-    /// What could come next, with the gates as they are found now.
-    Plan,
+    /// What could come next, with the gates as they are found now; or, with `--file F --check`, whether a file is a plan.
+    Plan {
+        /// A plan's file, such as migration.toml.
+        #[arg(long, requires = "check")]
+        file: Option<PathBuf>,
+        /// Checks the file and asks no server.
+        #[arg(long, requires = "file")]
+        check: bool,
+    },
     /// Enters the next stage, or changes the ramp. Gates are asked first.
     Advance(Advance),
     /// Stops all steps forward until `advance --resume`. Births go on; so may a rollback.
     Hold {
         /// Why; shown to whoever tries to advance.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Says that you are for entering `sealed` or `removed`, which need two people.
+    Approve {
+        /// The next stage.
+        #[arg(long, value_enum)]
+        stage: Stage,
+        /// Why, 1 to 500 bytes.
         #[arg(long)]
         reason: String,
     },
@@ -80,14 +98,14 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args, Serialize)]
 pub(crate) struct Advance {
-    /// The stage to enter; `ramping` again to change the ramp.
+    /// The stage to enter; `reading` or `ramping` again to change the cohort.
     #[arg(long, value_enum)]
     to: Stage,
-    /// Of all new keys, how many are born at the target. Left out: as it is.
+    /// Of all keys, how many are read (`reading`) or born (`ramping`) at the target. Left out: as it is.
     #[arg(long, value_parser = clap::value_parser!(i64).range(0..=100))]
     #[serde(skip_serializing_if = "Option::is_none")]
     percent: Option<i64>,
-    /// A tenant whose new keys are all born at the target; may be repeated. The tenants given replace those before.
+    /// A tenant of whom all are; may be repeated. The tenants given replace those before.
     #[arg(long = "tenant", conflicts_with = "no_tenants")]
     #[serde(skip_serializing)]
     tenant: Vec<String>,
@@ -99,7 +117,7 @@ pub(crate) struct Advance {
     #[arg(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     tenants: Option<Vec<String>>,
-    /// The business metric that must improve; needed once, to enter `following`.
+    /// The business metric that must improve; needed once, to enter `following`, where no plan names it.
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     metric: Option<String>,
@@ -168,6 +186,20 @@ mod tests {
         for arguments in ["", "--to ramping --percent 101", "--to nowhere", "--to ramping --percent many"] {
             let words = format!("banyan advance {arguments}");
             assert_eq!(Cli::try_parse_from(words.split_whitespace()).unwrap_err().exit_code(), 2, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_plan_is_checked_only_by_its_file() {
+        for (words, taken) in [
+            ("banyan plan", true),
+            ("banyan plan --file migration.toml --check", true),
+            ("banyan plan --file migration.toml", false),
+            ("banyan plan --check", false),
+            ("banyan approve --stage sealed --reason done", true),
+            ("banyan approve --stage sealed", false),
+        ] {
+            assert_eq!(Cli::try_parse_from(words.split_whitespace()).is_ok(), taken, "{words}");
         }
     }
 }

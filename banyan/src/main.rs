@@ -3,6 +3,7 @@
 mod answers;
 mod api;
 mod cli;
+mod plan;
 mod print;
 mod run;
 

@@ -1,8 +1,8 @@
 //! Answers as an operator reads them.
 
 use crate::answers::{
-    Back, Backfill, Change, Feed, Gate, Held, Keys, Parity, Pinned, Plan, Problem, Refusal, Repaired, Status,
-    Step, Why,
+    Approval, Approved, Back, Backfill, Change, Feed, Gate, Held, Keys, Parity, Pinned, Plan, Problem,
+    Refusal, Repaired, Status, Step, Why,
 };
 
 /// Between two columns.
@@ -55,6 +55,11 @@ impl Print for Status {
         if let Some(metric) = &self.metric {
             text.push_str(&format!("must improve: {metric}\n"));
         }
+        if let Some(plan) = &self.plan {
+            let overdue = if plan.overdue { ", which is past: no step forward is taken" } else { "" };
+            text.push_str(&format!("decide by {}{overdue}; owner: {}\n", plan.decide_by, plan.owner));
+        }
+        text.push_str(&approvals(&self.approvals));
         text.push_str(&format!("target: {}\n", self.target));
         match &self.controller {
             Some(name) => text.push_str(&format!("controller: {name}\n")),
@@ -172,6 +177,18 @@ impl Print for Held {
     }
 }
 
+impl Print for Approved {
+    fn print(&self) -> String {
+        let count = self.approvals.len();
+        format!(
+            "stage {}: {count} of {} people are for it\n{}",
+            self.stage,
+            self.needed,
+            approvals(&self.approvals)
+        )
+    }
+}
+
 impl Print for Why {
     fn print(&self) -> String {
         let phase = if self.phase == "settled" { String::new() } else { format!(", {}", self.phase) };
@@ -224,10 +241,15 @@ fn of(change: &Change) -> String {
     stage(&change.stage, change.percent, &change.tenants)
 }
 
+fn approvals(approvals: &[Approval]) -> String {
+    let lines = approvals.iter().map(|it| format!("approved by {} at {}: {}\n", it.by, it.at, it.reason));
+    lines.collect()
+}
+
 fn stage(stage: &str, percent: i64, tenants: &[String]) -> String {
     match (stage, tenants) {
-        ("ramping", []) => format!("ramping {percent} %"),
-        ("ramping", tenants) => format!("ramping {percent} % + {}", tenants.join(", ")),
+        ("reading" | "ramping", []) => format!("{stage} {percent} %"),
+        ("reading" | "ramping", tenants) => format!("{stage} {percent} % + {}", tenants.join(", ")),
         (other, _) => other.to_owned(),
     }
 }

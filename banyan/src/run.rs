@@ -3,10 +3,12 @@
 use anyhow::Context as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
 
-use crate::answers::{Back, Backfill, Held, Parity, Pinned, Plan, Repaired, Status, Step, Why};
+use crate::answers::{Approved, Back, Backfill, Held, Parity, Pinned, Plan, Repaired, Status, Step, Why};
 use crate::api::{Answer, Api};
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Stage};
+use crate::plan;
 use crate::print::{self, Print};
 
 /// What a command leaves.
@@ -21,6 +23,12 @@ const UNREADABLE: &str = "this version of banyan can't read the answer: use the 
 
 #[derive(Serialize)]
 struct Hold {
+    reason: String,
+}
+
+#[derive(Serialize)]
+struct Approve {
+    stage: Stage,
     reason: String,
 }
 
@@ -40,17 +48,23 @@ struct Rollback {
 }
 
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    if let Command::Plan { file: Some(file), check: true } = &cli.command {
+        return plan::check(file, &cli.migration, OffsetDateTime::now_utc());
+    }
     let url = cli.url.context("no address: give --url or set BANYAN_URL")?;
     let token = cli.token.context("no token: give --token or set BANYAN_TOKEN")?;
     let api = Api::new(&url, token, &cli.migration)?;
     let json = cli.json;
     match cli.command {
         Command::Status => show::<Status>(api.get(&[]).await?, json),
-        Command::Plan => show::<Plan>(api.get(&["plan"]).await?, json),
+        Command::Plan { .. } => show::<Plan>(api.get(&["plan"]).await?, json),
         Command::Why { key } => show::<Why>(api.get(&["keys", &key]).await?, json),
         Command::Pinned { limit } => show::<Pinned>(api.pinned(limit).await?, json),
         Command::Advance(step) => show::<Step>(api.post(&["advance"], Some(&step.wire())).await?, json),
         Command::Hold { reason } => show::<Held>(api.post(&["hold"], Some(&Hold { reason })).await?, json),
+        Command::Approve { stage, reason } => {
+            show::<Approved>(api.post(&["approve"], Some(&Approve { stage, reason })).await?, json)
+        }
         Command::Backfill { again } => {
             show::<Backfill>(api.post(&["backfill"], Some(&Fill { again })).await?, json)
         }

@@ -15,6 +15,7 @@ use stack::Stack;
 use self::settings::Settings;
 use crate::checker::{self, Accepted, Findings, Places, Unsettled};
 use crate::load::Client;
+use crate::operator::Readers;
 use crate::{Binaries, Operator, Port, Process, Spec, World, until};
 
 /// Who signs all tokens of the house.
@@ -246,7 +247,13 @@ impl<'w> Shop<'w> {
     /// # Errors
     /// When the token can't be signed.
     pub fn operator(&self) -> Result<Operator> {
-        Ok(Operator::new(self.operator_client()?))
+        let readers = Readers {
+            source: self.source.clone(),
+            base: format!("http://127.0.0.1:{}", self.ports.http.number()),
+            issuer: self.issuer(),
+            audience: MONOLITH,
+        };
+        Ok(Operator::new(self.operator_client()?, readers))
     }
 
     /// An operator's client of the monolith's admin API.

@@ -46,7 +46,7 @@ fn allowed(side: Side, role: &str, schema: &str, table: &str) -> &'static [&'sta
         // could not move.
         ("strangler", "strangler", "pinned") => &["select", "insert", "update", "delete"],
         ("strangler", "strangler", "migration") => &["select", "update"],
-        ("strangler", "strangler", "history" | "evidence") => &["select", "insert"],
+        ("strangler", "strangler", "history" | "evidence" | "approval") => &["select", "insert"],
         ("strangler", "strangler", "owner" | "seeding" | "lease" | "backfill") => {
             &["select", "insert", "update"]
         }

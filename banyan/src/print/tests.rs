@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::{Print, grouped, problem};
-use crate::answers::{Back, Backfill, Parity, Pinned, Plan, Problem, Repaired, Status, Step, Why};
+use crate::answers::{Approved, Back, Backfill, Parity, Pinned, Plan, Problem, Repaired, Status, Step, Why};
 
 fn status(patch: serde_json::Value) -> String {
     let mut answer = json!({
@@ -200,4 +200,21 @@ fn a_repair_names_what_was_not_published() {
     let repaired: Repaired = serde_json::from_value(repaired).unwrap();
     assert_eq!(repaired.print(), "2 keys were published by their owners\nnot c: it has no owner\n");
     assert!(repaired.refused());
+}
+
+#[test]
+fn approvals_and_the_last_day_are_shown() {
+    let ada = json!({ "id": "1", "by": "ada", "at": "2026-01-01T00:00:00Z", "reason": "it is time" });
+    let plan = json!({ "metric": "m", "decide_by": "2026-03-31", "owner": "us", "overdue": true });
+    let text = status(json!({ "plan": plan, "approvals": [ada], "stage": "reading" }));
+    assert!(text.contains("reading 25 %"), "{text}");
+    assert!(
+        text.contains("decide by 2026-03-31, which is past: no step forward is taken; owner: us\n"),
+        "{text}"
+    );
+    let line = "approved by ada at 2026-01-01T00:00:00Z: it is time\n";
+    assert!(text.contains(line), "{text}");
+    let approved: Approved =
+        serde_json::from_value(json!({ "stage": "sealed", "approvals": [ada], "needed": 2 })).unwrap();
+    assert_eq!(approved.print(), format!("stage sealed: 1 of 2 people are for it\n{line}"));
 }

@@ -22,8 +22,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const OPEN_MAX: usize = 10_000;
 
 impl Controller {
-    /// Compares all copies, within `parity_timeout`, and keeps what was found as evidence, by default for 24 hours. A target or domain that can't
-    /// be asked is part of the answer.
+    /// Compares all copies, within `parity_timeout`, and keeps what was found as evidence, by default for 24 hours. A target or
+    /// domain that can't be asked is part of the answer.
     ///
     /// # Errors
     /// [`Error::UnknownMigration`]; the database's failure.

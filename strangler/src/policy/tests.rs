@@ -19,24 +19,46 @@ fn policy(stage: Stage) -> Policy {
 
 fn refused(result: Result<Policy, Error>) -> String {
     match result {
-        Err(error @ (Error::Refused(_) | Error::NotInThisVersion { .. } | Error::Invalid { .. })) => {
-            error.to_string()
-        }
+        Err(error @ (Error::Refused(_) | Error::Invalid { .. })) => error.to_string(),
         other => panic!("expected a refusal, got {other:?}"),
     }
 }
 
 #[test]
-fn the_walk_is_local_following_ramping_primary() {
-    let following = policy(Stage::Local).advanced(&Advance::to(Stage::Following)).unwrap();
-    let ramping = following.advanced(&Advance::ramp(0)).unwrap();
-    let quarter = ramping.advanced(&Advance::ramp(25)).unwrap();
+fn the_walk_takes_each_stage_in_order() {
+    let following = policy(Stage::Local).advanced(&Advance::to(Stage::Following), &[]).unwrap();
+    let shadowing = following.advanced(&Advance::to(Stage::Shadowing), &[]).unwrap();
+    let half = Advance { percent: Some(50), ..Advance::to(Stage::Reading) };
+    let reading = shadowing.advanced(&half, &[]).unwrap();
+    assert_eq!((reading.stage, reading.percent), (Stage::Reading, 50));
+    assert_eq!((reading.ahead(&[]), shadowing.ahead(&[])), (Some(Stage::Reading), Some(Stage::Reading)));
+    let ramping = reading.advanced(&Advance::to(Stage::Ramping), &[]).unwrap();
+    assert_eq!(ramping.percent, 0, "half of the reads is not half of the births");
+    let quarter = ramping.advanced(&Advance::ramp(25), &[]).unwrap();
     assert_eq!((quarter.stage, quarter.percent), (Stage::Ramping, 25));
     assert!(ramping.widens(&quarter));
     assert!(!quarter.widens(&ramping));
-    let full = quarter.advanced(&Advance::ramp(100)).unwrap();
-    let primary = full.advanced(&Advance::to(Stage::Primary)).unwrap();
+    let full = quarter.advanced(&Advance::ramp(100), &[]).unwrap();
+    let primary = full.advanced(&Advance::to(Stage::Primary), &[]).unwrap();
     assert!(primary.hands_over() && full.widens(&primary) && !full.hands_over());
+    let sealed = primary.advanced(&Advance::to(Stage::Sealed), &[]).unwrap();
+    let removed = sealed.advanced(&Advance::to(Stage::Removed), &[]).unwrap();
+    assert_eq!((sealed.ahead(&[]), removed.ahead(&[])), (Some(Stage::Removed), None));
+    for last in [&sealed, &removed] {
+        assert!(!last.hands_over());
+        assert!(refused(last.back(0)).contains("is not rolled back: the source has lost its rights"));
+    }
+}
+
+#[test]
+fn a_ramp_is_whole_with_all_tenants_of_the_plan() {
+    let planned = ["a".to_owned(), "b".to_owned()];
+    let some = Policy { tenants: vec!["a".to_owned()], ..policy(Stage::Ramping) };
+    let said = refused(some.advanced(&Advance::to(Stage::Primary), &planned));
+    assert!(said.contains("a ramp of 100 % or of the plan's tenants (a, b)"), "{said}");
+    let all = Policy { tenants: planned.to_vec(), ..some };
+    assert_eq!(all.advanced(&Advance::to(Stage::Primary), &planned).unwrap().stage, Stage::Primary);
+    refused(all.advanced(&Advance::to(Stage::Primary), &[]));
 }
 
 #[test]
@@ -45,9 +67,9 @@ fn primary_that_is_rolled_back_drains_and_may_be_entered_again() {
     assert_eq!((draining.stage, draining.percent, draining.draining), (Stage::Primary, 0, true));
     assert!(!draining.hands_over());
     assert_eq!(draining.back(0).unwrap().stage, Stage::Following);
-    let again = draining.advanced(&Advance::to(Stage::Primary)).unwrap();
+    let again = draining.advanced(&Advance::to(Stage::Primary), &[]).unwrap();
     assert!(again.hands_over() && draining.widens(&again), "its gates are asked again");
-    refused(again.advanced(&Advance::to(Stage::Primary)));
+    refused(again.advanced(&Advance::to(Stage::Primary), &[]));
 }
 
 #[test]
@@ -61,7 +83,7 @@ fn each_illegal_step_names_its_rule_and_the_way_on() {
         (
             Stage::Following,
             Advance::to(Stage::Following),
-            "it is in stage following already; the next stage is ramping",
+            "it is in stage following already; the next stage is shadowing",
         ),
         (
             Stage::Ramping,
@@ -72,16 +94,17 @@ fn each_illegal_step_names_its_rule_and_the_way_on() {
         (
             Stage::Ramping,
             Advance::to(Stage::Primary),
-            "entered from a ramp of 100 % or of named tenants, not of 0 %; ramp further",
+            "entered from a ramp of 100 %, not of 0 %; ramp further",
         ),
-        (Stage::Primary, Advance::to(Stage::Sealed), "not in this version: stage sealed; it can enter local"),
-        (Stage::Following, Advance::to(Stage::Shadowing), "not in this version: stage shadowing"),
+        (Stage::Primary, Advance::to(Stage::Removed), "stage removed is not entered from primary"),
+        (Stage::Following, Advance::ramp(1), "stage ramping is not entered from following"),
+        (Stage::Removed, Advance::to(Stage::Removed), "it is the last stage"),
         (Stage::Following, Advance::ramp(101), "percent: 101 is not 0 to 100"),
         (Stage::Following, Advance::ramp(-1), "percent: -1 is not 0 to 100"),
         (
             Stage::Local,
             Advance { percent: Some(5), ..Advance::to(Stage::Following) },
-            "percent: only stage ramping",
+            "percent: only stages reading and ramping",
         ),
         (
             Stage::Local,
@@ -95,7 +118,7 @@ fn each_illegal_step_names_its_rule_and_the_way_on() {
         ),
     ];
     for (stage, step, text) in cases {
-        let said = refused(policy(stage).advanced(&step));
+        let said = refused(policy(stage).advanced(&step, &[]));
         assert!(said.contains(text), "{said:?} lacks {text:?}");
     }
 }
@@ -103,8 +126,8 @@ fn each_illegal_step_names_its_rule_and_the_way_on() {
 #[test]
 fn a_hold_stops_each_step_until_it_is_lifted() {
     let held = Policy { held: Some("numbers look odd".to_owned()), ..policy(Stage::Following) };
-    assert!(refused(held.advanced(&Advance::ramp(1))).contains("numbers look odd"));
-    let resumed = held.advanced(&Advance { resume: true, ..Advance::ramp(1) }).unwrap();
+    assert!(refused(held.advanced(&Advance::ramp(1), &[])).contains("numbers look odd"));
+    let resumed = held.advanced(&Advance { resume: true, ..Advance::ramp(1) }, &[]).unwrap();
     assert_eq!(resumed.held, None);
 }
 
@@ -115,7 +138,7 @@ fn a_rollback_stops_births_at_once_and_lowers_the_stage_only_when_no_key_is_away
     assert_eq!((draining.stage, draining.percent, draining.draining), (Stage::Ramping, 0, true));
     assert!(draining.tenants.is_empty());
     assert_eq!(draining.back(0).unwrap().stage, Stage::Following);
-    assert!(!draining.advanced(&Advance::ramp(10)).unwrap().draining);
+    assert!(!draining.advanced(&Advance::ramp(10), &[]).unwrap().draining);
     assert_eq!(policy(Stage::Following).back(0).unwrap().stage, Stage::Local);
     refused(policy(Stage::Following).back(1));
     refused(policy(Stage::Local).back(0));

@@ -37,7 +37,7 @@ pub(crate) async fn counting(
         "select a.id, a.by, a.at, a.reason
          from (select distinct on (a.by) a.id::text as id, a.by, a.at, a.reason
                from strangler.approval a
-               where a.migration = $1 and a.stage = $2 and a.at > clock_timestamp() - $3
+               where a.migration = $1 and a.stage = $2 and a.at > clock_timestamp() - $3::interval
                  and a.at > coalesce(strangler.approvals_since($1), '-infinity')
                order by a.by, a.at desc) a
          order by a.at limit $4",

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use strangler::{Advance, Again, Backfill, Controller, Error, Health, Home, Settings, Verdict};
+use strangler::{Advance, Again, Backfill, Controller, Error, Health, Home, Settings, Stage, Verdict};
 
 use crate::forward::running;
 use crate::seeding::old_payments;
-use crate::world::{World, eventually, following, refusal, settings};
+use crate::world::{World, eventually, following, gate, refusal, settings};
 
 async fn backfill(controller: &Controller) -> Backfill {
     controller.status().await.unwrap().backfill.unwrap()
@@ -34,8 +34,10 @@ async fn a_backfill_publishes_what_the_target_lacks_and_a_last_walk_finds_none()
     let world = World::new().await;
     let controller = old(&world).await;
     assert_eq!((backfill(&controller).await.done, backfill(&controller).await.done_at), (0, None));
-    let step = controller.advance(&Advance { dry_run: true, ..Advance::ramp(1) }, "a test").await.unwrap();
-    assert_eq!((step.gates[0].name.as_str(), step.gates[0].verdict), ("backfill", Verdict::Inconclusive));
+    let shadowing = Advance::to(Stage::Shadowing);
+    let look = Advance { dry_run: true, ..shadowing.clone() };
+    let step = controller.advance(&look, "a test").await.unwrap();
+    assert_eq!(gate(&step, "backfill").verdict, Verdict::Inconclusive);
 
     let (relay, acting) = (world.relay(), running(&controller));
     until_done(&controller).await;
@@ -45,7 +47,7 @@ async fn a_backfill_publishes_what_the_target_lacks_and_a_last_walk_finds_none()
 
     let parity = controller.parity("a test").await.unwrap();
     assert_eq!((parity.verdict, parity.compared, parity.equal), (Verdict::Pass, 2_300, 2_300), "{parity:?}");
-    let step = controller.advance(&Advance::ramp(1), "a test").await.unwrap();
+    let step = controller.advance(&shadowing, "a test").await.unwrap();
     assert!(step.entered);
     acting.abort();
     relay.end().await;
@@ -114,9 +116,11 @@ async fn a_backfill_is_begun_again_on_demand_and_not_in_local() {
     until_done(&controller).await;
     assert_eq!(backfill(&controller).await.published, 1);
     // What was compared before that shows nothing any more.
-    let step = controller.advance(&Advance { dry_run: true, ..Advance::ramp(1) }, "a test").await.unwrap();
-    assert_eq!(step.gates[1].verdict, Verdict::Inconclusive);
-    assert!(step.gates[1].found.contains("older than the end of the backfill"), "{}", step.gates[1].found);
+    let look = Advance { dry_run: true, ..Advance::to(Stage::Shadowing) };
+    let step = controller.advance(&look, "a test").await.unwrap();
+    let parity = gate(&step, "parity");
+    assert_eq!(parity.verdict, Verdict::Inconclusive);
+    assert!(parity.found.contains("began before the end of the backfill"), "{}", parity.found);
     acting.abort();
     relay.end().await;
     world.end().await;

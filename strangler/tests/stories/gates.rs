@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 
 use strangler::{Advance, Controller, Health, Settings, Stage, Verdict};
 
-use crate::world::{SOON, World, eventually, following, refusal, settings};
+use crate::world::{SOON, World, eventually, following, gate, refusal, settings};
 
 #[tokio::test]
 async fn following_needs_a_metric_and_a_target_that_serves() {
     let world = World::new().await;
-    let controller = world.controller();
+    let unplanned = Settings { plan: None, ..settings() };
+    let controller = world.controller_of(Arc::new(world.shop.clone()), unplanned);
     let said = refusal(controller.advance(&Advance::to(Stage::Following), "a test").await);
     assert!(said.contains("gate `metric` of stage following failed") && said.contains("--metric"), "{said}");
 
@@ -28,11 +29,11 @@ async fn following_needs_a_metric_and_a_target_that_serves() {
 }
 
 #[tokio::test]
-async fn ramping_without_any_data_is_inconclusive() {
+async fn shadowing_without_any_data_is_inconclusive() {
     let world = World::new().await;
     let controller = world.controller();
     controller.advance(&following(), "a test").await.unwrap();
-    let said = refusal(controller.advance(&Advance::ramp(0), "a test").await);
+    let said = refusal(controller.advance(&Advance::to(Stage::Shadowing), "a test").await);
     assert!(said.contains("inconclusive: no key was written yet"), "{said}");
     world.end().await;
 }
@@ -41,7 +42,7 @@ async fn ramping_without_any_data_is_inconclusive() {
 async fn ramping_needs_both_feeds_to_reach_what_was_written() {
     let world = World::new().await;
     let controller = world.controller();
-    world.follow(&controller).await;
+    world.read(&controller).await;
     world.execute("update shop.payment set version = 3").await;
 
     world.shop.replica.apply("first", 3);
@@ -79,7 +80,7 @@ async fn what_is_stuck_at_the_target_fails_the_reverse_feed() {
 
     world.shop.replica.apply("theirs", 2);
     let step = controller.advance(&Advance::ramp(2), "a test").await.unwrap();
-    let found = &step.gates[4].found;
+    let found = &gate(&step, "reverse_feed").found;
     assert!(found.starts_with("all of 1 keys reached"), "{found}");
     world.end().await;
 }
@@ -88,14 +89,14 @@ async fn what_is_stuck_at_the_target_fails_the_reverse_feed() {
 async fn a_target_that_published_nothing_is_said_to_and_not_to_have_been_reached() {
     let world = World::new().await;
     let controller = world.controller();
-    world.follow(&controller).await;
+    world.read(&controller).await;
     world.shop.replica.set_parked(1);
     let said = refusal(controller.advance(&Advance::ramp(1), "a test").await);
     assert!(said.contains("gate `reverse_feed` of stage ramping failed"), "{said}");
 
     world.shop.replica.set_parked(0);
     let step = controller.advance(&Advance::ramp(1), "a test").await.unwrap();
-    let found = &step.gates[4].found;
+    let found = &gate(&step, "reverse_feed").found;
     assert!(found.contains("published nothing yet") && !found.contains("reached"), "{found}");
     world.end().await;
 }
@@ -106,7 +107,7 @@ async fn a_feed_that_catches_up_while_the_gate_looks_passes() {
     // As long as the story takes to see the first look.
     let patient = Settings { feed_timeout: SOON, ..settings() };
     let controller = world.controller_of(Arc::new(world.shop.clone()), patient);
-    world.follow(&controller).await;
+    world.read(&controller).await;
     world.execute("update shop.payment set version = 2").await;
     world.target.publish("first", 2);
     let before = world.shop.asked.load(Ordering::SeqCst);
@@ -132,8 +133,15 @@ async fn the_evidence_is_stored_with_the_change() {
             .unwrap();
     let names: Vec<_> =
         evidence["gates"].as_array().unwrap().iter().map(|gate| gate["name"].as_str()).collect();
-    assert_eq!(names, ["backfill", "parity", "target_healthy", "feed", "reverse_feed"].map(Some));
-    assert_eq!(evidence["gates"][3]["evidence"]["keys"], 1);
+    for name in ["plan", "backfill", "parity", "target_healthy", "feed", "reverse_feed", "drill"] {
+        assert!(names.contains(&Some(name)), "{names:?} lack {name}");
+    }
+    // What was kept is cited by its id, in the line and in the status.
+    let id: String =
+        sqlx::query_scalar("select id::text from strangler.evidence").fetch_one(&world.admin).await.unwrap();
+    assert!(evidence["cites"].as_array().unwrap().contains(&serde_json::json!(id)), "{evidence}");
+    let line = world.controller().status().await.unwrap().history.remove(0);
+    assert!(line.cites.contains(&id), "{line:?}");
     let lifetime = evidence["expires_at"].as_i64().unwrap() - evidence["at"].as_i64().unwrap();
     assert_eq!(lifetime, 24 * 3600);
     world.end().await;

@@ -14,6 +14,7 @@ mod locks;
 mod rights;
 mod seam;
 mod seeding;
+mod stages;
 mod table;
 mod target;
 mod walk;

@@ -34,6 +34,8 @@ async fn each_role_may_do_its_part_only() {
             "delete from strangler.pinned",
             "insert into strangler.backfill (migration, asked_by) values ('payments', 'me')",
             "select count(*) from strangler.evidence",
+            "insert into strangler.approval (migration, stage, by, reason) values ('payments', 'sealed', 'me', 'x')",
+            "select strangler.approvals_since('payments')",
         ] {
             assert!(denied(pool, sql).await, "{sql}");
         }
@@ -43,6 +45,9 @@ async fn each_role_may_do_its_part_only() {
         "delete from strangler.history",
         "delete from strangler.backfill",
         "update strangler.evidence set verdict = 'pass'",
+        "update strangler.approval set at = now()",
+        "delete from strangler.approval",
+        "select strangler.grant_stages(session_user)",
         "update strangler.history set by = 'someone else'",
         "insert into strangler.migration (name, salt) values ('x', 'x')",
         "select strangler.grant_writer(session_user)",

@@ -9,10 +9,12 @@ use crate::world::{World, eventually, following, refusal, role};
 async fn a_dry_run_asks_the_gates_and_changes_nothing() {
     let world = World::new().await;
     let controller = world.controller();
+    world.target.set_health(None);
     let step = Advance { dry_run: true, ..Advance::to(Stage::Following) };
     let answer = controller.advance(&step, "a test").await.unwrap();
     assert!(!answer.entered);
-    assert!(answer.refused.unwrap().rule.contains("metric"));
+    assert!(answer.refused.unwrap().rule.contains("target_healthy"));
+    world.target.set_health(Some(strangler::Health::Serving));
 
     let answer = controller.advance(&Advance { dry_run: true, ..following() }, "a test").await.unwrap();
     assert!(!answer.entered && answer.refused.is_none());
@@ -95,7 +97,7 @@ async fn a_rollback_sent_again_takes_no_second_step() {
 async fn a_step_that_was_taken_is_told_even_when_the_keys_cannot_be_counted() {
     let world = World::new().await;
     let controller = world.controller();
-    world.follow(&controller).await;
+    world.read(&controller).await;
     let revoke = format!("revoke all on strangler.owner from {}", role(&world.database, "controller"));
     sqlx::query(sqlx::AssertSqlSafe(revoke)).execute(&world.admin).await.unwrap();
     let step = controller.advance(&Advance::ramp(5), "a test").await.unwrap();
@@ -147,11 +149,12 @@ async fn status_and_plan_tell_where_it_stands() {
     assert_eq!(status.target, "the target serves");
     assert_eq!(status.feed.unwrap().behind, 1, "the second version of x is not at the target yet");
     assert_eq!(status.next.unwrap().verdict, Verdict::Inconclusive);
-    assert_eq!(status.history.len(), 3);
+    assert_eq!(status.history.len(), 5);
     let stages: Vec<_> = status.history.iter().map(|line| line.to_stage.as_str()).collect();
-    assert_eq!(stages, ["ramping", "following", "local"]);
+    assert_eq!(stages, ["ramping", "reading", "shadowing", "following", "local"]);
 
     world.caught_up("x", 2);
+    world.target.publish("x", 2);
     assert_eq!(controller.status().await.unwrap().next.unwrap().verdict, Verdict::Pass);
     world.target.set_health(None);
     let status = controller.status().await.unwrap();
@@ -176,7 +179,7 @@ async fn why_names_the_policy_that_decided() {
 
     let why = controller.why("x").await.unwrap();
     assert_eq!((why.owner, why.would_be_born, why.applied_at_target), (Home::Target, Home::Source, Some(4)));
-    let because = format!("born at revision 3, 100 %: its share {} is below 100", why.share);
+    let because = format!("born at revision 5, 100 %: its share {} is below 100", why.share);
     assert_eq!(why.because, because);
 
     let old = controller.why("old").await.unwrap();

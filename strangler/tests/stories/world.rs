@@ -1,15 +1,16 @@
 //! A source's database with roles of its own, a small domain in it, and a target in memory.
 
 use std::str::FromStr as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgTransaction};
 use sqlx::{AssertSqlSafe, PgPool};
+use strangler::plan_file::PlanFile;
 use strangler::{
-    Advance, Applied, BoxError, Controller, Domain, Epoch, Error, Health, Home, Key, KeyCopy, Memory,
-    Movable, Owners, Ownership, Phase, Pinned, Settings, Stage, Verdict,
+    Advance, Applied, BoxError, Controller, Domain, Epoch, Error, Gate, Health, Home, Key, KeyCopy, Memory,
+    Movable, Owners, Ownership, Phase, Pinned, Settings, Stage, Step, Verdict,
 };
 
 use crate::domain::{Relay, TABLES, Tables, rights};
@@ -42,10 +43,35 @@ pub(crate) struct Shop {
     pub(crate) target: Memory,
     /// How often the reverse feed was asked for and has answered.
     pub(crate) asked: Arc<AtomicUsize>,
+    broken: Arc<Mutex<Option<String>>>,
+}
+
+/// A plan with thresholds as low as they may be.
+pub(crate) const PLAN: &str = r#"
+[migration]
+name = "payments"
+[business]
+metric = "p99 of checkout"
+baseline = 180
+target = 120
+guardrail = "nothing is lost"
+owner = "the tests"
+decide_by = 2099-12-31
+[thresholds]
+reads_min = 1
+decisions_min = 1
+first_ramp_percent_max = 100
+cycle_seconds = 1
+verify_days = 1
+"#;
+
+pub(crate) fn plan(text: &str) -> Arc<PlanFile> {
+    Arc::new(PlanFile::parse(text).unwrap())
 }
 
 pub(crate) fn settings() -> Settings {
     Settings {
+        plan: Some(plan(PLAN)),
         lease: Duration::from_millis(600),
         tick: Duration::from_millis(50),
         feed_timeout: Duration::from_millis(500),
@@ -78,6 +104,7 @@ impl World {
             replica,
             target: target.clone(),
             asked: Arc::default(),
+            broken: Arc::default(),
         };
         Self {
             births: Owners::new(MIGRATION, births_pool.clone()),
@@ -134,9 +161,28 @@ impl World {
     /// Walks to a ramp, past the gates, with both feeds caught up.
     pub(crate) async fn ramp(&self, percent: i64) -> Controller {
         let controller = self.controller();
-        self.follow(&controller).await;
+        self.read(&controller).await;
         controller.advance(&Advance::ramp(percent), "a test").await.unwrap();
         controller
+    }
+
+    /// Enters `following`, then `shadowing`.
+    pub(crate) async fn shadow(&self, controller: &Controller) {
+        self.follow(controller).await;
+        controller.advance(&Advance::to(Stage::Shadowing), "a test").await.unwrap();
+    }
+
+    /// Enters `following`, `shadowing`, then `reading` at 0 %.
+    pub(crate) async fn read(&self, controller: &Controller) {
+        self.shadow(controller).await;
+        controller.advance(&Advance::to(Stage::Reading), "a test").await.unwrap();
+    }
+
+    /// From `following`, once it was walked before, back to `reading`.
+    pub(crate) async fn read_again(&self, controller: &Controller) {
+        for stage in [Stage::Shadowing, Stage::Reading] {
+            controller.advance(&Advance::to(stage), "a test").await.unwrap();
+        }
     }
 
     /// Enters `primary` with these payments at the source, and `first`.
@@ -146,6 +192,8 @@ impl World {
             self.born("a", key).await;
         }
         controller.advance(&Advance::ramp(100), "a test").await.unwrap();
+        // The reverse feed has carried something.
+        self.target.publish("first", 1);
         controller.advance(&Advance::to(Stage::Primary), "a test").await.unwrap();
         controller
     }
@@ -209,6 +257,11 @@ impl World {
 }
 
 impl Shop {
+    /// Says which invariant is broken.
+    pub(crate) fn set_broken(&self, broken: Option<&str>) {
+        *self.broken.lock().unwrap() = broken.map(str::to_owned);
+    }
+
     /// A payment whose first event has reached both homes.
     pub(crate) async fn insert(&self, tenant: &str, key: &str) {
         sqlx::query("insert into shop.payment (key, tenant) values ($1, $2)")
@@ -284,6 +337,10 @@ impl Domain for Shop {
         self.asked.fetch_add(1, Ordering::SeqCst);
         applied
     }
+
+    async fn broken(&self) -> Result<Option<String>, BoxError> {
+        Ok(self.broken.lock().unwrap().clone())
+    }
 }
 
 pub(crate) fn following() -> Advance {
@@ -293,11 +350,14 @@ pub(crate) fn following() -> Advance {
 /// A refusal's text.
 pub(crate) fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     match result {
-        Err(error @ (Error::Refused(_) | Error::NotInThisVersion { .. } | Error::Invalid { .. })) => {
-            error.to_string()
-        }
+        Err(error @ (Error::Refused(_) | Error::Plan { .. } | Error::Invalid { .. })) => error.to_string(),
         other => panic!("expected a refusal, got {other:?}"),
     }
+}
+
+/// A gate of a step, by its name.
+pub(crate) fn gate<'a>(step: &'a Step, name: &str) -> &'a Gate {
+    step.gates.iter().find(|gate| gate.name == name).unwrap_or_else(|| panic!("no gate {name}: {step:?}"))
 }
 
 /// Awaits a condition.

@@ -1,6 +1,6 @@
 //! Every setting of every process of a [`super::Shop`].
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use chassis::Secret;
 use uuid::Uuid;
 
@@ -16,6 +16,9 @@ const POOL_MAX: &str = "10";
 /// The monolith's modules, as in the names of settings and roles.
 const MODULES: [&str; 8] =
     ["CATALOG", "ORDERS", "PAYMENTS", "NOTIFICATIONS", "OUTBOX", "HOUSEKEEPER", "STRANGLER", "WEBHOOKS"];
+
+/// The plan of the demo and the stories.
+const PLAN: &str = include_str!("../../../deploy/migration.toml");
 
 /// What stays the same however often a process is restarted.
 pub(super) struct Settings {
@@ -40,7 +43,10 @@ impl Settings {
             ("PROVIDER_URL", &format!("http://127.0.0.1:{}", ports.provider.number())),
             ("PROVIDER_SECRET_KEY", &provider_key),
         ]);
+        let plan = world.logs().join("migration.toml");
+        std::fs::write(&plan, PLAN).with_context(|| plan.display().to_string())?;
         let mut monolith = pairs([
+            ("MIGRATION_PLAN", plan.display().to_string().as_str()),
             ("MONOLITH_ADMIN_DATABASE_URL", source_url),
             ("MONOLITH_DATABASE_POOL_MAX", POOL_MAX),
             ("PAYMENTS_SERVICE_URL", &format!("http://127.0.0.1:{}", ports.grpc.number())),
