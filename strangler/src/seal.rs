@@ -67,8 +67,7 @@ impl Seal {
         let Some(set) = self.first_look(&shutdown).await else { return Ok(()) };
         if !set {
             let stop = shutdown.child_token();
-            let part = part(stop.clone());
-            tokio::pin!(part);
+            let mut part = Box::pin(part(stop.clone()));
             let ended = tokio::select! {
                 ended = &mut part => ended,
                 () = self.set() => {

@@ -12,6 +12,7 @@ mod killed;
 mod leaders;
 mod locks;
 mod rights;
+mod sealed;
 mod seam;
 mod seeding;
 mod stages;
