@@ -10,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::store::sealed as store;
 
-/// How old an answer may be, and the pause between two looks.
-const AGE_MAX: Duration = Duration::from_secs(1);
+/// How old an answer may be: who asks for each list asks the database now and then only.
+const AGE_MAX: Duration = Duration::from_secs(5);
+/// The pause between two looks of who waits for it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether the source of a migration is sealed. Clones share what they know.
 #[derive(Debug, Clone)]
@@ -36,7 +38,7 @@ impl Seal {
         Self { migration: migration.into(), pool, known: Arc::default() }
     }
 
-    /// Whether it is set, at most a second old.
+    /// Whether it is set, at most 5 s old.
     ///
     /// # Errors
     /// The database's failure.
@@ -90,8 +92,8 @@ impl Seal {
 
     /// Returns once it is set. A database that is away is waited for.
     async fn set(&self) {
-        while !matches!(self.is_set().await, Ok(true)) {
-            sleep(AGE_MAX).await;
+        while !matches!(self.look().await, Ok(true)) {
+            sleep(LOOK_EVERY).await;
         }
     }
 
@@ -110,7 +112,7 @@ impl Seal {
             }
             tokio::select! {
                 () = shutdown.cancelled() => return None,
-                () = sleep(AGE_MAX) => {}
+                () = sleep(LOOK_EVERY) => {}
             }
         }
     }
