@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::change::{BY_MAX, cut};
+use super::seal::needs_source;
 use super::{Controller, Inner};
 use crate::policy::Policy;
 use crate::store::backfill::{self as store, Page, Walk};
@@ -37,10 +38,12 @@ impl Controller {
     /// Begins a backfill, up to the last key there is. One that is under way is left alone, unless `again`.
     ///
     /// # Errors
-    /// [`Error::Refused`] in `local`, where the target need not follow; the database's failure.
+    /// [`Error::Refused`] in `local`, where the target need not follow, and once the source is sealed; the database's failure.
     pub async fn begin_backfill(&self, again: Again, by: &str) -> Result<Backfill, Error> {
         let Inner { migration, pool, .. } = &*self.0;
-        if self.policy().await?.stage == Stage::Local {
+        let policy = self.policy().await?;
+        needs_source(&policy)?;
+        if policy.stage == Stage::Local {
             return Err(Error::refused(
                 "in stage local no target follows: there is nothing to fill",
                 "enter `following`, which begins a backfill",

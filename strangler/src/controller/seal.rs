@@ -3,9 +3,24 @@
 use sqlx::postgres::{PgDatabaseError, PgTransaction};
 
 use super::Controller;
-use crate::Error;
 use crate::error::{LOCKED, code};
+use crate::policy::Policy;
 use crate::store::sealed as store;
+use crate::{Error, Stage};
+
+/// Refused once the source is sealed: what would publish from its copy, or compare it. That would touch it, and find it old.
+pub(super) fn needs_source(policy: &Policy) -> Result<(), Error> {
+    if policy.stage < Stage::Sealed {
+        return Ok(());
+    }
+    Err(Error::refused(
+        format!(
+            "in stage {} the source's copy is retired: it is not filled from, compared or mended",
+            policy.stage
+        ),
+        "ask the target: what it has is all there is",
+    ))
+}
 
 /// `object_not_in_prerequisite_state`: what `strangler.seal` raises when the source can't be sealed.
 const NOT_READY: &str = "55000";
