@@ -25,7 +25,7 @@ fn count(status: &Value, place: &str) -> i64 {
 }
 
 /// Waits until every key is at one home, and the home knows it.
-async fn until_all_at(operator: &Operator, home: &str) -> Result<()> {
+pub(crate) async fn until_all_at(operator: &Operator, home: &str) -> Result<()> {
     let other = if home == "target" { "source" } else { "target" };
     until(&format!("every payment to be at the {home}"), MOVED, async || {
         let status = operator.status().await?;
@@ -47,7 +47,7 @@ async fn none_is_pinned(operator: &Operator) -> Result<()> {
 }
 
 /// Places so many orders and waits until all are paid.
-async fn paid(client: &Client, name: &str, orders: usize) -> Result<Vec<Accepted>> {
+pub(crate) async fn paid(client: &Client, name: &str, orders: usize) -> Result<Vec<Accepted>> {
     let body = order(client, "pm_card_visa", "automatic").await?;
     let placed = try_join_all((0..orders).map(|number| {
         let (key, body) = (format!("{name}-{number}"), &body);

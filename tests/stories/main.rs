@@ -20,6 +20,7 @@ mod reconciling;
 mod relaying;
 mod repeats;
 mod rights;
+mod sealed;
 mod settings;
 mod telemetry;
 mod webhooks;
