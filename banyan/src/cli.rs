@@ -89,6 +89,19 @@ pub(crate) enum Command {
         #[arg(required = true, num_args = 1..=100)]
         keys: Vec<String>,
     },
+    /// Finds SQL in a program's text that names the tables of a schema; asks no server. What touches them in the database, the gate
+    /// `verify` of stage `removed` names (`banyan plan`).
+    Verify {
+        /// The folder of the program's text.
+        #[arg(long, value_name = "DIR")]
+        code: PathBuf,
+        /// The schema that nobody should name any more.
+        #[arg(long, value_parser = crate::code::schema)]
+        schema: String,
+        /// A folder in it that may name them, such as the module that is to be removed; may be repeated.
+        #[arg(long, value_name = "DIR")]
+        except: Vec<PathBuf>,
+    },
     /// Why a key is where it is.
     Why {
         /// The key, for payments their id.

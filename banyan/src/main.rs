@@ -3,6 +3,7 @@
 mod answers;
 mod api;
 mod cli;
+mod code;
 mod plan;
 mod print;
 mod run;

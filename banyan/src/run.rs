@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use crate::answers::{Approved, Back, Backfill, Held, Parity, Pinned, Plan, Repaired, Status, Step, Why};
 use crate::api::{Answer, Api};
 use crate::cli::{Cli, Command, Stage};
-use crate::plan;
 use crate::print::{self, Print};
+use crate::{code, plan};
 
 /// What a command leaves.
 pub(crate) struct Outcome {
@@ -51,6 +51,10 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
     if let Command::Plan { file: Some(file), check: true } = &cli.command {
         return plan::check(file, &cli.migration, OffsetDateTime::now_utc());
     }
+    // As for a plan's file: what asks no server needs no address.
+    if let Command::Verify { code, schema, except } = &cli.command {
+        return code::verify(code, except, schema);
+    }
     let url = cli.url.context("no address: give --url or set BANYAN_URL")?;
     let token = cli.token.context("no token: give --token or set BANYAN_TOKEN")?;
     let api = Api::new(&url, token, &cli.migration)?;
@@ -58,6 +62,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Status => show::<Status>(api.get(&[]).await?, json),
         Command::Plan { .. } => show::<Plan>(api.get(&["plan"]).await?, json),
+        Command::Verify { code, schema, except } => code::verify(&code, &except, &schema),
         Command::Why { key } => show::<Why>(api.get(&["keys", &key]).await?, json),
         Command::Pinned { limit } => show::<Pinned>(api.pinned(limit).await?, json),
         Command::Advance(step) => show::<Step>(api.post(&["advance"], Some(&step.wire())).await?, json),

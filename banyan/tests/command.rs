@@ -3,6 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::thread::JoinHandle;
 
@@ -142,4 +143,38 @@ fn no_answer_and_a_bad_token_exit_with_3_and_bad_arguments_with_2() {
 
     assert_eq!(banyan("http://127.0.0.1:1", &["advance", "--to", "ramping", "--percent", "101"]).0, Some(2));
     assert_eq!(banyan("http://127.0.0.1:1", &["leap"]).0, Some(2));
+}
+
+#[test]
+fn touches_of_a_schema_in_code_are_named_without_a_server() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("verify-{}", std::process::id()));
+    let write = |path: &str, text: &str| {
+        let path = folder.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let verify = |more: &[&str]| {
+        let code = folder.to_str().unwrap();
+        let arguments = [["verify", "--code", code, "--schema", "payments"].as_slice(), more].concat();
+        let (code, out, _) = banyan("http://127.0.0.1:1", &arguments);
+        (code, out)
+    };
+    write("readme.md", "select 1 from payments.payment");
+    let (code, out) = verify(&[]);
+    assert!(code == Some(1) && out.contains("nothing was looked at"), "no data is never success: {out}");
+
+    write("orders/src/list.rs", "fn f() {\n    let sql = \"select id from payments.payment\";\n}\n");
+    write("payments/store.sql", "update payments.payment set x = 1");
+    write("target/made.rs", "const A: &str = \"select 1 from payments.payment\";");
+    let (code, out) = verify(&[]);
+    let found = "orders/src/list.rs:2: payments.payment\npayments/store.sql:1: payments.payment\n";
+    assert_eq!((code, out), (Some(1), format!("{found}2 touches of schema payments in 2 files\n")));
+
+    write("orders/src/list.rs", "fn f() {}\n");
+    let (code, out) = verify(&["--except", "payments"]);
+    assert_eq!((code, out.as_str()), (Some(0), "0 touches of schema payments in 1 files\n"));
+    let (code, _) = verify(&["--except", "nowhere"]);
+    assert_eq!(code, Some(3));
+    assert_eq!(banyan("x", &["verify", "--code", ".", "--schema", "pay.ments"]).0, Some(2));
+    std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -15,6 +15,7 @@ mod parity;
 mod reads;
 mod repair;
 mod rollback;
+mod seal;
 mod verify;
 mod why;
 
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::backfill::Again;
@@ -90,6 +91,8 @@ struct Remembered {
     walked: Option<String>,
     moves: Moves,
     filling: Filling,
+    /// When touches of a sealed source were last looked for.
+    touches: Option<Instant>,
 }
 
 struct Inner {
@@ -170,8 +173,12 @@ impl Controller {
         }
         if policy.stage > Stage::Local && policy.held.is_none() {
             self.keep_owners_whole(&mut memory.walked).await?;
+        }
+        // A sealed source has nothing left that could be broken, and is not touched any more.
+        if policy.stage > Stage::Local && policy.stage < Stage::Sealed && policy.held.is_none() {
             self.hold_if_broken().await?;
         }
+        self.watch_touches(&policy, &mut memory.touches).await?;
         // Trouble with one is no reason to leave out the other.
         let filled = Box::pin(self.fill(&policy, &mut memory.filling)).await;
         moved.and(filled)

@@ -27,6 +27,7 @@ pub mod plan_file;
 mod policy;
 mod reads;
 mod schema;
+mod seal;
 mod seam;
 mod seeding;
 mod share;
@@ -54,8 +55,9 @@ pub use policy::Advance;
 pub use reads::{Class, Comparable, Difference, Fallback, ReadMetrics, ReadSettings, Reading, Reads};
 pub use schema::{
     SOURCE_MIGRATOR, TARGET_MIGRATOR, define, grant_assigner, grant_controller, grant_home, grant_mover,
-    grant_observer, grant_writer, migrate_source, migrate_target,
+    grant_observer, grant_writer, migrate_source, migrate_target, sealable,
 };
+pub use seal::Seal;
 pub use seam::{Answer, Asked, Bounds, Homes, Seam};
 pub use share::share;
 pub use stage::Stage;

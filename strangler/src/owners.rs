@@ -7,7 +7,7 @@ use sqlx::{PgPool, postgres::PgTransaction};
 use crate::cache::Cache;
 use crate::error::{LOCKED, UNDEFINED, code};
 use crate::store::owners as store;
-use crate::{Epoch, Error, Home, Ownership};
+use crate::{Epoch, Error, Home, Ownership, Seal};
 
 /// What a release of the target's comes to at the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,11 @@ impl Owners {
     /// The pool is the one that [`Owners::find`] asks; its role needs [`crate::grant_writer`] or [`crate::grant_assigner`].
     pub fn new(migration: &str, pool: PgPool) -> Self {
         Self { migration: migration.into(), pool, cache: Arc::default() }
+    }
+
+    /// Whether the source is sealed, by the same pool; its role needs [`crate::grant_writer`].
+    pub fn seal(&self) -> Seal {
+        Seal::new(&self.migration, self.pool.clone())
     }
 
     /// The migration's name.

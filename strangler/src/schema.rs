@@ -87,6 +87,15 @@ pub async fn grant_observer(admin: &PgPool, role: &str) -> Result<(), Error> {
     Ok(rights::grant_observer(admin, role).await?)
 }
 
+/// At the source: says that a login role writes the domain's tables in a schema, so that stage `sealed` ends its rights there. Run it
+/// after the rights were granted: in a migration that is sealed already it takes them back at once.
+///
+/// # Errors
+/// [`Error::Database`] for a migration that is not defined, and, once it is sealed, for a role that may write by other means.
+pub async fn sealable(admin: &PgPool, migration: &str, role: &str, schema: &str) -> Result<(), Error> {
+    Ok(rights::register_sealable(admin, migration, role, schema).await?)
+}
+
 /// At the target: lets a login role use [`crate::Authority`] and [`crate::Target`].
 ///
 /// # Errors

@@ -11,3 +11,4 @@ pub(crate) mod owners;
 pub(crate) mod policy;
 pub(crate) mod reads;
 pub(crate) mod rights;
+pub(crate) mod sealed;

@@ -23,6 +23,7 @@ mod reconciling;
 mod relaying;
 mod repeats;
 mod rights;
+mod sealed;
 mod settings;
 mod telemetry;
 mod transparency;

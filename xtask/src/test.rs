@@ -5,6 +5,11 @@ use std::process::Command;
 use crate::cargo::{self, become_it, binaries};
 use crate::stack::Stack;
 
+/// More settings of the PostgreSQL that is started.
+const SETTINGS: &str = "BANYAN_POSTGRES_SETTINGS";
+/// Statements are counted: the gate `verify` finds who reads by that.
+const COUNTING: &str = "shared_preload_libraries=pg_stat_statements";
+
 /// Run all tests on one PostgreSQL and one Kafka, which are brought up for them.
 ///
 /// The servers and everything else that a run makes have names and ports of their own, so that two runs at once do
@@ -34,6 +39,9 @@ impl Test {
         stack.arg("run");
         if let Some(source) = self.stack {
             stack.args(["--stack", source.name()]);
+        }
+        if std::env::var_os(SETTINGS).is_none() {
+            stack.env(SETTINGS, COUNTING);
         }
         stack.arg("--").arg(cargo.get_program()).args(["test", "--no-fail-fast"]);
         if self.package.is_empty() {

@@ -226,20 +226,26 @@ impl Parts {
         let receipts = inbox(&self.pools.notifications, "monolith.receipts")?.register(QueueReceipts);
         tasks.spawn("notifications", receipts.run(shutdown.clone()));
         let births = AtSource(Owners::new(MIGRATION, self.pools.payments.clone()));
-        let replicate = Replicate::new(self.home.clone(), Arc::new(births)).metrics(self.counted.clone());
+        let replicate =
+            Replicate::new(self.home.clone(), Arc::new(births.clone())).metrics(self.counted.clone());
+        // What works on this home's tables ends when they are sealed; the process goes on.
+        let seal = births.0.seal();
         let source = kafka::source(kafka, "monolith.payments")?;
         let replica = Replica::new(self.pools.payments.clone(), source, "monolith.payments", replicate)
             .metrics(self.metrics.clone())
             .tracer(self.tracer.clone());
-        tasks.spawn("payments replica", replica.run(shutdown.clone()));
+        let replica = |stop| replica.run(stop);
+        tasks.spawn("payments replica", seal.clone().until_set(shutdown.clone(), "replica", replica));
         let engine = Engine::new(self.home.clone(), Limits::default());
-        tasks.spawn("payments engine", never_fails(engine.run(shutdown.clone())));
+        let engine = |stop| never_fails(engine.run(stop));
+        tasks.spawn("payments engine", seal.clone().until_set(shutdown.clone(), "engine", engine));
         let (pool, counted) = (self.pools.payments.clone(), self.counted.clone());
-        let observe = ::payments::observe(pool, counted, OBSERVE_EVERY, shutdown.clone());
-        tasks.spawn("payments gauges", never_fails(observe));
+        let gauges = |stop| never_fails(::payments::observe(pool, counted, OBSERVE_EVERY, stop));
+        tasks.spawn("payments gauges", seal.clone().until_set(shutdown.clone(), "gauges", gauges));
         let reconciler = Reconciler::new(self.home.clone(), config.reconcile.clone());
         let reconciler = reconciler.metrics(ReconcileMetrics::new(&self.telemetry.meter()));
-        tasks.spawn("payments reconciler", never_fails(reconciler.run(shutdown)));
+        let reconciler = |stop| never_fails(reconciler.run(stop));
+        tasks.spawn("payments reconciler", seal.until_set(shutdown, "reconciler", reconciler));
         Ok(())
     }
 

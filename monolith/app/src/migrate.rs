@@ -91,6 +91,8 @@ async fn grant(admin: &PgPool, databases: &Databases) -> anyhow::Result<()> {
     strangler::grant_mover(admin, &payments).await?;
     strangler::grant_observer(admin, &payments).await?;
     strangler::grant_controller(admin, &controller).await?;
+    // Last: in a migration that is sealed it takes back what was granted above.
+    strangler::sealable(admin, MIGRATION, &payments, "payments").await?;
     readable(admin, &[("outbox", &relay), ("strangler", &controller), ("payments", &payments)]).await
 }
 

@@ -17,7 +17,9 @@ use outbox::{BoxError, StateTransfer as _};
 use proto::{Money, PAYMENTS, PaymentId, events};
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
-use strangler::{Answer, Applied, Asked, Fallback, Home, Key, KeyCopy, Owners, Pinned, Reads, Seam, Taken};
+use strangler::{
+    Answer, Applied, Asked, Fallback, Home, Key, KeyCopy, Owners, Pinned, Reads, Seal, Seam, Taken,
+};
 use time::OffsetDateTime;
 
 use crate::books::Books;
@@ -40,6 +42,8 @@ pub struct AtSource(pub Owners);
 pub struct MovingPayments {
     seam: Seam<Desks>,
     local: Arc<dyn Desk>,
+    remote: Arc<dyn Desk>,
+    seal: Seal,
     orders: Orders,
 }
 
@@ -186,7 +190,14 @@ impl strangler::Homes for Desks {
 impl MovingPayments {
     /// The desks of both homes behind one. The role of the owners' pool may find owners.
     pub fn new(owners: Owners, local: Arc<dyn Desk>, remote: Arc<dyn Desk>, orders: Orders) -> Self {
-        Self { seam: Seam::new(owners, Arc::clone(&local), remote), local, orders }
+        let seal = owners.seal();
+        Self { seam: Seam::new(owners, Arc::clone(&local), Arc::clone(&remote)), local, remote, seal, orders }
+    }
+
+    /// Whoever has the payments of both homes: this one, until it is sealed.
+    async fn whole(&self) -> Result<&dyn Desk, Error> {
+        let sealed = self.seal.is_set().await.map_err(authority)?;
+        Ok(if sealed { &*self.remote } else { &*self.local })
     }
 
     /// With reads that follow the policy; see [`Seam::reads`].
@@ -232,20 +243,20 @@ impl Desk for MovingPayments {
             return owner;
         }
         let order = self.order(tenant, id).await?;
-        match self.local.find(tenant, id).await {
+        match self.whole().await?.find(tenant, id).await {
             Err(Error::NotFound) => Ok(not_applied(tenant.clone(), order)),
             found => found,
         }
     }
 
-    /// From the replica here, which has the payments of both homes.
+    /// From the replica here, which has the payments of both homes; once this home is sealed, from the service.
     async fn list(&self, tenant: &Tenant, page: Page) -> Result<Vec<Payment>, Error> {
-        self.local.list(tenant, page).await
+        self.whole().await?.list(tenant, page).await
     }
 
-    /// From the ledger here, which has the bookings of both homes.
+    /// From the ledger here, which has the bookings of both homes; once this home is sealed, from the service.
     async fn trial_balance(&self, tenant: &Tenant) -> Result<Vec<Balance>, Error> {
-        self.local.trial_balance(tenant).await
+        self.whole().await?.trial_balance(tenant).await
     }
 
     async fn quote_fee(&self, amount: Money) -> Result<Money, Error> {

@@ -108,6 +108,9 @@ impl Controller {
             if seeds {
                 backfill::begin(&mut *tx, &self.0.migration, cut(by, BY_MAX)).await?;
             }
+            if next.stage == Stage::Sealed {
+                self.seal(&mut tx).await?;
+            }
             let entry = Entry { action: "advance", by, reason: "", evidence: &evidence };
             return Ok((seeded, self.commit(tx, from, next.clone(), entry).await?));
         }

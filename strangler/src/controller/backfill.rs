@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::change::{BY_MAX, cut};
+use super::seal::needs_source;
 use super::{Controller, Inner};
 use crate::policy::Policy;
 use crate::store::backfill::{self as store, Page, Walk};
@@ -57,10 +58,12 @@ impl Controller {
     /// Begins a backfill, up to the last key there is. One that is under way is left alone, unless `again`.
     ///
     /// # Errors
-    /// [`Error::Refused`] in `local`, where the target need not follow; the database's failure.
+    /// [`Error::Refused`] in `local`, where the target need not follow, and once the source is sealed; the database's failure.
     pub async fn begin_backfill(&self, again: Again, by: &str) -> Result<Backfill, Error> {
         let Inner { migration, pool, .. } = &*self.0;
-        if self.policy().await?.stage == Stage::Local {
+        let policy = self.policy().await?;
+        needs_source(&policy)?;
+        if policy.stage == Stage::Local {
             return Err(Error::refused(
                 "in stage local no target follows: there is nothing to fill",
                 "enter `following`, which begins a backfill",
@@ -103,7 +106,7 @@ impl Controller {
     /// Publishes page by page, for at most a tick's time and at most `backfill_rate_max` keys a second.
     pub(super) async fn fill(&self, policy: &Policy, filling: &mut Filling) -> Result<(), Error> {
         let Inner { migration, pool, settings, .. } = &*self.0;
-        if policy.stage == Stage::Local || policy.held.is_some() {
+        if matches!(policy.stage, Stage::Local | Stage::Sealed | Stage::Removed) || policy.held.is_some() {
             return Ok(());
         }
         let until = Instant::now() + settings.tick;

@@ -7,7 +7,7 @@ use super::handover::LATE;
 use crate::gate::{Direction, Distance, Gate, Verdict};
 use crate::policy::Policy;
 use crate::store::{backfill, keys, moves, policy as store};
-use crate::{Error, Feed, NextGate, PinnedKeys, PolicyView, Status};
+use crate::{Error, Feed, NextGate, PinnedKeys, PolicyView, Stage, Status};
 
 /// How many changes a status shows.
 const HISTORY_MAX: i64 = 10;
@@ -23,11 +23,19 @@ impl Controller {
         let (pool, migration) = (&self.0.pool, &self.0.migration);
         let policy = self.policy().await?;
         let probe = self.probe();
-        let (healthy, (forward, there), (reverse, here)) = tokio::join!(
-            probe.target_healthy(),
-            probe.glance(Direction::Forward),
-            probe.glance(Direction::Reverse)
-        );
+        // A sealed source follows nothing, and is not looked at: that would be a touch.
+        let (healthy, (forward, there), (reverse, here)) = if policy.stage < Stage::Sealed {
+            tokio::join!(
+                probe.target_healthy(),
+                probe.glance(Direction::Forward),
+                probe.glance(Direction::Reverse)
+            )
+        } else {
+            let still = |direction: Direction| {
+                (Gate::new(direction.gate(), Verdict::Inconclusive, "the source is sealed"), None)
+            };
+            (probe.target_healthy().await, still(Direction::Forward), still(Direction::Reverse))
+        };
         Ok(Status {
             migration: migration.clone(),
             since_seconds: (OffsetDateTime::now_utc() - policy.changed_at).whole_seconds().max(0),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::seal::needs_source;
 use super::{Controller, Inner};
 use crate::copies::Checksum;
 use crate::parity::{Comparison, pairs};
@@ -26,10 +27,10 @@ impl Controller {
     /// domain that can't be asked is part of the answer.
     ///
     /// # Errors
-    /// [`Error::UnknownMigration`]; the database's failure.
+    /// [`Error::UnknownMigration`]; [`Error::Refused`] once the source is sealed; the database's failure.
     pub async fn parity(&self, by: &str) -> Result<Parity, Error> {
         let Inner { migration, pool, settings, .. } = &*self.0;
-        self.policy().await?;
+        needs_source(&self.policy().await?)?;
         let began_at = store::now(pool).await?;
         let mut comparison = Comparison::default();
         let cut_short = match timeout(settings.parity_timeout, Box::pin(self.compare(&mut comparison))).await

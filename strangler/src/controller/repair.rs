@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::change::{BY_MAX, REASON_MAX, cut};
+use super::seal::needs_source;
 use super::{Controller, Inner};
 use crate::peer::REPAIRS_MAX;
 use crate::store::{backfill as store, policy};
@@ -15,9 +16,11 @@ impl Controller {
     /// can't be published now is part of the answer, and may be asked for again.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for none, too many, malformed or repeated keys; [`Error::UnknownMigration`]; the database's failure.
+    /// [`Error::Invalid`] for none, too many, malformed or repeated keys; [`Error::Refused`] once the source is sealed;
+    /// [`Error::UnknownMigration`]; the database's failure.
     pub async fn repair(&self, keys: &[String], by: &str) -> Result<Repaired, Error> {
         check_keys(keys, REPAIRS_MAX)?;
+        needs_source(&self.policy().await?)?;
         let Inner { migration, pool, .. } = &*self.0;
         let revision = self.note_repair(keys, by).await?;
         let standing = store::standing(pool, migration, keys).await?;

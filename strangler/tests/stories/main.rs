@@ -14,6 +14,7 @@ mod leaders;
 mod locks;
 mod reading;
 mod rights;
+mod sealed;
 mod seam;
 mod seeding;
 mod stages;

@@ -16,6 +16,8 @@ async fn each_role_may_do_its_part_only() {
         "select strangler.fence('payments', '{k}')",
         "select strangler.take_back('payments', 'k', 1)",
         "select strangler.claim_to_publish('payments', '{k}')",
+        "select strangler.register_sealable('payments', 'public', 'shop')",
+        "select strangler.revoke_writes('payments')",
     ] {
         assert!(denied(&world.births_pool, sql).await, "{sql}");
         assert!(denied(&world.controller_pool, sql).await, "{sql}");
@@ -32,6 +34,9 @@ async fn each_role_may_do_its_part_only() {
             "select strangler.grant_controller(session_user)",
             "select strangler.grant_mover(session_user)",
             "delete from strangler.pinned",
+            "select strangler.seal('payments')",
+            "select strangler.note_touches('payments')",
+            "select count(*) from strangler.touch",
             "insert into strangler.backfill (migration, asked_by) values ('payments', 'me')",
             "select count(*) from strangler.evidence",
             "insert into strangler.approval (migration, stage, by, reason) values ('payments', 'sealed', 'me', 'x')",

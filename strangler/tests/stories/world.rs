@@ -94,6 +94,7 @@ impl World {
         strangler::grant_writer(&admin, &role(&database, "writes")).await.unwrap();
         strangler::grant_mover(&admin, &role(&database, "writes")).await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(rights(&role(&database, "writes")))).execute(&admin).await.unwrap();
+        strangler::sealable(&admin, MIGRATION, &role(&database, "writes"), "shop").await.unwrap();
         strangler::grant_controller(&admin, &role(&database, "controller")).await.unwrap();
         let replica = Memory::default();
         replica.set_health(Some(Health::Serving));

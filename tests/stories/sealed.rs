@@ -1,0 +1,85 @@
+//! A source that is sealed: it goes on selling, and writes no payment.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use chassis::Role;
+use serde_json::json;
+use tests::load::Client;
+use tests::{Binaries, Shop, Side, story, until};
+
+use crate::handover::{paid, until_all_at};
+use crate::migration::command;
+
+const SOON: Duration = Duration::from_secs(60);
+const SETTLED: Duration = Duration::from_secs(90);
+const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealed_source_goes_on_selling_and_writes_no_payment() {
+    story(async |world, stack| {
+        let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
+        let webhooks = shop.webhook_url();
+        shop.start_all(&["acme"], &[("PROVIDER_WEBHOOK_URL", &webhooks)]).await?;
+        let (operator, client) = (shop.operator()?, shop.client("acme")?);
+        let mut accepted = paid(&client, "before", 5).await?;
+        operator.follow().await?;
+        operator.ramp(100).await?;
+        accepted.extend(paid(&client, "ramped", 5).await?);
+        operator.primary().await?;
+        until_all_at(&operator, "target").await?;
+        shop.settle(SETTLED).await?;
+        let findings = shop.check(accepted.clone()).await?;
+        assert!(findings.holds(), "{findings}");
+
+        seal(&shop).await?;
+        let copied = payments_at_source(&shop).await?;
+        // What runs ends in order, and what starts again does not begin. A deployment migrates first, which grants nothing back.
+        let monolith = world.stop("monolith").await?;
+        shop.migrate_one(Side::Source, &[]).await?;
+        shop.start_ready(monolith).await?;
+
+        let after = paid(&client, "after", 5).await?;
+        command(&client, &accepted[0].payment, "refunds", &json!({ "amount_minor": 100 })).await?;
+        let list = client.get("/v1/payments?limit=200").await?;
+        let listed = list.body["payments"].as_array().map_or(0, Vec::len);
+        ensure!((list.status, listed) == (200, accepted.len() + after.len()), "{}", list.body);
+        assert_eq!(payments_at_source(&shop).await?, copied, "its copy stands still");
+        let next = operator.status().await?["next"].clone();
+        ensure!(next["gate"] == json!("verify") && next["verdict"] == json!("fail"), "{next}");
+        ensure!(
+            next["found"].as_str().is_some_and(|found| found.contains(" may select payments.")),
+            "{next}"
+        );
+        Ok(())
+    })
+    .await;
+}
+
+/// Two people are for it, and one of them does it once its gates pass.
+async fn seal(shop: &Shop<'_>) -> Result<()> {
+    let person = |name: &str| -> Result<Client> {
+        let token =
+            shop.issuer().issue(name, "operations", &[Role::Operator], tests::MONOLITH, TOKEN_LIFETIME)?;
+        Ok(shop.operator_client()?.with_token(token))
+    };
+    let (ada, bea) = (person("ada")?, person("bea")?);
+    for (name, person) in [("ada", &ada), ("bea", &bea)] {
+        let approval = json!({ "stage": "sealed", "reason": "all payments are at the service" });
+        let answer = person.post("/admin/migrations/payments/approve", name, &approval).await?;
+        ensure!(answer.status == 200, "{}", answer.body);
+    }
+    until("the source to be sealed", SOON, async || {
+        let step = json!({ "to": "sealed" });
+        let answer = ada.post("/admin/migrations/payments/advance", "seal", &step).await?;
+        ensure!(answer.status == 200, "{}", answer.body);
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// How many there are, and what was written to them last.
+async fn payments_at_source(shop: &Shop<'_>) -> Result<(i64, i64)> {
+    let sql = "select count(*), coalesce(sum(version), 0)::bigint from payments.payment";
+    Ok(sqlx::query_as(sql).fetch_one(&shop.source).await?)
+}
