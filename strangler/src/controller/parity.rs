@@ -17,6 +17,8 @@ use crate::{Error, Gate, KeyCopy, Parity, Verdict};
 const GATE: &str = "parity";
 /// The pause before keys that are on their way are looked at again; each next one is twice as long.
 const PAUSE: Duration = Duration::from_millis(200);
+/// A key is called missing after this many looks, not before.
+const LOOKS_MIN: u32 = 3;
 /// The longest of these pauses.
 const PAUSE_MAX: Duration = Duration::from_secs(4);
 /// The most keys that are looked at again.
@@ -87,14 +89,16 @@ impl Controller {
                 break;
             }
         }
-        let mut pause = PAUSE;
+        let (mut pause, mut looks) = (PAUSE, 0);
         // Half of the time is for the walk, however long the rest takes.
         while comparison.open_keys() > 0 && began.elapsed() + pause < self.0.settings.parity_timeout / 2 {
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
             self.look_again(comparison).await?;
+            looks += 1;
         }
-        Ok(None)
+        let is_told = comparison.open_keys() == 0 || looks >= LOOKS_MIN;
+        Ok((!is_told).then(|| "no time was left to look again at keys that are on their way".to_owned()))
     }
 
     /// Compares the next keys and returns the last of them; none at the end.
