@@ -18,6 +18,8 @@ use crate::load::Client;
 use crate::operator::Readers;
 use crate::{Binaries, Operator, Port, Process, Spec, World, store, until};
 
+/// A comparison of all copies may take a minute.
+const OPERATOR_TIMEOUT: Duration = Duration::from_secs(90);
 /// Who signs all tokens of the house.
 const ISSUER: &str = "banyan";
 /// The audience of tokens for the monolith.
@@ -262,7 +264,9 @@ impl<'w> Shop<'w> {
     /// When the token can't be signed.
     pub fn operator_client(&self) -> Result<Client> {
         let token = self.token("operations", &[Role::Operator])?;
-        Client::new(format!("http://127.0.0.1:{}", self.ports.admin.number()), "operations", token)
+        let client =
+            Client::new(format!("http://127.0.0.1:{}", self.ports.admin.number()), "operations", token)?;
+        client.answer_within(OPERATOR_TIMEOUT)
     }
 
     /// Each module's name and the address with its role, as in the settings; the superuser's is not among them.

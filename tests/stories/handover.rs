@@ -113,9 +113,10 @@ async fn a_service_that_is_away_keeps_its_payments_until_it_is_back_and_gives_th
         let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
         shop.start_all(&["acme"], &[]).await?;
         let (operator, client) = (shop.operator()?, shop.client("acme")?);
-        let mut accepted = paid(&client, "before", 30).await?;
+        let mut accepted = paid(&client, "before", 27).await?;
         operator.follow().await?;
         operator.ramp(100).await?;
+        accepted.extend(paid(&client, "there", 3).await?);
         operator.primary().await?;
         until_all_at(&operator, "target").await?;
 
@@ -160,9 +161,10 @@ async fn a_payment_that_is_called_back_hears_the_provider_and_answers_under_its_
         let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
         shop.start_all(&["acme"], &[]).await?;
         let (operator, client) = (shop.operator()?, shop.client("acme")?);
-        let accepted = paid(&client, "before", 3).await?;
+        let mut accepted = paid(&client, "before", 3).await?;
         operator.follow().await?;
         operator.ramp(100).await?;
+        accepted.extend(paid(&client, "there", 1).await?);
         operator.primary().await?;
         until_all_at(&operator, "target").await?;
         let payment = accepted[0].payment.clone();
@@ -218,8 +220,11 @@ async fn a_payment_that_waits_for_the_provider_is_pinned_with_the_reason_and_goe
         let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
         shop.start_all(&["acme"], &[]).await?;
         let (operator, client) = (shop.operator()?, shop.client("acme")?);
-        let mut accepted = paid(&client, "before", 5).await?;
+        let mut accepted = paid(&client, "before", 4).await?;
         operator.follow().await?;
+        operator.ramp(100).await?;
+        accepted.extend(paid(&client, "there", 1).await?);
+        operator.ramp(0).await?;
         let provider = world.kill("provider").await?;
         let body = order(&client, "pm_card_visa", "automatic").await?;
         let open = place(&client, "open", &body, Ended::Paid).await?;

@@ -107,6 +107,7 @@ async fn a_cached_owner_in_writes_is_found() {
         let operator = shop.operator()?;
         operator.follow().await?;
         operator.ramp(100).await?;
+        paid(client, "there", 1).await?;
         operator.primary().await?;
         until_all_at(&operator, "target").await?;
         shop.settle(SETTLED).await?;

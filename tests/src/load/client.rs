@@ -45,15 +45,26 @@ pub struct Answer {
     pub body: Value,
 }
 
+fn http(timeout: Duration) -> Result<reqwest::Client> {
+    reqwest::Client::builder().timeout(timeout).build().context("build an HTTP client")
+}
+
 impl Client {
     /// A client of the monolith at `base`, with a merchant's token of the tenant.
     ///
     /// # Errors
     /// When the HTTP client can't be built.
     pub fn new(base: impl Into<String>, tenant: impl Into<String>, token: impl Into<String>) -> Result<Self> {
-        let http =
-            reqwest::Client::builder().timeout(ANSWER_TIMEOUT).build().context("build an HTTP client")?;
+        let http = http(ANSWER_TIMEOUT)?;
         Ok(Self { http, base: base.into(), tenant: tenant.into(), token: token.into() })
+    }
+
+    /// The same client, which waits this long for an answer.
+    ///
+    /// # Errors
+    /// When the HTTP client can't be built.
+    pub fn answer_within(self, timeout: Duration) -> Result<Self> {
+        Ok(Self { http: http(timeout)?, ..self })
     }
 
     /// Whose.
