@@ -52,8 +52,12 @@ pub trait Movable: Send + Sync + 'static {
     /// release at the target. Its statements come after the locks, so they see all that was committed before.
     async fn give(&self, tx: &mut PgTransaction<'_>, keys: &[(String, Epoch)]) -> Result<(), BoxError>;
 
-    /// These keys are this home's to write from the commit of `tx` on: work that waited for it begins. May be told twice.
-    async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError>;
+    /// These keys are this home's to write from the commit of `tx` on: work that waited for it begins. May be told twice. By default
+    /// nothing: override it when something passes over keys that are not this home's, such as a queue of effects or a timer, and
+    /// must look again.
+    async fn gained(&self, _tx: &mut PgTransaction<'_>, _keys: &[String]) -> Result<(), BoxError> {
+        Ok(())
+    }
 
     /// Those of these keys of which this home's copy is whole: it was started, and awaits no snapshot.
     async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError>;

@@ -9,4 +9,4 @@ mod price;
 mod prices;
 
 pub use price::{PRICES, Price, Why};
-pub use prices::{At, Prices};
+pub use prices::{At, Prices, Shown, Unshown};

@@ -1,15 +1,16 @@
-//! All that moving prices takes: how they are given up, filled in, compared, followed and found.
+//! All that moving prices takes: how they are given up, filled in, compared, followed, found and read.
 //!
 //! Nothing of a price is ever under way but in the transaction that holds its row, so each whose row is free is quiet.
 
 use async_trait::async_trait;
-use outbox::{HeldBy, Progress, Received, StateTransfer, held};
+use outbox::{HeldBy, Progress, Received, StateTransfer, held, progress};
 use sqlx::postgres::PgTransaction;
 use strangler::{
-    Answer, Applied, Domain, Epoch, Error, Evidence, Home, Homes, Key, KeyCopy, Movable, Pinned,
+    Answer, Applied, Comparable, Difference, Domain, Epoch, Error, Evidence, Fallback, Home, Homes, Key,
+    KeyCopy, Movable, Pinned,
 };
 
-use crate::prices::{At, Prices, Result, state};
+use crate::prices::{At, Prices, Result, Shown, Unshown, state};
 use crate::{PRICES, Price, Why};
 
 #[async_trait]
@@ -35,11 +36,6 @@ impl Movable for Prices {
         Ok(())
     }
 
-    // No work waits for an owner.
-    async fn gained(&self, _: &mut PgTransaction<'_>, _: &[String]) -> Result<()> {
-        Ok(())
-    }
-
     async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>> {
         let here = sqlx::query_scalar("select sku from shop.price where sku = any ($1)");
         let mut here: Vec<String> = here.bind(keys).fetch_all(&mut **tx).await?;
@@ -58,8 +54,7 @@ impl Movable for Prices {
 
     async fn copies(&self, after: Option<&str>, upto: Option<&str>, limit: i64) -> Result<Vec<KeyCopy>> {
         let page = "select sku, version, sha256(convert_to(minor || ' ' || tenant, 'UTF8')) from shop.price
-                    where ($1::text is null or sku > $1) and ($2::text is null or sku <= $2)
-                    order by sku limit $3";
+                    where sku > coalesce($1, '') and ($2::text is null or sku <= $2) order by sku limit $3";
         let page = sqlx::query_as::<_, (String, i64, [u8; 32])>(page).bind(after).bind(upto).bind(limit);
         let page = page.fetch_all(&self.pool).await?;
         Ok(page.into_iter().map(|(key, version, hash)| KeyCopy { key, version, hash }).collect())
@@ -78,8 +73,7 @@ async fn lock_free(tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(Vec<S
 #[async_trait]
 impl Domain for Prices {
     async fn keys(&self, after: Option<&str>, limit: i64) -> Result<Vec<Key>> {
-        let page = "select tenant, sku from shop.price where $1::text is null or sku > $1
-                    order by sku limit $2";
+        let page = "select tenant, sku from shop.price where sku > coalesce($1, '') order by sku limit $2";
         let page = sqlx::query_as::<_, (String, String)>(page).bind(after).bind(limit);
         let page = page.fetch_all(&self.pool).await?;
         Ok(page.into_iter().map(|(tenant, key)| Key { tenant, key }).collect())
@@ -93,13 +87,16 @@ impl Domain for Prices {
     async fn reverse_feed(&self, keys: &[String]) -> Result<Applied> {
         self.applied(keys).await
     }
+
+    fn decides(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]
 impl Evidence for Prices {
     async fn applied(&self, keys: &[String]) -> Result<Applied> {
-        let progress = outbox::progress(&self.relay, Self::NAME, PRICES, keys).await?;
-        let Progress { versions, parked, awaiting } = progress;
+        let Progress { versions, parked, awaiting } = progress(&self.relay, Self::NAME, PRICES, keys).await?;
         Ok(Applied { versions, parked, awaiting })
     }
 
@@ -123,15 +120,13 @@ impl StateTransfer for Prices {
             return Ok(());
         }
         let is_mine = match (&self.at, why) {
-            (At::Source(owners), Why::Given(epoch)) => {
-                owners.take_back(tx, &sku, epoch).await.map(|_| false)?
+            (At::Source(here), Why::Given(epoch)) => here.take_back(tx, &sku, epoch).await.map(|_| false)?,
+            (At::Source(here), Why::Born(..) | Why::Stated) => here.holds(tx, &sku).await?,
+            (At::Target(here), Why::Given(epoch)) => here.offered(tx, &sku, epoch).await.map(|()| false)?,
+            (At::Target(here), Why::Born(Home::Target, epoch)) => {
+                here.born(tx, &sku, epoch).await.map(|()| false)?
             }
-            (At::Source(owners), Why::Born(..) | Why::Stated) => owners.holds(tx, &sku).await?,
-            (At::Target(to), Why::Given(epoch)) => to.offered(tx, &sku, epoch).await.map(|()| false)?,
-            (At::Target(to), Why::Born(Home::Target, epoch)) => {
-                to.born(tx, &sku, epoch).await.map(|()| false)?
-            }
-            (At::Target(to), Why::Born(Home::Source, _) | Why::Stated) => to.holds(tx, &sku).await?,
+            (At::Target(here), Why::Born(Home::Source, _) | Why::Stated) => here.holds(tx, &sku).await?,
         };
         if is_mine {
             return Err(Error::ForeignWrite { key: sku }.into());
@@ -159,5 +154,27 @@ impl Homes for Prices {
 
     fn unroutable(error: Error) -> Self::Error {
         error.into()
+    }
+
+    fn fallback(error: &Self::Error) -> Fallback {
+        error.downcast_ref::<Unshown>().map_or(Fallback::Error, |Unshown(why)| *why)
+    }
+}
+
+impl Comparable for Shown {
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn compare(&self, other: &Self) -> Difference {
+        if self.minor == other.minor { Difference::Equal } else { Difference::Money }
+    }
+
+    fn mutants(&self) -> Vec<Self> {
+        vec![Self { minor: self.minor.wrapping_add(1), ..*self }]
+    }
+
+    fn shown(&self) -> String {
+        format!("{} at version {}", self.minor, self.version)
     }
 }

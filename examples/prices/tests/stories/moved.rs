@@ -1,78 +1,25 @@
 //! From the shop to the service and back.
 
-use prices::Prices;
-use strangler::{Advance, BoxError, Controller, Error, Home, Seam, Stage, Verdict};
+use strangler::{Advance, BoxError, Error, Home, Reading, Stage};
 
+use crate::operator::{OLD, Operator};
 use crate::place::Place;
 use crate::world::{World, eventually};
 
-/// Prices that the shop had before it had an outbox.
-const OLD: &str = "insert into shop.price (sku, tenant, minor)
-                   select 'old-' || n, 'acme', 100 * n from generate_series(1, 40) n";
-const BY: &str = "a test";
+/// Makes prices that the shop had before it had an outbox.
+const MAKE_OLD: &str = "insert into shop.price (sku, tenant, minor)
+                        select 'old-' || n, 'acme', 100 * n from generate_series(1, $1) n";
 
-/// Walks forward, a step at a time, until a stage is entered: over those that this version enters. For each step it does what an
-/// operator does for its gates; a new gate is satisfied here.
-async fn walk(controller: &Controller, until: Stage) -> Result<(), BoxError> {
-    loop {
-        let stage = controller.status().await?.policy.stage;
-        if stage == until {
-            return Ok(());
-        }
-        let next = stage.next().ok_or_else(|| format!("no stage comes after {stage}"))?;
-        let step = match next {
-            Stage::Following => {
-                let metric = Some("p99 of the price list".to_owned());
-                Advance { metric, ..Advance::to(next) }
-            }
-            Stage::Ramping => {
-                filled(controller).await?;
-                Advance::ramp(100)
-            }
-            Stage::Local
-            | Stage::Shadowing
-            | Stage::Reading
-            | Stage::Primary
-            | Stage::Sealed
-            | Stage::Removed => Advance::to(next),
-        };
-        assert!(controller.advance(&step, BY).await?.entered);
-    }
-}
-
-/// Returns once the target lacks nothing and the copies were compared.
-async fn filled(controller: &Controller) -> Result<(), BoxError> {
-    let done = async || {
-        Ok::<_, BoxError>(controller.status().await?.backfill.is_some_and(|fill| fill.done_at.is_some()))
-    };
-    eventually("the backfill is done", done).await?;
-    let parity = controller.parity(BY).await?;
-    assert_eq!(parity.verdict, Verdict::Pass, "{}", parity.found);
-    Ok(())
-}
-
-/// Changes a price wherever it lives.
-async fn set(seam: &Seam<Prices>, sku: &str, minor: i64) -> Result<(), BoxError> {
-    seam.write(sku, |home, _| async move { home.set(sku, minor).await }).await
+/// A price at a home, as its owner has it.
+async fn at(place: &Place, sku: &str) -> Result<i64, BoxError> {
+    Ok(place.prices.find(sku, Reading::Owner).await?.minor)
 }
 
 /// Returns once a home has this price.
 async fn shows(place: &Place, sku: &str, minor: i64) -> Result<(), BoxError> {
-    let there = async || Ok::<_, BoxError>(place.prices.find(sku).await? == Some(minor));
+    // It may not be there yet.
+    let there = async || Ok::<_, BoxError>(at(place, sku).await.is_ok_and(|found| found == minor));
     eventually(&format!("{sku} is {minor} there"), there).await
-}
-
-/// Returns once all keys are settled at a home that knows it.
-async fn all_at(controller: &Controller, home: Home, count: i64) -> Result<(), BoxError> {
-    let there = async || {
-        let keys = controller.status().await?.keys;
-        let settled = match home {
-            Home::Source => keys.source,
-            Home::Target => keys.target,
-        };
-        Ok::<_, BoxError>(settled == count && keys.granting == 0)
-    };
-    eventually(&format!("{count} keys are the {home}'s"), there).await
 }
 
 /// What a home says to a write of a price that is not its own.
@@ -82,51 +29,72 @@ async fn refused(place: &Place, sku: &str) -> Result<(), BoxError> {
     Ok(())
 }
 
+/// The first ramp: one tenant's prices.
+fn canary() -> Advance {
+    Advance { tenants: Some(vec!["canary".to_owned()]), ..Advance::ramp(0) }
+}
+
+/// Lets one tenant's price be born at the target, and calls it home.
+async fn drill(world: &World, operator: &Operator) -> Result<(), BoxError> {
+    operator.enter(&canary()).await?;
+    let shop = &world.source.prices;
+    assert_eq!(shop.create(&world.owners, "canary", "feather", 7).await?, Home::Target);
+    operator.roll_back().await?;
+    operator.set("feather", 8).await?;
+    assert_eq!(at(&world.source, "feather").await?, 8);
+    refused(&world.target, "feather").await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn prices_go_to_their_service_and_come_back() -> Result<(), BoxError> {
     let mut world = World::new().await?;
-    sqlx::raw_sql(OLD).execute(&world.source.admin).await?;
+    sqlx::query(MAKE_OLD).bind(OLD).execute(&world.source.admin).await?;
     world.follow(Home::Source)?;
     let port = world.serve().await?;
-    let controller = world.control(port)?;
-    let seam = world.seam();
+    let operator = Operator { controller: world.control(port)?, seam: world.seam() };
     let shop = world.source.prices.clone();
     assert_eq!(shop.create(&world.owners, "acme", "early", 5).await?, Home::Source);
 
     // The service begins to follow: by the stream, and what is older than that by the backfill.
     world.follow(Home::Target)?;
-    walk(&controller, Stage::Following).await?;
+    operator.walk(Stage::Following).await?;
     shows(&world.target, "early", 5).await?;
     shows(&world.target, "old-40", 4_000).await?;
-    set(&seam, "old-7", 777).await?;
+    operator.set("old-7", 777).await?;
     shows(&world.target, "old-7", 777).await?;
     refused(&world.target, "old-7").await?;
 
+    // Its answers are compared, then shown. Nobody sees a price that he has replaced.
+    operator.walk(Stage::Reading).await?;
+    operator.read_enough(&canary()).await?;
+    operator.set("old-8", 888).await?;
+    assert_eq!(operator.read("old-8").await?.minor, 888);
+    refused(&world.target, "old-8").await?;
+
     // New prices are born there, and change there.
-    walk(&controller, Stage::Ramping).await?;
+    drill(&world, &operator).await?;
+    operator.walk(Stage::Ramping).await?;
     assert_eq!(shop.create(&world.owners, "acme", "new", 6).await?, Home::Target);
-    set(&seam, "new", 66).await?;
-    assert_eq!(world.target.prices.find("new").await?, Some(66));
+    operator.set("new", 66).await?;
+    assert_eq!(at(&world.target, "new").await?, 66);
     shows(&world.source, "new", 66).await?;
 
     // All others go after them.
-    walk(&controller, Stage::Primary).await?;
-    all_at(&controller, Home::Target, 42).await?;
+    operator.walk(Stage::Primary).await?;
+    operator.all_at(Home::Target, 43).await?;
     refused(&world.source, "old-7").await?;
-    set(&seam, "old-7", 778).await?;
-    assert_eq!(world.target.prices.find("old-7").await?, Some(778));
+    operator.set("old-7", 778).await?;
+    assert_eq!(at(&world.target, "old-7").await?, 778);
 
     // And back, with what was written meanwhile.
-    controller.rollback(None, BY).await?;
-    all_at(&controller, Home::Source, 42).await?;
-    let back = async || Ok::<_, BoxError>(controller.status().await?.policy.stage == Stage::Following);
-    eventually("the stage is following again", back).await?;
-    assert_eq!(shop.find("old-7").await?, Some(778));
-    assert_eq!(shop.find("new").await?, Some(66));
+    operator.roll_back().await?;
+    operator.all_at(Home::Source, 43).await?;
+    assert_eq!(at(&world.source, "old-7").await?, 778);
+    assert_eq!(at(&world.source, "new").await?, 66);
     refused(&world.target, "new").await?;
-    set(&seam, "new", 67).await?;
-    assert_eq!(shop.find("new").await?, Some(67));
+    operator.set("new", 67).await?;
+    assert_eq!(at(&world.source, "new").await?, 67);
     shows(&world.target, "new", 67).await?;
-    filled(&controller).await?;
+    operator.filled().await?;
     world.end().await
 }

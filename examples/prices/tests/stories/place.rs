@@ -28,6 +28,7 @@ pub(crate) async fn source(stack: &Stack) -> Result<Place, BoxError> {
     strangler::grant_assigner(admin, &module).await?;
     strangler::grant_writer(admin, &module).await?;
     strangler::grant_mover(admin, &module).await?;
+    strangler::grant_observer(admin, &module).await?;
     place.create_role("controller").await?;
     strangler::grant_controller(admin, &place.role("controller")).await?;
     Ok(place)

@@ -25,7 +25,7 @@ fn moving_prices_takes_less_than_150_lines() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Each block of Rust in the crate's README is a part of this example, but for its indentation. `// ..` leaves something out.
+/// Each block of Rust or TOML in the crate's README is a part of this example, but for its indentation. `// ..` leaves something out.
 #[test]
 fn the_steps_of_the_readme_are_this_example() -> Result<(), BoxError> {
     let readme = read("../../strangler/README.md")?;
@@ -36,11 +36,15 @@ fn the_steps_of_the_readme_are_this_example() -> Result<(), BoxError> {
         read("tests/stories/place.rs")?,
         read("tests/stories/world.rs")?,
         read("tests/stories/moved.rs")?,
+        read("tests/stories/operator.rs")?,
+        read("tests/stories/migration.toml")?,
     ];
     let sources: Vec<Vec<&str>> = sources.iter().map(|source| lines(source)).collect();
     let mut parts = 0;
-    for block in readme.split("```rust\n").skip(1) {
-        let block = block.split("```").next().unwrap_or_default();
+    // What is between two fences is every second piece, and begins with its language.
+    let fenced = readme.split("```").skip(1).step_by(2);
+    for block in fenced.filter(|block| block.starts_with("rust\n") || block.starts_with("toml\n")) {
+        let block = block.split_once('\n').map_or("", |(_, block)| block);
         for part in lines(block).split(|line| *line == "// ..").filter(|part| !part.is_empty()) {
             let found = sources.iter().any(|source| source.windows(part.len()).any(|there| there == part));
             assert!(found, "the example has no such lines:\n{}", part.join("\n"));

@@ -6,7 +6,11 @@ use std::time::Duration;
 use outbox::{Relay, Replica, kafka};
 use prices::{PRICES, Prices};
 use strangler::control::{Client, serve};
-use strangler::{Authority, BoxError, Controller, Home, Owners, Peer, Seam, Settings, Target};
+use strangler::plan_file::PlanFile;
+use strangler::{
+    Authority, BoxError, Controller, Home, Owners, Peer, ReadMetrics, ReadSettings, Reads, Seam, Settings,
+    Target,
+};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -47,9 +51,15 @@ impl World {
     }
 
     /// Both homes behind one face. Here they are in one process; a shop has a client of the service in the target's place.
-    pub(crate) fn seam(&self) -> Seam<Prices> {
+    pub(crate) fn seam(&mut self) -> Seam<Prices> {
         let (source, target) = (Arc::clone(&self.source.prices), Arc::clone(&self.target.prices));
-        Seam::new(self.owners.clone(), source, target)
+        let reads = Reads::new(MIGRATION, source.pool.clone(), ReadSettings::default(), ReadMetrics::noop());
+        let running = Box::pin(reads.clone().run(self.shutdown.clone()));
+        self.tasks.push(tokio::spawn(async move {
+            running.await;
+            Ok::<_, BoxError>(())
+        }));
+        Seam::new(self.owners.clone(), source, target).reads(reads)
     }
 
     /// Starts a home's relay and its replica.
@@ -89,7 +99,8 @@ impl World {
     /// Starts the controller, which belongs to the source's program. The target may be down.
     pub(crate) fn control(&mut self, port: u16) -> Result<Controller, BoxError> {
         let (pool, domain) = (self.source.controller()?, self.source.prices.clone());
-        let settings = Settings { tick: Duration::from_millis(100), ..Settings::default() };
+        let plan = Some(Arc::new(PlanFile::parse(include_str!("migration.toml"))?));
+        let settings = Settings { plan, tick: Duration::from_millis(100), ..Settings::default() };
         let controller = Controller::with(MIGRATION, pool, domain, peer(port)?, settings);
         let running = Box::pin(controller.clone().run(self.shutdown.clone()));
         self.tasks.push(tokio::spawn(async move {
