@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use super::Controller;
 use crate::gate::{Gate, Verdict};
 use crate::policy::Policy;
+use crate::store::policy as policies;
 use crate::{BoxError, DecisionClass, Decisions, MutantCount, ProviderAccess, Stage};
 
 /// The gates, the one into `shadowing` first.
@@ -18,8 +19,8 @@ const BOUND: u32 = 3;
 
 impl Controller {
     /// What the target decided itself, as gates out of the stage of `policy`: out of one before `shadowing` only that it could have no
-    /// effect outside. Outcomes and mutants count as long as evidence does. In `shadowing` differences count since the policy last
-    /// changed: after a mend the operator begins anew.
+    /// effect outside. All of it counts as long as evidence does; differences only since the migration was held last, so that after a
+    /// mend the operator begins anew.
     pub(super) async fn decisions_shown(&self, policy: &Policy) -> Vec<Gate> {
         let begun = policy.stage >= Stage::Shadowing;
         if !self.0.domain.decides() {
@@ -32,8 +33,11 @@ impl Controller {
         if !begun {
             return gates;
         }
-        let anew = policy.stage == Stage::Shadowing && policy.changed_at > oldest;
-        let lately = if anew { self.decided(policy.changed_at).await } else { found.clone() };
+        let lately = match policies::held_last(&self.0.pool, &self.0.migration).await {
+            Ok(Some(held)) if held > oldest => self.decided(held).await,
+            Ok(_) => found.clone(),
+            Err(error) => Err(error.to_string()),
+        };
         let outcomes = self.outcomes().await.map_err(|error| error.to_string());
         let of =
             |name: &str, found: &Result<Decisions, String>, judge: &dyn Fn(&Decisions) -> Gate| match found {

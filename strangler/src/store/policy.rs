@@ -157,6 +157,14 @@ pub(crate) async fn note_repair(
     .await
 }
 
+/// When the migration was held last.
+pub(crate) async fn held_last(pool: &PgPool, migration: &str) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+    sqlx::query_scalar("select max(at) from strangler.history where migration = $1 and action = 'hold'")
+        .bind(migration)
+        .fetch_one(pool)
+        .await
+}
+
 /// For how long the stage has been undisturbed, in seconds: it was neither left, nor rolled back, nor held.
 pub(crate) async fn unbroken_seconds(pool: &PgPool, migration: &str) -> Result<f64, sqlx::Error> {
     sqlx::query_scalar(
