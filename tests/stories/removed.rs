@@ -54,7 +54,9 @@ async fn without_its_half_the_monolith_sells_on_and_the_copy_may_be_deleted() {
         remove(&shop).await?;
 
         // It may be deleted, and is.
-        sqlx::raw_sql("drop schema payments cascade").execute(&shop.source).await?;
+        let sql = "select outbox.retire_handler('payments.replica', true, 'ada', 'the source has no replica any more');
+                   drop schema payments cascade";
+        sqlx::raw_sql(sql).execute(&shop.source).await?;
         let monolith = world.stop("monolith").await?;
         migrate(&shop, &removed).await?;
         shop.start_ready(monolith).await?;
