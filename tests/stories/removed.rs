@@ -32,6 +32,7 @@ async fn without_its_half_the_monolith_sells_on_and_the_copy_may_be_deleted() {
         let mut accepted = paid(&client, "before", 5).await?;
         operator.follow().await?;
         operator.ramp(100).await?;
+        accepted.extend(paid(&client, "ramped", 5).await?);
         operator.primary().await?;
         until_all_at(&operator, "target").await?;
         shop.settle(SETTLED).await?;

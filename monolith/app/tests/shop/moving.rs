@@ -226,9 +226,7 @@ impl Desk for Service {
     }
 
     async fn deliver(&self, notice: &Notice, epoch: Epoch) -> Result<Delivered, Error> {
-        if self.known(notice.payment).is_err() {
-            return Ok(Delivered::Early);
-        }
+        self.known(notice.payment)?;
         self.epochs.lock().unwrap_or_else(PoisonError::into_inner).push(epoch.0);
         Ok(Delivered::Applied)
     }
