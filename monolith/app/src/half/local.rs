@@ -73,7 +73,7 @@ impl Half {
 
     /// Ready when its schema is exactly what this program was built for.
     pub(crate) fn readiness(&self, readiness: &Readiness) {
-        for migrations in schema() {
+        if let Some(migrations) = schema() {
             readiness::database(readiness, "database.payments", migrations, &self.home.pool);
         }
     }
@@ -171,7 +171,7 @@ pub(crate) async fn grant(admin: &PgPool, databases: &Databases) -> anyhow::Resu
     strangler::grant_observer(admin, role).await?;
     // Last: in a migration that is sealed it takes back what was granted above.
     strangler::sealable(admin, MIGRATION, role, "payments").await?;
-    for migrations in schema() {
+    if let Some(migrations) = schema() {
         migrations.readable_by(admin, role).await?;
     }
     Ok(())
