@@ -33,7 +33,7 @@ enum Known {
 }
 
 impl Seal {
-    /// Its role needs [`crate::grant_writer`].
+    /// Its role needs [`crate::grant_writer`] or [`crate::grant_controller`].
     pub fn new(migration: &str, pool: PgPool) -> Self {
         Self { migration: migration.into(), pool, known: Arc::default() }
     }

@@ -14,6 +14,8 @@ const PROGRAMS: [&str; 3] = ["monolith", "payments-service", "provider"];
 
 /// Built once for all stories of this process: cargo's lock would serialise them anyway.
 static BUILT: OnceCell<()> = OnceCell::const_new();
+/// The same of the monolith without its half of payments.
+static REMOVED: OnceCell<()> = OnceCell::const_new();
 
 /// A folder with the programs under test.
 #[derive(Clone, Debug)]
@@ -31,6 +33,27 @@ impl Binaries {
         }
         BUILT.get_or_try_init(|| build(&config.cargo)).await?;
         Self::in_folder(own_folder()?)
+    }
+
+    /// The monolith without its half of payments: from `BANYAN_REMOVED_DIR`, else built now with cargo. Features are those of a
+    /// whole call of cargo, so it has a target folder of its own.
+    ///
+    /// # Errors
+    /// When it is missing there, or does not build.
+    pub async fn removed() -> Result<PathBuf> {
+        let config = Config::from_env();
+        let folder = match config.removed_dir {
+            Some(folder) => folder,
+            None => {
+                let own = own_folder()?;
+                let target = own.parent().context("the folder of programs is in no folder")?.join("removed");
+                REMOVED.get_or_try_init(|| build_removed(&config.cargo, &target)).await?;
+                target.join("debug")
+            }
+        };
+        let program = folder.join("monolith");
+        ensure!(program.is_file(), "there is no program {}", program.display());
+        Ok(program)
     }
 
     /// Beside the running program, as a build of the whole workspace leaves them.
@@ -69,9 +92,19 @@ fn own_folder() -> Result<PathBuf> {
 
 async fn build(cargo: &str) -> Result<()> {
     let mut command = tokio::process::Command::new(cargo);
-    command.arg("build").args(PACKAGES.iter().flat_map(|package| ["-p", package]));
+    run(command.arg("build").args(PACKAGES.iter().flat_map(|package| ["-p", package]))).await
+}
+
+async fn build_removed(cargo: &str, target: &Path) -> Result<()> {
+    let mut command = tokio::process::Command::new(cargo);
+    command.args(["build", "-p", "app", "--bin", "monolith", "--no-default-features", "--target-dir"]);
+    run(command.arg(target)).await
+}
+
+/// A build, at the root of the workspace.
+async fn run(command: &mut tokio::process::Command) -> Result<()> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let output = command.current_dir(workspace).output().await.with_context(|| format!("start {cargo}"))?;
+    let output = command.current_dir(workspace).output().await.context("start cargo")?;
     if !output.status.success() {
         bail!("the programs under test don't build:\n{}", String::from_utf8_lossy(&output.stderr));
     }

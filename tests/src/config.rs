@@ -7,6 +7,8 @@ pub(crate) struct Config {
     /// `BANYAN_BIN_DIR`: a folder with the binaries under test. Unset: they are built once and taken from the folder of
     /// the running program.
     pub(crate) bin_dir: Option<PathBuf>,
+    /// `BANYAN_REMOVED_DIR`: a folder with the monolith that was built without its half of payments. Unset: it is built once.
+    pub(crate) removed_dir: Option<PathBuf>,
     /// `CARGO`: the cargo that builds them; set by cargo itself. Default `cargo`.
     pub(crate) cargo: String,
     /// `PATH`, handed on to every process.
@@ -23,6 +25,7 @@ impl Config {
     pub(crate) fn from_env() -> Self {
         Self {
             bin_dir: variable("BANYAN_BIN_DIR").map(PathBuf::from),
+            removed_dir: variable("BANYAN_REMOVED_DIR").map(PathBuf::from),
             cargo: variable("CARGO").unwrap_or_else(|| "cargo".into()),
             path: variable("PATH").unwrap_or_default(),
             log: variable("RUST_LOG").unwrap_or_else(|| "info".into()),

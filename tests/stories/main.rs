@@ -21,6 +21,7 @@ mod problems;
 mod reading;
 mod reconciling;
 mod relaying;
+mod removed;
 mod repeats;
 mod rights;
 mod sealed;

@@ -57,18 +57,10 @@ async fn a_sealed_source_goes_on_selling_and_writes_no_payment() {
 }
 
 /// Two people are for it, and one of them does it once its gates pass.
-async fn seal(shop: &Shop<'_>) -> Result<()> {
-    let person = |name: &str| -> Result<Client> {
-        let token =
-            shop.issuer().issue(name, "operations", &[Role::Operator], tests::MONOLITH, TOKEN_LIFETIME)?;
-        Ok(shop.operator_client()?.with_token(token))
-    };
-    let (ada, bea) = (person("ada")?, person("bea")?);
-    for (name, person) in [("ada", &ada), ("bea", &bea)] {
-        let approval = json!({ "stage": "sealed", "reason": "all payments are at the service" });
-        let answer = person.post("/admin/migrations/payments/approve", name, &approval).await?;
-        ensure!(answer.status == 200, "{}", answer.body);
-    }
+pub(crate) async fn seal(shop: &Shop<'_>) -> Result<()> {
+    let people = people(shop)?;
+    approve(&people, "sealed").await?;
+    let [(_, ada), _] = &people;
     until("the source to be sealed", SOON, async || {
         let step = json!({ "to": "sealed" });
         let answer = ada.post("/admin/migrations/payments/advance", "seal", &step).await?;
@@ -76,6 +68,27 @@ async fn seal(shop: &Shop<'_>) -> Result<()> {
         Ok(Some(()))
     })
     .await
+}
+
+/// Two operators, each with a token of their own.
+pub(crate) fn people(shop: &Shop<'_>) -> Result<[(&'static str, Client); 2]> {
+    let person = |name: &'static str| -> Result<(&'static str, Client)> {
+        let token =
+            shop.issuer().issue(name, "operations", &[Role::Operator], tests::MONOLITH, TOKEN_LIFETIME)?;
+        Ok((name, shop.operator_client()?.with_token(token)))
+    };
+    Ok([person("ada")?, person("bea")?])
+}
+
+/// Both are for a stage.
+pub(crate) async fn approve(people: &[(&'static str, Client); 2], stage: &str) -> Result<()> {
+    for (name, person) in people {
+        let approval = json!({ "stage": stage, "reason": "all payments are at the service" });
+        let answer =
+            person.post("/admin/migrations/payments/approve", &format!("{name}-{stage}"), &approval).await?;
+        ensure!(answer.status == 200, "{}", answer.body);
+    }
+    Ok(())
 }
 
 /// How many there are, and what was written to them last.

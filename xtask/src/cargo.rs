@@ -29,6 +29,15 @@ pub(crate) fn binaries() -> anyhow::Result<PathBuf> {
     Ok(own.parent().context("this program is in no folder")?.to_owned())
 }
 
+/// What cargo is told to build the monolith without its half of payments: features are those of a whole call, so it is a call and
+/// a target folder of its own.
+pub(crate) const REMOVED: [&str; 3] = ["--package", "app", "--no-default-features"];
+
+/// That folder, beside the one of [`binaries`].
+pub(crate) fn removed() -> anyhow::Result<PathBuf> {
+    Ok(binaries()?.parent().context("the folder of programs is in no folder")?.join("removed"))
+}
+
 /// Runs a command to its end; its failure is ours.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let line = line(command);

@@ -24,6 +24,8 @@ struct Arguments {
 enum Command {
     Demo(demo::Demo),
     Test(test::Test),
+    #[command(hide = true)]
+    TestInside(test::Inside),
     /// Format, lints and documentation, as CI has it.
     Check,
     Bench(bench::Bench),
@@ -33,6 +35,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Demo(demo) => demo.run(),
         Command::Test(test) => test.run(),
+        Command::TestInside(inside) => inside.run(),
         Command::Check => check::run(),
         Command::Bench(bench) => bench.run(),
     }

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use anyhow::Context;
+
 use crate::cargo::{self, become_it, binaries};
 use crate::stack::Stack;
 
@@ -13,12 +15,20 @@ const COUNTING: &str = "shared_preload_libraries=pg_stat_statements";
 /// Run all tests on one PostgreSQL and one Kafka, which are brought up for them.
 ///
 /// The servers and everything else that a run makes have names and ports of their own, so that two runs at once do
-/// not meet. Exit code: that of `cargo test`.
+/// not meet. The monolith without its half of payments is tested first. Exit code: that of `cargo test`, 1 when it fails for
+/// that monolith.
 #[derive(clap::Args)]
 pub(crate) struct Test {
     /// Where PostgreSQL and Kafka come from; by default what BANYAN_STACK says, else the first that works.
     #[arg(long, value_name = "SOURCE")]
     stack: Option<Stack>,
+    #[command(flatten)]
+    inside: Inside,
+}
+
+// The tests themselves, inside a stack. No documentation comment: it would be shown as that of `test`.
+#[derive(clap::Args)]
+pub(crate) struct Inside {
     /// Only tests of this package; may be repeated.
     #[arg(long, short, value_name = "PACKAGE")]
     package: Vec<String>,
@@ -33,9 +43,15 @@ impl Test {
         cargo::run(cargo::cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
 
         let binaries = binaries()?;
-        let cargo = cargo::cargo();
         let mut stack = Command::new(binaries.join("stack"));
         stack.current_dir(cargo::root()).env("BANYAN_BIN_DIR", &binaries);
+        if self.inside.has("app") || self.inside.has("tests") {
+            let removed = cargo::removed()?;
+            let mut build = cargo::cargo();
+            build.arg("build").args(cargo::REMOVED).arg("--target-dir").arg(&removed);
+            cargo::run(build.args(["--bin", "monolith", "--tests"]))?;
+            stack.env("BANYAN_REMOVED_DIR", removed.join("debug"));
+        }
         stack.arg("run");
         if let Some(source) = self.stack {
             stack.args(["--stack", source.name()]);
@@ -43,16 +59,40 @@ impl Test {
         if std::env::var_os(SETTINGS).is_none() {
             stack.env(SETTINGS, COUNTING);
         }
-        stack.arg("--").arg(cargo.get_program()).args(["test", "--no-fail-fast"]);
-        if self.package.is_empty() {
-            stack.arg("--workspace");
+        stack.arg("--").arg(std::env::current_exe().context("cannot tell where this program is")?);
+        stack.arg("test-inside");
+        for package in &self.inside.package {
+            stack.args(["--package", package]);
         }
-        for package in self.package {
-            stack.args(["--package", &package]);
+        stack.arg("--").args(self.inside.words);
+        Err(become_it(stack))
+    }
+}
+
+impl Inside {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        if self.has("app") {
+            let mut removed = cargo::cargo();
+            removed.args(["test", "--no-fail-fast"]).args(cargo::REMOVED);
+            removed.arg("--target-dir").arg(cargo::removed()?);
+            cargo::run(removed.arg("--").args(&self.words))?;
+        }
+        let mut tests = cargo::cargo();
+        tests.args(["test", "--no-fail-fast"]);
+        if self.package.is_empty() {
+            tests.arg("--workspace");
+        }
+        for package in &self.package {
+            tests.args(["--package", package]);
         }
         if !self.words.is_empty() {
-            stack.arg("--").args(self.words);
+            tests.arg("--").args(self.words);
         }
-        Err(become_it(stack))
+        Err(become_it(tests))
+    }
+
+    /// Whether tests of a package are asked for.
+    fn has(&self, package: &str) -> bool {
+        self.package.is_empty() || self.package.iter().any(|asked| asked == package)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::payments::{Engine, Home, Limits, Local, Point, ReconcileMetrics, Reconciler, Replicate, Stripe, Work};
+use ::payments::{Crash, Desk, Point};
 use anyhow::Context as _;
 use catalog::Catalog;
 use chassis::health::Readiness;
@@ -14,19 +14,20 @@ use chassis::{Shutdown, Tasks, Telemetry, admin, never_fails, server};
 use notifications::QueueReceipts;
 use orders::{FollowPayment, Orders};
 use outbox::retention::Housekeeping;
-use outbox::{Inbox, Metrics, Relay, RelayOptions, RelayStatus, Replica, Tracer, Wake, kafka};
+use outbox::{Inbox, Metrics, Relay, RelayOptions, RelayStatus, Tracer, Wake, kafka};
 use sqlx::PgPool;
-use strangler::{Controller, Owners, ReadMetrics, ReadSettings, Reads, Settings, control};
+use strangler::{Controller, Owners, Settings, control};
 use tokio::net::TcpListener;
 use tokio::sync::watch::Receiver;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Channel, Endpoint};
 use webhooks::{Dispatcher, Step, Watch};
 
+use crate::half::Half;
 use crate::token::{AUDIENCE, ISSUER, SERVICE, SERVICE_AUDIENCE};
 use crate::{
-    AtSource, Config, DeliverNotices, MIGRATION, MovingPayments, PaymentsDomain, Pools, Remote,
-    RequestPayments, Roles, Shop, controller, http, plan, readiness,
+    Config, DeliverNotices, MIGRATION, Pools, Remote, RequestPayments, Roles, Shop, controller, http, plan,
+    readiness,
 };
 
 /// How long connecting to the payments service may take.
@@ -50,7 +51,8 @@ struct Parts {
     pools: Pools,
     /// Money transactions that outlive their request.
     work: TaskTracker,
-    home: Home,
+    half: Half,
+    crash: Crash,
     orders: Orders,
     channel: Channel,
     bearer: Bearer,
@@ -58,9 +60,6 @@ struct Parts {
     telemetry: Telemetry,
     metrics: Metrics,
     notices: webhooks::Metrics,
-    counted: ::payments::Metrics,
-    /// What the reads of this process know of the migration's policy, and have found.
-    reads: Reads,
     tracer: Tracer,
     /// Of the relay in this process, if there is one: who commits an event that others wait for, wakes it.
     wake: Wake,
@@ -73,9 +72,11 @@ struct Parts {
 pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow::Result<()> {
     let shutdown = Shutdown::listen(config.grace)?;
     let parts = Parts::make(config, telemetry)?;
+    parts.half.may_start().await?;
     let mut tasks = Tasks::new(shutdown.token());
     let readiness = Readiness::new();
     readiness::databases(&readiness, &parts.pools);
+    parts.half.readiness(&readiness);
     let mut listening = Listening::default();
     let mut admin_routes = parts.telemetry.routes();
     if roles.web {
@@ -112,30 +113,6 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
     Ok(shutdown.run(ended).await??)
 }
 
-/// The source: payments inside this process.
-pub(crate) fn home(
-    config: &Config,
-    (pool, wake, metrics): (&PgPool, &Wake, &::payments::Metrics),
-) -> anyhow::Result<Home> {
-    Ok(Home {
-        name: "source",
-        pool: pool.clone(),
-        authority: Arc::new(AtSource(Owners::new(MIGRATION, pool.clone()))),
-        provider: Arc::new(Stripe::new(config.provider.clone(), metrics.clone())?),
-        wake: wake.clone(),
-        work: Work::default(),
-        crash: config.crash,
-    })
-}
-
-/// Comparisons read here, too: they get a quarter of the connections, so that no caller waits for one.
-fn reads(config: &Config, pool: PgPool, metrics: ReadMetrics) -> Reads {
-    let settings = ReadSettings::default();
-    let compared_max = usize::try_from(config.pool_max / 4).unwrap_or(1).clamp(1, settings.compared_max);
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    Reads::new(MIGRATION, pool, ReadSettings { version, compared_max, ..settings }, metrics)
-}
-
 impl Parts {
     fn make(config: &Config, telemetry: Telemetry) -> anyhow::Result<Self> {
         let pools = Pools::open(&config.databases, config.pool_max)?;
@@ -144,14 +121,13 @@ impl Parts {
         let catalog = Catalog::new(pools.catalog.clone());
         let wake = Wake::default();
         let orders = Orders::new(pools.orders.clone(), catalog, Arc::new(requests), work.clone());
-        let counted = ::payments::Metrics::new(&telemetry.meter());
-        let home = home(config, (&pools.payments, &wake, &counted))?;
-        let reads = reads(config, pools.payments.clone(), ReadMetrics::new(&telemetry.meter()));
+        let half = Half::new(config, &pools, &wake, &telemetry)?;
         let service = Endpoint::from_shared(config.service.url.expose().to_owned())?;
         Ok(Self {
             pools,
             work,
-            home,
+            half,
+            crash: config.crash,
             orders: orders.wakes(wake.clone()),
             wake,
             channel: service
@@ -162,8 +138,6 @@ impl Parts {
                 .connect_lazy(),
             bearer: Bearer::new(Issuer::new(ISSUER, &config.token_key), SERVICE, SERVICE_AUDIENCE),
             verifier: Verifier::new(ISSUER, AUDIENCE, &config.token_key),
-            counted,
-            reads,
             metrics: Metrics::new(&telemetry.meter()),
             notices: webhooks::Metrics::new(&telemetry.meter()),
             tracer: telemetry.tracers().map_or_else(Tracer::noop, Tracer::new),
@@ -191,12 +165,10 @@ impl Parts {
         Ok(status)
     }
 
-    /// Payments at whichever home.
-    fn payments(&self) -> MovingPayments {
-        let local = Arc::new(Local::new(self.home.clone(), self.work.clone()).metrics(self.counted.clone()));
-        let remote = Arc::new(Remote::new(self.channel.clone(), self.bearer.clone()));
-        let owners = Owners::new(MIGRATION, self.pools.payments.clone());
-        MovingPayments::new(owners, local, remote, self.orders.clone()).reads(self.reads.clone())
+    /// Payments, wherever they are.
+    fn payments(&self) -> Arc<dyn Desk> {
+        let remote = Remote::new(self.channel.clone(), self.bearer.clone());
+        self.half.desk(remote, self.orders.clone(), self.work.clone())
     }
 
     fn web(&self, config: &Config, listener: TcpListener, tasks: &mut Tasks) {
@@ -205,53 +177,31 @@ impl Parts {
         let shop = Shop {
             catalog: Catalog::new(self.pools.catalog.clone()),
             orders: self.orders.clone(),
-            payments: Arc::new(self.payments()),
+            payments: self.payments(),
             webhooks: receiver.watched(self.watch()),
         };
         let router = http::router(shop, self.verifier.clone()).layer(self.telemetry.http());
         tasks.spawn("web", server::serve(listener, router, tasks.shutdown()));
-        tasks.spawn("reads", never_fails(self.reads.clone().run(tasks.shutdown())));
+        self.half.web(tasks);
     }
 
     /// One consumer group per module, so that none waits for another.
     fn inbox(&self, config: &Config, tasks: &mut Tasks) -> anyhow::Result<()> {
         let kafka = &config.kafka;
-        let shutdown = tasks.shutdown();
         let inbox = |pool: &PgPool, group: &str| -> anyhow::Result<_> {
             let inbox = Inbox::new(pool.clone(), kafka::source(kafka, group)?);
             Ok(inbox.metrics(self.metrics.clone()).tracer(self.tracer.clone()))
         };
         let orders = inbox(&self.pools.orders, "monolith.orders")?.register(FollowPayment);
-        tasks.spawn("orders", orders.run(shutdown.clone()));
+        tasks.spawn("orders", orders.run(tasks.shutdown()));
         let receipts = inbox(&self.pools.notifications, "monolith.receipts")?.register(QueueReceipts);
-        tasks.spawn("notifications", receipts.run(shutdown.clone()));
-        let births = AtSource(Owners::new(MIGRATION, self.pools.payments.clone()));
-        let replicate =
-            Replicate::new(self.home.clone(), Arc::new(births.clone())).metrics(self.counted.clone());
-        // What works on this home's tables ends when they are sealed; the process goes on.
-        let seal = births.0.seal();
-        let source = kafka::source(kafka, "monolith.payments")?;
-        let replica = Replica::new(self.pools.payments.clone(), source, "monolith.payments", replicate)
-            .metrics(self.metrics.clone())
-            .tracer(self.tracer.clone());
-        let replica = |stop| replica.run(stop);
-        tasks.spawn("payments replica", seal.clone().until_set(shutdown.clone(), "replica", replica));
-        let engine = Engine::new(self.home.clone(), Limits::default());
-        let engine = |stop| never_fails(engine.run(stop));
-        tasks.spawn("payments engine", seal.clone().until_set(shutdown.clone(), "engine", engine));
-        let (pool, counted) = (self.pools.payments.clone(), self.counted.clone());
-        let gauges = |stop| never_fails(::payments::observe(pool, counted, OBSERVE_EVERY, stop));
-        tasks.spawn("payments gauges", seal.clone().until_set(shutdown.clone(), "gauges", gauges));
-        let reconciler = Reconciler::new(self.home.clone(), config.reconcile.clone());
-        let reconciler = reconciler.metrics(ReconcileMetrics::new(&self.telemetry.meter()));
-        let reconciler = |stop| never_fails(reconciler.run(stop));
-        tasks.spawn("payments reconciler", seal.until_set(shutdown, "reconciler", reconciler));
-        Ok(())
+        tasks.spawn("notifications", receipts.run(tasks.shutdown()));
+        self.half.inbox(config, (&self.telemetry, &self.metrics, &self.tracer), tasks)
     }
 
     /// Gives webhooks to the owners of their payments.
     fn dispatcher(&self, config: &Config, tasks: &mut Tasks) {
-        let payments = Arc::new(DeliverNotices(Arc::new(self.payments())));
+        let payments = Arc::new(DeliverNotices(self.payments()));
         let options = webhooks::Options {
             unplaced_after: config.webhooks.unplaced_after,
             ..webhooks::Options::default()
@@ -263,7 +213,7 @@ impl Parts {
 
     /// The crash points of webhooks.
     fn watch(&self) -> Watch {
-        let crash = self.home.crash;
+        let crash = self.crash;
         Watch::new(move |step| {
             crash.point(match step {
                 Step::Stored => Point::WebhookStored,
@@ -274,8 +224,7 @@ impl Parts {
     }
 
     fn controller(&self, config: &Config, tasks: &mut Tasks) -> anyhow::Result<axum::Router> {
-        let Pools { payments, outbox, strangler, .. } = self.pools.clone();
-        let domain = Arc::new(PaymentsDomain::new(self.orders.clone(), payments, outbox));
+        let domain = self.half.domain(self.orders.clone(), &self.pools);
         let peer = Arc::new(control::Client::new(self.channel.clone(), self.bearer.clone()));
         let settings = Settings {
             plan: config.plan.as_deref().map(plan::read).transpose()?.map(Arc::new),
@@ -283,7 +232,7 @@ impl Parts {
             crash: config.controller_crash,
             ..Settings::default()
         };
-        let controller = Controller::with(MIGRATION, strangler, domain, peer, settings);
+        let controller = Controller::with(MIGRATION, self.pools.strangler.clone(), domain, peer, settings);
         tasks.spawn("controller", never_fails(controller.clone().run(tasks.shutdown())));
         Ok(controller::routes(controller, self.verifier.clone()))
     }

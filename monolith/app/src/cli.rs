@@ -26,6 +26,7 @@ pub enum Command {
     #[command(subcommand)]
     Webhooks(WebhooksCommand),
     /// An operator's command.
+    #[cfg(feature = "local-payments")]
     #[command(flatten)]
     Operate(::payments::Order),
 }

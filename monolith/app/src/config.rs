@@ -4,12 +4,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ::payments::{Crash, ReconcileConfig, StripeConfig};
+use ::payments::Crash;
 use chassis::{Reader, Secret, Url, telemetry};
 use outbox::kafka;
 
+use crate::HalfConfig;
 use crate::token::SERVICE;
 
+/// How many modules have a role.
+const MODULES: usize = if cfg!(feature = "local-payments") { 8 } else { 7 };
 const DATABASE: &str = "a URL with a user of its own, such as postgres://orders:password@host/shop";
 
 /// What a running process needs.
@@ -37,12 +40,10 @@ pub struct Config {
     pub kafka: kafka::Config,
     /// `TOKEN_SECRET`: signs and checks tokens, at least 32 bytes.
     pub token_key: Secret,
-    /// `PROVIDER_*`.
-    pub provider: StripeConfig,
+    /// What the half of payments in this process needs.
+    pub half: HalfConfig,
     /// `PROVIDER_WEBHOOK_*`, `MONOLITH_WEBHOOKS_UNPLACED_AFTER`.
     pub webhooks: webhooks::Settings,
-    /// `RECONCILE_*`.
-    pub reconcile: ReconcileConfig,
     /// The payments service.
     pub service: Service,
     /// `MIGRATION_PLAN`: the file of the migration's plan, read by a process with the role `controller`; by default none.
@@ -66,6 +67,7 @@ pub struct Databases {
     /// `MONOLITH_ORDERS_DATABASE_URL`.
     pub orders: Url,
     /// `MONOLITH_PAYMENTS_DATABASE_URL`.
+    #[cfg(feature = "local-payments")]
     pub payments: Url,
     /// `MONOLITH_NOTIFICATIONS_DATABASE_URL`.
     pub notifications: Url,
@@ -119,9 +121,8 @@ impl Config {
         let controller_crash = controller_crash(reader);
         let kafka = kafka(reader);
         let token_key = reader.signing_key("TOKEN_SECRET");
-        let provider = StripeConfig::read(reader);
+        let half = HalfConfig::read(reader);
         let webhooks = webhooks::Settings::read(reader);
-        let reconcile = ReconcileConfig::read(reader);
         let service = Service::read(reader);
         let plan = reader.maybe("MIGRATION_PLAN", "no plan", "the path of a migration.toml (docs/plan.md)");
         let telemetry = telemetry::Settings::read(reader);
@@ -136,9 +137,8 @@ impl Config {
             controller_crash,
             kafka: kafka?,
             token_key: token_key?,
-            provider: provider?,
+            half: half?,
             webhooks: webhooks?,
-            reconcile,
             service: service?,
             plan,
             telemetry,
@@ -172,6 +172,7 @@ impl Databases {
         let mut url = |name| reader.url(name, &["postgres", "postgresql"], DATABASE);
         let catalog = url("MONOLITH_CATALOG_DATABASE_URL");
         let orders = url("MONOLITH_ORDERS_DATABASE_URL");
+        #[cfg(feature = "local-payments")]
         let payments = url("MONOLITH_PAYMENTS_DATABASE_URL");
         let notifications = url("MONOLITH_NOTIFICATIONS_DATABASE_URL");
         let outbox = url("MONOLITH_OUTBOX_DATABASE_URL");
@@ -181,6 +182,7 @@ impl Databases {
         let databases = Self {
             catalog: catalog?,
             orders: orders?,
+            #[cfg(feature = "local-payments")]
             payments: payments?,
             notifications: notifications?,
             outbox: outbox?,
@@ -203,10 +205,11 @@ impl Databases {
     }
 
     /// Each with its setting.
-    fn named(&self) -> [(&'static str, &Url); 8] {
+    fn named(&self) -> [(&'static str, &Url); MODULES] {
         [
             ("MONOLITH_CATALOG_DATABASE_URL", &self.catalog),
             ("MONOLITH_ORDERS_DATABASE_URL", &self.orders),
+            #[cfg(feature = "local-payments")]
             ("MONOLITH_PAYMENTS_DATABASE_URL", &self.payments),
             ("MONOLITH_NOTIFICATIONS_DATABASE_URL", &self.notifications),
             ("MONOLITH_OUTBOX_DATABASE_URL", &self.outbox),
@@ -217,7 +220,7 @@ impl Databases {
     }
 
     /// All of them.
-    pub(crate) fn urls(&self) -> [&Url; 8] {
+    pub(crate) fn urls(&self) -> [&Url; MODULES] {
         self.named().map(|(_, url)| url)
     }
 }
@@ -256,17 +259,16 @@ fn kafka(reader: &mut Reader) -> Option<kafka::Config> {
 mod tests {
     use super::*;
 
+    /// What only the half of payments needs.
+    const HALF: &[(&str, &str)] = &[
+        ("MONOLITH_PAYMENTS_DATABASE_URL", "postgres://payments:s3cret@127.0.0.1/shop"),
+        ("PROVIDER_URL", "http://127.0.0.1:12111"),
+        ("PROVIDER_SECRET_KEY", "sk_test"),
+    ];
+
     fn settings() -> Vec<(String, String)> {
-        let modules = [
-            "CATALOG",
-            "ORDERS",
-            "PAYMENTS",
-            "NOTIFICATIONS",
-            "OUTBOX",
-            "HOUSEKEEPER",
-            "STRANGLER",
-            "WEBHOOKS",
-        ];
+        let modules =
+            ["CATALOG", "ORDERS", "NOTIFICATIONS", "OUTBOX", "HOUSEKEEPER", "STRANGLER", "WEBHOOKS"];
         let databases = modules.map(|module| {
             let url = format!("postgres://{}:s3cret@127.0.0.1/shop", module.to_lowercase());
             (format!("MONOLITH_{module}_DATABASE_URL"), url)
@@ -274,11 +276,11 @@ mod tests {
         let rest = [
             ("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"),
             ("TOKEN_SECRET", "a key of thirty-two bytes at least"),
-            ("PROVIDER_URL", "http://127.0.0.1:12111"),
-            ("PROVIDER_SECRET_KEY", "sk_test"),
             ("PROVIDER_WEBHOOK_SECRETS", "whsec_0123456789abcdef"),
         ];
-        databases.into_iter().chain(rest.map(|(name, value)| (name.into(), value.into()))).collect()
+        let half = if cfg!(feature = "local-payments") { HALF } else { &[] };
+        let rest = rest.iter().chain(half).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        databases.into_iter().chain(rest).collect()
     }
 
     fn read(settings: Vec<(String, String)>) -> Result<Config, String> {

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use app::{Cli, Command, Config, MigrateConfig, WebhooksConfig, migrate, operate, operate_webhooks, run};
+#[cfg(feature = "local-payments")]
+use app::operate;
+use app::{Cli, Command, Config, MigrateConfig, WebhooksConfig, migrate, operate_webhooks, run};
 use chassis::{config, process};
 use clap::{CommandFactory as _, FromArgMatches as _};
 
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
             let config = config::load(WebhooksConfig::read);
             process::run("monolith", &config.telemetry, |_| operate_webhooks(&config.database, &command))
         }
+        #[cfg(feature = "local-payments")]
         Some(Command::Operate(order)) => {
             let config = config::load(Config::read);
             process::run("monolith", &config.telemetry, |telemetry| operate(&config, order, telemetry))

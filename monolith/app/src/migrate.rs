@@ -1,6 +1,7 @@
 //! Schemas, login roles and their rights, topics.
 
 use anyhow::Context as _;
+use chassis::Url;
 use chassis::database::{PoolOptions, pool};
 use chassis::migrations::{Migrations, exclusively};
 use chassis::role::{ensure_member, ensure_role};
@@ -10,21 +11,20 @@ use proto::{ORDERS, PAYMENTS};
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 
-use crate::{Databases, MIGRATION, MigrateConfig};
+use crate::{Databases, MIGRATION, MigrateConfig, half};
 
 /// How many partitions a topic gets: the most consumers of one group that share its work.
 const PARTITIONS: i32 = 6;
 
 static STRANGLER: Migrator = strangler::SOURCE_MIGRATOR;
 
-/// All schemas of this database, in the order in which they are made.
-pub(crate) fn schemas() -> [Migrations; 7] {
+/// The schemas of this database that are there with and without the half of payments, in the order in which they are made.
+pub(crate) fn schemas() -> [Migrations; 6] {
     [
         Migrations::new("outbox", &outbox::MIGRATOR),
         Migrations::new("strangler", &STRANGLER),
         catalog::migrations(),
         orders::migrations(),
-        Migrations::new("payments", &payments::MIGRATOR),
         notifications::migrations(),
         webhooks::migrations(),
     ]
@@ -47,7 +47,8 @@ pub async fn migrate(config: &MigrateConfig, seed: &[String]) -> anyhow::Result<
 }
 
 async fn database(admin: &PgPool, databases: &Databases, seed: &[String]) -> anyhow::Result<()> {
-    for schema in schemas() {
+    half::may_migrate(admin).await?;
+    for schema in schemas().into_iter().chain(half::schema()) {
         schema.apply(admin).await?;
     }
     // The log's days too: nobody may have looked after them for weeks.
@@ -65,35 +66,30 @@ async fn database(admin: &PgPool, databases: &Databases, seed: &[String]) -> any
 
 /// A module's role may use its own tables and call the functions named here; nothing else.
 async fn grant(admin: &PgPool, databases: &Databases) -> anyhow::Result<()> {
-    let [catalog, orders, payments, notifications, relay, controller, housekeeper, webhooks] =
-        databases.urls().map(|url| url.username());
+    let Databases { catalog, orders, notifications, outbox, housekeeper, strangler, webhooks, .. } =
+        databases;
+    let [catalog, orders, notifications, relay, housekeeper, controller, webhooks] =
+        [catalog, orders, notifications, outbox, housekeeper, strangler, webhooks].map(Url::username);
     catalog::grant(admin, &catalog).await?;
     orders::grant(admin, &orders).await?;
-    payments::grant(admin, &payments).await?;
     notifications::grant(admin, &notifications).await?;
     webhooks::grant(admin, &webhooks).await?;
     // The order's transaction opens the payment's stream, so orders publish to both.
-    let publishers: [(&String, &str, &[Topic]); 4] = [
+    let publishers: [(&String, &str, &[Topic]); 3] = [
         (&catalog, "monolith.catalog", &[]),
         (&orders, "monolith.orders", &[ORDERS, PAYMENTS]),
-        (&payments, "monolith.payments", &[PAYMENTS]),
         (&notifications, "monolith.notifications", &[]),
     ];
     for (role, origin, topics) in publishers {
         outbox::grant_module(admin, role, origin, topics).await?;
     }
-    outbox::grant_replica(admin, &payments).await?;
     outbox::grant_relay(admin, &relay).await?;
     ensure_member(admin, &housekeeper).await?;
     outbox::grant_housekeeper(admin, &housekeeper).await?;
     strangler::grant_assigner(admin, &orders).await?;
-    strangler::grant_writer(admin, &payments).await?;
-    strangler::grant_mover(admin, &payments).await?;
-    strangler::grant_observer(admin, &payments).await?;
     strangler::grant_controller(admin, &controller).await?;
-    // Last: in a migration that is sealed it takes back what was granted above.
-    strangler::sealable(admin, MIGRATION, &payments, "payments").await?;
-    readable(admin, &[("outbox", &relay), ("strangler", &controller), ("payments", &payments)]).await
+    readable(admin, &[("outbox", &relay), ("strangler", &controller)]).await?;
+    half::grant(admin, databases).await
 }
 
 /// The bookkeeping of these schemas, for readiness; the others' `grant` includes it.

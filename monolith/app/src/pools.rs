@@ -21,6 +21,7 @@ pub struct Pools {
     /// Schema `orders`.
     pub orders: PgPool,
     /// Schema `payments`.
+    #[cfg(feature = "local-payments")]
     pub payments: PgPool,
     /// Schema `notifications`.
     pub notifications: PgPool,
@@ -50,6 +51,7 @@ impl Pools {
         Ok(Self {
             catalog: open(&databases.catalog, "catalog")?,
             orders: open(&databases.orders, "orders")?,
+            #[cfg(feature = "local-payments")]
             payments: open(&databases.payments, "payments")?,
             notifications: open(&databases.notifications, "notifications")?,
             outbox: open(&databases.outbox, "outbox")?,
@@ -61,9 +63,10 @@ impl Pools {
 
     /// Closes all of them, waiting for connections in use.
     pub(crate) async fn close(&self) {
-        let Self { catalog, orders, payments, notifications, outbox, housekeeper, strangler, webhooks } =
-            self;
-        for pool in [catalog, orders, payments, notifications, outbox, housekeeper, strangler, webhooks] {
+        #[cfg(feature = "local-payments")]
+        self.payments.close().await;
+        let Self { catalog, orders, notifications, outbox, housekeeper, strangler, webhooks, .. } = self;
+        for pool in [catalog, orders, notifications, outbox, housekeeper, strangler, webhooks] {
             pool.close().await;
         }
     }

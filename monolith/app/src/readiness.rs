@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chassis::health::Readiness;
+use chassis::migrations::Migrations;
 use outbox::{RelayStatus, Sink};
 use sqlx::PgPool;
 use tokio::sync::watch::Receiver;
@@ -14,12 +15,17 @@ use crate::migrate::schemas;
 pub(crate) fn databases(readiness: &Readiness, pools: &Pools) {
     for migrations in schemas() {
         let Some((name, pool)) = check_of(migrations.schema(), pools) else { continue };
-        let migrations = Arc::new(migrations);
-        readiness.check(name, move || {
-            let (migrations, pool) = (migrations.clone(), pool.clone());
-            async move { migrations.verify(&pool).await }
-        });
+        database(readiness, name, migrations, &pool);
     }
+}
+
+/// Ready when one schema is.
+pub(crate) fn database(readiness: &Readiness, name: &'static str, migrations: Migrations, pool: &PgPool) {
+    let (migrations, pool) = (Arc::new(migrations), pool.clone());
+    readiness.check(name, move || {
+        let (migrations, pool) = (migrations.clone(), pool.clone());
+        async move { migrations.verify(&pool).await }
+    });
 }
 
 /// Ready when the broker answers. Only for a process without the API: that one serves while Kafka is away.
@@ -39,7 +45,6 @@ fn check_of(schema: &str, pools: &Pools) -> Option<(&'static str, PgPool)> {
     Some(match schema {
         "catalog" => ("database.catalog", pools.catalog.clone()),
         "orders" => ("database.orders", pools.orders.clone()),
-        "payments" => ("database.payments", pools.payments.clone()),
         "notifications" => ("database.notifications", pools.notifications.clone()),
         "outbox" => ("database.outbox", pools.outbox.clone()),
         "webhooks" => ("database.webhooks", pools.webhooks.clone()),

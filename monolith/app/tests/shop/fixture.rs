@@ -3,12 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::payments::provider::Memory;
-use ::payments::{Crash, Desk, Home, Local, Work};
-use app::{
-    AUDIENCE, AtSource, Databases, ISSUER, MIGRATION, MigrateConfig, MovingPayments, Pools, RequestPayments,
-    Shop,
-};
+use ::payments::Desk;
+use app::{AUDIENCE, Databases, ISSUER, MIGRATION, MigrateConfig, Pools, RequestPayments, Shop};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
@@ -16,13 +12,15 @@ use catalog::Catalog;
 use chassis::token::{Issuer, Role, Verifier};
 use chassis::{Page, Reader, Secret, Telemetry, Url};
 use orders::Orders;
-use outbox::{Wake, kafka};
+use outbox::kafka;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use strangler::{Owners, ReadMetrics, ReadSettings, Reads};
+use strangler::Owners;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use webhooks::{Keys, Receiver};
+
+use crate::half::Half;
 
 /// A shop of one database.
 pub(crate) struct World {
@@ -31,8 +29,8 @@ pub(crate) struct World {
     pub(crate) admin: PgPool,
     /// The shop.
     pub(crate) shop: Shop,
-    /// What its reads know of the policy, once a test has let them look.
-    pub(crate) reads: Reads,
+    /// What is this process' of payments.
+    pub(crate) half: Half,
     router: Router,
     tasks: TaskTracker,
     /// Products in EUR and in USD.
@@ -66,19 +64,19 @@ impl World {
             },
             telemetry: chassis::telemetry::Settings::read(&mut Reader::default()),
         };
+        let admin = PgPool::connect(database.url()).await?;
+        Half::prepare(&admin).await?;
         app::migrate(&config, &["acme".to_owned()]).await?;
         let pools = Pools::open(&databases, 4)?;
         let tasks = TaskTracker::new();
-        let settings = ReadSettings::default();
-        let reads = Reads::new(MIGRATION, pools.payments.clone(), settings, ReadMetrics::noop());
-        let shop = shop(&pools, remote, (&reads, &tasks))?;
+        let half = Half::new(&pools);
+        let shop = shop(&pools, remote, (&half, &tasks))?;
         let products = shop.catalog.list("acme", Page { limit: 50, after: None }).await?;
         let id =
             |sku| products.iter().find(|it| it.sku == sku).map(|it| it.id.to_string()).unwrap_or_default();
         let (tea, tray) = (id("tea-100"), id("tray-1"));
-        let admin = PgPool::connect(database.url()).await?;
         let router = app::router(shop.clone(), Verifier::new(ISSUER, AUDIENCE, &key()));
-        Ok(Self { database, admin, shop, reads, router, tasks, tea, tray })
+        Ok(Self { database, admin, shop, half, router, tasks, tea, tray })
     }
 
     /// Sends a request as it is.
@@ -157,6 +155,7 @@ fn databases(database: &stack::Database) -> anyhow::Result<Databases> {
     Ok(Databases {
         catalog: url("catalog")?,
         orders: url("orders")?,
+        #[cfg(feature = "local-payments")]
         payments: url("payments")?,
         notifications: url("notifications")?,
         outbox: url("outbox")?,
@@ -166,27 +165,11 @@ fn databases(database: &stack::Database) -> anyhow::Result<Databases> {
     })
 }
 
-fn shop(
-    pools: &Pools,
-    remote: Arc<dyn Desk>,
-    (reads, tasks): (&Reads, &TaskTracker),
-) -> anyhow::Result<Shop> {
+fn shop(pools: &Pools, remote: Arc<dyn Desk>, (half, tasks): (&Half, &TaskTracker)) -> anyhow::Result<Shop> {
     let catalog = Catalog::new(pools.catalog.clone());
     let requests = RequestPayments::new(Owners::new(MIGRATION, pools.orders.clone()));
     let orders = Orders::new(pools.orders.clone(), catalog.clone(), Arc::new(requests), tasks.clone());
-    let owners = Owners::new(MIGRATION, pools.payments.clone());
-    let home = Home {
-        name: "source",
-        pool: pools.payments.clone(),
-        authority: Arc::new(AtSource(owners.clone())),
-        provider: Arc::new(Memory::default()),
-        wake: Wake::default(),
-        work: Work::default(),
-        crash: Crash::none(),
-    };
-    let local = Arc::new(Local::new(home, tasks.clone()));
-    let payments = MovingPayments::new(owners, local, remote, orders.clone());
-    let payments = Arc::new(payments.reads(reads.clone()));
+    let payments = half.desk(pools, remote, (&orders, tasks));
     let keys = Keys::new(vec![webhook_secret()], Duration::from_secs(300));
     let metrics = webhooks::Metrics::new(&Telemetry::new("tests", None)?.meter());
     Ok(Shop { catalog, orders, payments, webhooks: Receiver::new(pools.webhooks.clone(), keys, metrics) })

@@ -1,9 +1,16 @@
 //! The API in this process, against PostgreSQL with every module under its own role.
 
 mod fixture;
+mod half;
 mod input;
+#[cfg(feature = "local-payments")]
 mod ledger;
+#[cfg(feature = "local-payments")]
 mod money;
 mod moving;
+#[cfg(feature = "local-payments")]
 mod reading;
+#[cfg(not(feature = "local-payments"))]
+mod removed;
+#[cfg(feature = "local-payments")]
 mod statements;

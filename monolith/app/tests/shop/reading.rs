@@ -18,7 +18,7 @@ async fn get_at_least(world: &World, path: &str, version: &str) -> anyhow::Resul
 async fn enter(world: &World, stage: &str) -> anyhow::Result<()> {
     let sql = "update strangler.migration set stage = $1, tenants = '{acme}', revision = revision + 1";
     sqlx::query(sql).bind(stage).execute(&world.admin).await?;
-    Ok(world.reads.look().await?)
+    Ok(world.half.reads.look().await?)
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn the_cohort_reads_the_copy_unless_it_has_seen_more() -> anyhow::Result<(
         assert_eq!(get_at_least(&world, &path, wrong).await?.status, 400, "{wrong}");
     }
 
-    world.reads.look().await?;
+    world.half.reads.look().await?;
     let sql = "select string_agg(class || ' ' || count, ', ' order by class) from strangler.read_comparison";
     let counts: String = sqlx::query_scalar(sql).fetch_one(&world.admin).await?;
     assert_eq!(counts, "copy 2, lag 1");

@@ -6,8 +6,8 @@ use chassis::Telemetry;
 use chassis::database::{PoolOptions, pool};
 use outbox::Wake;
 
+use super::home;
 use crate::Config;
-use crate::app::home;
 
 /// Connections of a command.
 const CONNECTIONS_MAX: u32 = 3;
@@ -21,7 +21,7 @@ pub async fn operate(config: &Config, order: Order, telemetry: Telemetry) -> any
     let pool = pool(&config.databases.payments, &options)?;
     let metrics = ::payments::Metrics::new(&telemetry.meter());
     let home = home(config, (&pool, &Wake::default(), &metrics))?;
-    let told = ::payments::operate(&home, &config.reconcile, order).await;
+    let told = ::payments::operate(&home, &config.half.reconcile, order).await;
     pool.close().await;
     let told = told?;
     print!("{}", told.text);

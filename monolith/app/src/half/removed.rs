@@ -1,0 +1,108 @@
+//! No half any more: the source is sealed, and the service owns every payment.
+
+use std::future::{Ready, ready};
+use std::sync::Arc;
+
+use ::payments::Desk;
+use anyhow::{Context as _, ensure};
+use chassis::health::Readiness;
+use chassis::migrations::Migrations;
+use chassis::{Reader, Tasks, Telemetry};
+use orders::Orders;
+use outbox::{Metrics, Tracer, Wake};
+use sqlx::PgPool;
+use strangler::{Domain, Seal};
+use tokio_util::task::TaskTracker;
+
+use crate::{Config, Databases, MIGRATION, Pools, Remote, RetiredDomain, ServicePayments};
+
+/// Why this program does nothing before.
+const TOO_EARLY: &str = "this program was built without its half of payments, and the migration is not sealed: go on with the one \
+                         that has it, until `banyan advance --to sealed` is done";
+
+/// What only this half is told: nothing.
+#[derive(Debug, Clone)]
+pub struct HalfConfig;
+
+/// What remains.
+pub(crate) struct Half(Seal);
+
+impl HalfConfig {
+    pub(crate) fn read(_: &mut Reader) -> Option<Self> {
+        Some(Self)
+    }
+}
+
+impl Half {
+    pub(crate) fn new(_: &Config, pools: &Pools, _: &Wake, _: &Telemetry) -> anyhow::Result<Self> {
+        Ok(Self(Seal::new(MIGRATION, pools.strangler.clone())))
+    }
+
+    /// Not before the source is sealed: a payment that is the source's would find no engine here. A database that is away keeps no
+    /// process from starting; it is not ready then.
+    pub(crate) async fn may_start(&self) -> anyhow::Result<()> {
+        match self.0.is_set().await {
+            Ok(sealed) => ensure!(sealed, TOO_EARLY),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "nobody knows yet whether the source is sealed");
+            }
+        }
+        Ok(())
+    }
+
+    /// Ready when the source is sealed.
+    pub(crate) fn readiness(&self, readiness: &Readiness) {
+        let seal = self.0.clone();
+        readiness.check("migration", move || {
+            let seal = seal.clone();
+            async move {
+                match seal.is_set().await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(TOO_EARLY.to_owned()),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+        });
+    }
+
+    /// Payments at the service.
+    pub(crate) fn desk(&self, remote: Remote, orders: Orders, _: TaskTracker) -> Arc<dyn Desk> {
+        Arc::new(ServicePayments::new(Arc::new(remote), orders))
+    }
+
+    /// What the migration's controller asks.
+    pub(crate) fn domain(&self, orders: Orders, _: &Pools) -> Arc<dyn Domain> {
+        Arc::new(RetiredDomain::new(orders))
+    }
+
+    /// Nothing runs beside the API.
+    pub(crate) fn web(&self, _: &mut Tasks) {}
+
+    /// Nothing runs beside the modules' handlers.
+    pub(crate) fn inbox(
+        &self,
+        _: &Config,
+        _: (&Telemetry, &Metrics, &Tracer),
+        _: &mut Tasks,
+    ) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+/// It has none: what is left of it is `removed`'s to allow, and an administrator's to drop.
+pub(crate) fn schema() -> Option<Migrations> {
+    None
+}
+
+/// Not before the source is sealed. Asked before anything is changed, so a database without a migration is refused, too.
+pub(crate) async fn may_migrate(admin: &PgPool) -> anyhow::Result<()> {
+    let sealed = Seal::new(MIGRATION, admin.clone()).is_set().await.context(TOO_EARLY)?;
+    ensure!(sealed, TOO_EARLY);
+    Ok(())
+}
+
+/// There is no role of it to grant anything.
+pub(crate) fn grant(_: &PgPool, _: &Databases) -> Ready<anyhow::Result<()>> {
+    ready(Ok(()))
+}

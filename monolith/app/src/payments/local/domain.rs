@@ -1,0 +1,113 @@
+//! Payments, as the migration's controller sees them at the source.
+
+use ::payments::movable::{self, Record};
+use ::payments::{PaymentCopy, Replicate};
+use async_trait::async_trait;
+use orders::Orders;
+use outbox::{BoxError, StateTransfer as _};
+use proto::{PAYMENTS, PaymentId};
+use sqlx::PgPool;
+use sqlx::postgres::PgTransaction;
+use strangler::{Applied, Key, KeyCopy, Pinned};
+
+use super::books::Books;
+use super::epoch_of;
+use crate::payments::keys;
+
+/// Payments, as the migration's controller sees them here.
+#[derive(Clone)]
+pub struct PaymentsDomain {
+    orders: Orders,
+    payments: PgPool,
+    /// Its role may read cursors.
+    outbox: PgPool,
+    books: Books,
+}
+
+impl PaymentsDomain {
+    /// `payments` is the module's own pool, `outbox` one whose role may read cursors.
+    pub fn new(orders: Orders, payments: PgPool, outbox: PgPool) -> Self {
+        Self { orders, payments, outbox, books: Books::default() }
+    }
+}
+
+#[async_trait]
+impl strangler::Movable for PaymentsDomain {
+    async fn begin(&self) -> Result<PgTransaction<'static>, BoxError> {
+        Ok(self.payments.begin().await?)
+    }
+
+    async fn pinned(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        let pinned = movable::pinned(tx, &ids(keys)?).await?;
+        Ok(pinned.into_iter().map(|(id, why)| Pinned { key: id.to_string(), why }).collect())
+    }
+
+    async fn give(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        keys: &[(String, strangler::Epoch)],
+    ) -> Result<(), BoxError> {
+        let given = keys.iter().map(|(key, epoch)| key.parse().map(|id: PaymentId| (id, epoch_of(*epoch))));
+        let given = given.collect::<Result<Vec<_>, proto::InvalidId>>()?;
+        Ok(movable::give(tx, &given, Record::Offer).await?)
+    }
+
+    async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError> {
+        Ok(movable::gained(tx, &ids(keys)?).await?)
+    }
+
+    async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
+        let known = movable::known(tx, &ids(keys)?).await?;
+        Ok(known.iter().map(PaymentId::to_string).collect())
+    }
+
+    async fn snapshot(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
+        let left = movable::snapshot(tx, &ids(keys)?).await?;
+        Ok(left.into_iter().map(|(id, why)| Pinned { key: id.to_string(), why }).collect())
+    }
+
+    async fn copies(
+        &self,
+        after: Option<&str>,
+        upto: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<KeyCopy>, BoxError> {
+        let after = after.map(str::parse::<PaymentId>).transpose()?;
+        let upto = upto.map(str::parse::<PaymentId>).transpose()?;
+        let copies = ::payments::copies(&self.payments, after, upto, limit).await?;
+        let copy =
+            |PaymentCopy { payment, version, hash }| KeyCopy { key: payment.to_string(), version, hash };
+        Ok(copies.into_iter().map(copy).collect())
+    }
+}
+
+fn ids(keys: &[String]) -> Result<Vec<PaymentId>, proto::InvalidId> {
+    keys.iter().map(|key| key.parse()).collect()
+}
+
+#[async_trait]
+impl strangler::Domain for PaymentsDomain {
+    /// From the orders: they name payments whose first event is not applied yet, too.
+    async fn keys(&self, after: Option<&str>, limit: i64) -> Result<Vec<Key>, BoxError> {
+        keys(&self.orders, after, limit).await
+    }
+
+    async fn versions(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
+        let recent = ::payments::recent(&self.payments, limit).await?;
+        Ok(recent.into_iter().map(|(id, version)| (id.to_string(), version)).collect())
+    }
+
+    async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError> {
+        let progress = outbox::progress(&self.outbox, Replicate::NAME, PAYMENTS, keys).await?;
+        Ok(Applied { versions: progress.versions, parked: progress.parked, awaiting: progress.awaiting })
+    }
+
+    /// The replica's books are here too, so a booking of either home that does not balance is found.
+    async fn broken(&self) -> Result<Option<String>, BoxError> {
+        Ok(self.books.broken(&self.payments).await?)
+    }
+
+    async fn outcomes(&self) -> Result<Vec<String>, BoxError> {
+        Ok(::payments::shadow::outcomes(&self.payments).await?)
+    }
+}
