@@ -48,8 +48,12 @@ async fn tell(
         let client = shop.client("acme")?;
         let accepted = paid(&client, "order", 2).await?;
         shop.settle(SETTLED).await?;
-        let before = shop.check(accepted.clone()).await?;
-        ensure!(before.holds(), "it was broken before the harm:\n{before}");
+        until("all to hold before the harm", SOON, async || {
+            let before = shop.check(accepted.clone()).await?;
+            ensure!(before.holds(), "{before}");
+            Ok(Some(()))
+        })
+        .await?;
         let victim = accepted.first().context("no payment")?.payment.clone();
         Box::pin(harm(&shop, &client, &victim)).await?;
         world.delivered(SOON).await?;

@@ -29,11 +29,11 @@ pub(crate) fn binaries() -> anyhow::Result<PathBuf> {
     Ok(own.parent().context("this program is in no folder")?.to_owned())
 }
 
-/// What cargo is told to build the monolith without its half of payments: features are those of a whole call, so it is a call and
-/// a target folder of its own.
-pub(crate) const REMOVED: [&str; 3] = ["--package", "app", "--no-default-features"];
+/// What cargo is told to build the monolith without its half of payments. Features are those of a whole call; in one over the whole
+/// workspace all else keeps its own, so that only the monolith is built once more.
+pub(crate) const REMOVED: [&str; 2] = ["--workspace", "--no-default-features"];
 
-/// That folder, beside the one of [`binaries`].
+/// Where a copy of that monolith is kept: beside [`binaries`], where the next build puts the whole one in its place.
 pub(crate) fn removed() -> anyhow::Result<PathBuf> {
     Ok(binaries()?.parent().context("the folder of programs is in no folder")?.join("removed"))
 }

@@ -7,9 +7,8 @@ use crate::cargo::{self, cargo};
 pub(crate) fn run() -> anyhow::Result<()> {
     cargo::run(cargo().args(["fmt", "--all", "--", "--check"]))?;
     cargo::run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
-    let removed = cargo::removed()?;
     let mut clippy = cargo();
-    clippy.arg("clippy").args(cargo::REMOVED).arg("--target-dir").arg(removed);
+    clippy.arg("clippy").args(cargo::REMOVED);
     cargo::run(clippy.args(["--all-targets", "--", "--deny", "warnings"]))?;
     cargo::run(cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings"))?;
     let slim = ["doc", "--package", "outbox", "--no-deps", "--no-default-features"];

@@ -36,7 +36,9 @@ pub(super) fn of_sql(source: &str) -> Vec<Text> {
             }
             _ => None,
         };
-        let Some((done, after)) = rest.split_at_checked(comment.unwrap_or(first.len_utf8())) else { break };
+        let Some((done, after)) = rest.split_at_checked(comment.unwrap_or_else(|| first.len_utf8())) else {
+            break;
+        };
         match comment {
             Some(_) => body.extend(done.chars().map(|letter| if letter == '\n' { '\n' } else { ' ' })),
             None => body.push_str(done),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use app::RetiredDomain;
-use payments::{Delivered, Desk as _, Epoch, Notice};
+use payments::{Delivered, Epoch, Notice};
 use proto::PaymentId;
 use serde_json::Value;
 use strangler::{Domain as _, Key, Movable as _};
