@@ -22,7 +22,7 @@ const EDGES: [(&str, &[&str]); 16] = [
             "webhooks",
         ],
     ),
-    ("banyan", &["proto"]),
+    ("banyan", &["proto", "strangler"]),
     ("catalog", &["chassis", "outbox", "proto"]),
     ("chassis", &[]),
     ("notifications", &["chassis", "outbox", "proto"]),
