@@ -28,6 +28,9 @@ fn allowed(side: Side, role: &str, schema: &str, table: &str) -> &'static [&'sta
         ("payments", "payments", "idempotency") => &["select", "insert", "update", "delete"],
         ("payments", "payments", "difference" | "reconciliation") => &["select", "insert", "update"],
         ("payments", "payments", "settled") => &["select", "insert", "delete"],
+        // What was decided in the shadow is kept for 7 days.
+        ("payments", "payments", "decision" | "decision_mutant") => &["select", "insert", "update", "delete"],
+        ("payments", "payments", "decision_sample") => &["select", "insert", "delete"],
         // The ledger, its adjustments and the audit only grow.
         ("payments", "payments", "ledger_entry" | "adjustment" | "audit") => &["select", "insert"],
         // The housekeeper drops the logs' old days, which takes their owner, and so whoever can do everything to them.
@@ -48,7 +51,11 @@ fn allowed(side: Side, role: &str, schema: &str, table: &str) -> &'static [&'sta
         ("strangler", "strangler", "migration") => &["select", "update"],
         ("strangler", "strangler", "history" | "evidence" | "approval") => &["select", "insert"],
         // It asks for rights and touches, which functions of the schema's owner note.
-        ("strangler", "strangler", "sealable" | "sealed_right" | "touch") => &["select"],
+        (
+            "strangler",
+            "strangler",
+            "sealable" | "sealed_right" | "touch" | "read_comparison" | "read_sample",
+        ) => &["select"],
         ("strangler", "strangler", "owner" | "seeding" | "lease" | "backfill") => {
             &["select", "insert", "update"]
         }
@@ -163,6 +170,8 @@ async fn a_role_calls_the_functions_of_others_that_it_needs_and_no_other() {
                         "find_owner",
                         "is_sealed",
                         "lock_owner",
+                        "note_reads",
+                        "read_policy",
                         "take_back",
                     ],
                     (Side::Source, "strangler") => &[
@@ -173,6 +182,7 @@ async fn a_role_calls_the_functions_of_others_that_it_needs_and_no_other() {
                         "is_sealed",
                         "look_again",
                         "note_touches",
+                        "read_policy",
                         "seal",
                         "share",
                         "unbroken_since",
@@ -183,6 +193,7 @@ async fn a_role_calls_the_functions_of_others_that_it_needs_and_no_other() {
                         "claim_to_publish",
                         "find_authority",
                         "holds",
+                        "holds_any",
                         "lock_authority",
                         "lock_outcome",
                         "offered",
