@@ -70,7 +70,7 @@ async fn all_payments_go_to_the_service_and_back_and_there_again_under_load() {
         let (operator, client) = (shop.operator()?, shop.client("acme")?);
         let before = paid(&client, "before", CAPTURED).await?;
         let clients = vec![shop.client("acme")?, shop.client("globex")?];
-        let load = Load::start(Plan { rate: 10, ..Plan::default() }, clients).await?;
+        let load = Load::start(Plan { rate: 4, ..Plan::default() }, clients).await?;
         // A part is over when this many more orders were accepted in it.
         let more = async |wanted: usize| {
             let enough = load.book().accepted() + wanted;

@@ -97,7 +97,7 @@ async fn a_whole_ramp_with_restarts_in_the_middle() {
         shop.start_all(&["acme", "globex"], &[("PROVIDER_WEBHOOK_URL", &webhooks)]).await?;
         let operator = shop.operator()?;
         let clients = vec![shop.client("acme")?, shop.client("globex")?];
-        let load = Load::start(Plan { rate: 10, ..Plan::default() }, clients).await?;
+        let load = Load::start(Plan { rate: 4, ..Plan::default() }, clients).await?;
         // A stage is over when this many more orders were accepted in it.
         let more = async |wanted: usize| {
             let enough = load.book().accepted() + wanted;

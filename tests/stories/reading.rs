@@ -67,7 +67,7 @@ async fn a_cohort_reads_its_own_writes_from_the_target() {
         let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
         shop.start_all(&["acme", "globex"], &[]).await?;
         let (client, operator) = (shop.client("acme")?, shop.operator()?);
-        let load = Load::start(Plan { rate: 10, ..Plan::default() }, vec![shop.client("globex")?]).await?;
+        let load = Load::start(Plan { rate: 5, ..Plan::default() }, vec![shop.client("globex")?]).await?;
         let body = order(&client, "pm_card_visa", "automatic").await?;
         let mut accepted = Vec::new();
         for number in 0..10 {

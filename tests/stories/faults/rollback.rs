@@ -44,7 +44,7 @@ async fn forward(operator: &Operator, to: Stage) -> Result<()> {
 /// There, back and there again under load; returns what clients saw accepted.
 async fn there_and_back(shop: &Shop<'_>, stage: Stage, moment: usize) -> Result<(Vec<Accepted>, f64)> {
     let operator = shop.operator()?;
-    let load = Load::start(Plan { rate: 10, ..Plan::default() }, clients(shop)?).await?;
+    let load = Load::start(Plan { rate: 5, ..Plan::default() }, clients(shop)?).await?;
     more(&load, 20).await?;
     forward(&operator, stage).await?;
     more(&load, moment).await?;
