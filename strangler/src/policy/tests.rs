@@ -125,7 +125,7 @@ fn each_illegal_step_names_its_rule_and_the_way_on() {
 
 #[test]
 fn a_hold_stops_each_step_until_it_is_lifted() {
-    let held = Policy { held: Some("numbers look odd".to_owned()), ..policy(Stage::Following) };
+    let held = Policy { held: Some("numbers look odd".to_owned()), ..policy(Stage::Ramping) };
     assert!(refused(held.advanced(&Advance::ramp(1), &[])).contains("numbers look odd"));
     let resumed = held.advanced(&Advance { resume: true, ..Advance::ramp(1) }, &[]).unwrap();
     assert_eq!(resumed.held, None);
