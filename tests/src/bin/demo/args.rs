@@ -20,13 +20,13 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) keep: bool,
     /// Orders per second.
-    #[arg(long, default_value_t = 22, value_parser = clap::value_parser!(u32).range(1..=500))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub(crate) rate: u32,
     /// How long each stage lasts at least.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(3..=3600))]
     pub(crate) seconds_per_stage: u64,
     /// Payments that are there before anything begins, older than the outbox.
-    #[arg(long, value_name = "PAYMENTS", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=200_000))]
+    #[arg(long, value_name = "PAYMENTS", default_value_t = 500, value_parser = clap::value_parser!(u32).range(100..=200_000))]
     pub(crate) old: u32,
     /// Breaks the system on purpose, to see the checker notice.
     #[arg(long = "break", value_enum, hide = true)]
