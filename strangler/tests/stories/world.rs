@@ -11,10 +11,12 @@ use strangler::plan_file::PlanFile;
 use strangler::{
     Advance, Applied, BoxError, Controller, DecisionClass, DecisionCount, Decisions, Domain, Epoch, Error,
     Gate, Health, Home, Key, KeyCopy, Memory, Movable, MutantCount, Owners, Ownership, Phase, Pinned,
-    ProviderAccess, Settings, Stage, Step, Verdict,
+    ProviderAccess, Settings, Stage, Step,
 };
 
 use crate::domain::{Relay, TABLES, Tables, rights};
+
+mod walking;
 
 pub(crate) const MIGRATION: &str = "payments";
 const PASSWORD: &str = "a-password-of-tests";
@@ -161,60 +163,6 @@ impl World {
         self.writes.refresh(key).await.unwrap()
     }
 
-    /// Walks to a ramp, past the gates, with both feeds caught up.
-    pub(crate) async fn ramp(&self, percent: i64) -> Controller {
-        let controller = self.controller();
-        self.read(&controller).await;
-        controller.advance(&Advance::ramp(percent), "a test").await.unwrap();
-        controller
-    }
-
-    /// Enters `following`, then `shadowing`.
-    pub(crate) async fn shadow(&self, controller: &Controller) {
-        self.follow(controller).await;
-        controller.advance(&Advance::to(Stage::Shadowing), "a test").await.unwrap();
-        self.note_reads(&["equal", "mutant_caught"]).await;
-    }
-
-    /// Enters `following`, `shadowing`, then `reading` at 0 %.
-    pub(crate) async fn read(&self, controller: &Controller) {
-        self.shadow(controller).await;
-        controller.advance(&Advance::to(Stage::Reading), "a test").await.unwrap();
-        self.note_reads(&["copy"]).await;
-    }
-
-    /// Notes what programs with traffic would have since the present stage was entered.
-    async fn note_reads(&self, classes: &[&str]) {
-        let sql = "
-            select strangler.note_reads('payments', p.since, '1.0', $1,
-                array_fill(5000::bigint, array[cardinality($1)]), '{}', '{}', '{}', '{}')
-            from strangler.read_policy('payments') p";
-        sqlx::query(sql).bind(classes).execute(&self.admin).await.unwrap();
-    }
-
-    /// From `following`, once it was walked before, back to `reading`.
-    pub(crate) async fn read_again(&self, controller: &Controller) {
-        for (stage, classes) in
-            [(Stage::Shadowing, &["equal", "mutant_caught"][..]), (Stage::Reading, &["copy"])]
-        {
-            controller.advance(&Advance::to(stage), "a test").await.unwrap();
-            self.note_reads(classes).await;
-        }
-    }
-
-    /// Enters `primary` with these payments at the source, and `first`.
-    pub(crate) async fn primary(&self, keys: &[&str]) -> Controller {
-        let controller = self.ramp(0).await;
-        for key in keys {
-            self.born("a", key).await;
-        }
-        controller.advance(&Advance::ramp(100), "a test").await.unwrap();
-        // The reverse feed has carried something.
-        self.target.publish("first", 1);
-        controller.advance(&Advance::to(Stage::Primary), "a test").await.unwrap();
-        controller
-    }
-
     pub(crate) fn relay(&self) -> Relay {
         Relay::start(self.writes_pool.clone(), self.writes.clone(), self.target.clone())
     }
@@ -236,14 +184,6 @@ impl World {
             (owner.home, owner.phase) == (home, Phase::Settled)
         };
         eventually(&format!("{key} is the {home}'s"), there).await;
-    }
-
-    /// Enters `following` with one payment that both replicas have, and shows that they have it.
-    pub(crate) async fn follow(&self, controller: &Controller) {
-        self.born("a", "first").await;
-        controller.advance(&following(), "a test").await.unwrap();
-        self.execute("update strangler.backfill set done_at = clock_timestamp()").await;
-        assert_eq!(controller.parity("a test").await.unwrap().verdict, Verdict::Pass);
     }
 
     pub(crate) fn caught_up(&self, key: &str, version: i64) {
