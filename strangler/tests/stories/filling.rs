@@ -3,16 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgTransaction;
-use strangler::{
-    Advance, Again, Applied, Backfill, BoxError, Controller, Domain, Epoch, Error, Health, Home, Key,
-    KeyCopy, Movable, Pinned, Settings, Stage, Verdict,
-};
+use strangler::{Advance, Again, Backfill, Controller, Epoch, Error, Health, Home, Settings, Stage, Verdict};
 
-use crate::domain::Poisoned;
 use crate::forward::running;
+use crate::odd::{Odd, Oddity};
 use crate::seeding::old_payments;
-use crate::world::{Shop, World, eventually, following, gate, refusal, settings};
+use crate::world::{World, eventually, following, gate, refusal, settings};
 
 async fn backfill(controller: &Controller) -> Backfill {
     controller.status().await.unwrap().backfill.unwrap()
@@ -108,8 +104,8 @@ async fn a_key_that_someone_holds_is_named_and_published_by_a_later_walk() {
 async fn a_key_that_can_not_be_published_is_named_and_keeps_no_other_waiting() {
     let world = World::new().await;
     let controller = old(&world).await;
-    let poisoned = Poisoned { shop: world.shop.clone(), key: "old-300" };
-    let (relay, acting) = (world.relay(), running(&world.controller_of(Arc::new(poisoned), settings())));
+    let poisoned = Odd::new(&world, Oddity::Poisons("old-300"));
+    let (relay, acting) = (world.relay(), running(&world.controller_of(poisoned, settings())));
     eventually("all others are published", async || {
         world.number("select count(distinct key) from shop.snapshot").await == 2_299
     })
@@ -265,65 +261,6 @@ async fn a_comparison_that_is_cut_short_says_how_far_it_came() {
     world.end().await;
 }
 
-/// The shop, slow to read: each copy takes a while.
-struct Slow {
-    shop: Shop,
-    each: Duration,
-}
-
-#[async_trait::async_trait]
-impl Movable for Slow {
-    async fn begin(&self) -> Result<PgTransaction<'static>, BoxError> {
-        self.shop.begin().await
-    }
-
-    async fn pinned(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
-        self.shop.pinned(tx, keys).await
-    }
-
-    async fn give(&self, tx: &mut PgTransaction<'_>, keys: &[(String, Epoch)]) -> Result<(), BoxError> {
-        self.shop.give(tx, keys).await
-    }
-
-    async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError> {
-        self.shop.gained(tx, keys).await
-    }
-
-    async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
-        self.shop.known(tx, keys).await
-    }
-
-    async fn snapshot(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
-        self.shop.snapshot(tx, keys).await
-    }
-
-    async fn copies(
-        &self,
-        after: Option<&str>,
-        upto: Option<&str>,
-        limit: i64,
-    ) -> Result<Vec<KeyCopy>, BoxError> {
-        let copies = self.shop.copies(after, upto, limit).await?;
-        tokio::time::sleep(self.each * u32::try_from(copies.len())?).await;
-        Ok(copies)
-    }
-}
-
-#[async_trait::async_trait]
-impl Domain for Slow {
-    async fn keys(&self, after: Option<&str>, limit: i64) -> Result<Vec<Key>, BoxError> {
-        self.shop.keys(after, limit).await
-    }
-
-    async fn versions(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
-        self.shop.versions(limit).await
-    }
-
-    async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError> {
-        self.shop.reverse_feed(keys).await
-    }
-}
-
 #[tokio::test]
 async fn a_comparison_takes_smaller_pages_when_one_takes_too_long() {
     let world = World::new().await;
@@ -332,9 +269,9 @@ async fn a_comparison_takes_smaller_pages_when_one_takes_too_long() {
         world.born("a", &format!("k{n}")).await;
     }
     // All 41 take 410 ms, more than one question may.
-    let slow = Slow { shop: world.shop.clone(), each: Duration::from_millis(10) };
+    let slow = Odd::new(&world, Oddity::ReadsSlowly(Duration::from_millis(10)));
     let hasty = Settings { ask_timeout: Duration::from_millis(300), ..settings() };
-    let parity = world.controller_of(Arc::new(slow), hasty).parity("a test").await.unwrap();
+    let parity = world.controller_of(slow, hasty).parity("a test").await.unwrap();
     assert_eq!((parity.verdict, parity.compared, parity.complete), (Verdict::Pass, 41, true), "{parity:?}");
     world.end().await;
 }

@@ -7,7 +7,7 @@ use strangler::{Controller, Epoch, Error, Health, Home, Phase, Settings, Stage};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::domain::{Dies, Poisoned};
+use crate::odd::{Odd, Oddity};
 use crate::world::{SOON, World, eventually, settings};
 
 /// Runs a controller until the returned task is aborted, which is a crash.
@@ -146,8 +146,8 @@ async fn a_key_whose_offer_can_not_be_published_is_pinned_and_all_others_leave()
     let world = World::new().await;
     world.primary(&[]).await;
     many(&world).await;
-    let poisoned = Poisoned { shop: world.shop.clone(), key: "k300" };
-    let controller = world.controller_of(Arc::new(poisoned), settings());
+    let poisoned = Odd::new(&world, Oddity::Poisons("k300"));
+    let controller = world.controller_of(poisoned, settings());
     let (relay, acting) = (world.relay(), running(&controller));
     let left = "select count(*) from strangler.owner where owner = 'source'";
     eventually("all others have left", async || world.number(left).await == 1).await;
@@ -266,8 +266,8 @@ async fn a_rollback_waits_for_a_fence_under_way_and_none_comes_after_it() {
     let world = World::new().await;
     let controller = world.primary(&["k"]).await;
     let reached = Arc::new(Notify::new());
-    let slow = Dies { shop: world.shop.clone(), at: "give", reached: Arc::clone(&reached) };
-    let slow = world.controller_of(Arc::new(slow), Settings { ask_timeout: SOON, ..settings() });
+    let slow = Odd::new(&world, Oddity::DiesAt("give", Arc::clone(&reached)));
+    let slow = world.controller_of(slow, Settings { ask_timeout: SOON, ..settings() });
     let acting = running(&slow);
     reached.notified().await;
 

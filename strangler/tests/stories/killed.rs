@@ -10,8 +10,8 @@ use strangler::{
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-use crate::domain::Dies;
 use crate::forward::running;
+use crate::odd::{Odd, Oddity};
 use crate::world::{MIGRATION, SOON, World, settings};
 
 /// A target whose answer to one call is lost, as the asker dies.
@@ -98,11 +98,11 @@ impl Peer for Lost {
 /// A controller that never gets past a point, and who tells when it is there.
 fn mortal(world: &World, at: &'static str) -> (Controller, Arc<Notify>) {
     let reached = Arc::new(Notify::new());
-    let domain = Dies { shop: world.shop.clone(), at, reached: Arc::clone(&reached) };
+    let domain = Odd::new(world, Oddity::DiesAt(at, Arc::clone(&reached)));
     let peer = Lost { memory: world.target.clone(), at, reached: Arc::clone(&reached) };
     let patient = Settings { ask_timeout: SOON, ..settings() };
     let pool = world.controller_pool.clone();
-    (Controller::with(MIGRATION, pool, Arc::new(domain), Arc::new(peer), patient), reached)
+    (Controller::with(MIGRATION, pool, domain, Arc::new(peer), patient), reached)
 }
 
 async fn die(world: &World, at: &'static str) {

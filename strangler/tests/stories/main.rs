@@ -12,6 +12,7 @@ mod gates;
 mod killed;
 mod leaders;
 mod locks;
+mod odd;
 mod reading;
 mod rights;
 mod sealed;
