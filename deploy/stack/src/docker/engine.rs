@@ -75,8 +75,14 @@ impl Engine {
         Ok(Container { docker: self.docker.clone(), container: Some(container), name, local: self.local() })
     }
 
-    /// The name in `tcp://name:port`.
-    pub(super) fn host_name(&self) -> String {
+    /// Where published ports are to be reached: on loopback if the engine is local, else at the name in `tcp://name:port`.
+    ///
+    /// Not what testcontainers says: on a machine with a `/.dockerenv` that is the bridge's gateway, where nothing of ours
+    /// is published.
+    pub(super) fn address(&self) -> String {
+        if self.local() {
+            return "127.0.0.1".to_owned();
+        }
         let address = self.host.split_once("://").map_or(self.host.as_str(), |(_, address)| address);
         address.rsplit_once(':').map_or(address, |(name, _)| name).to_owned()
     }
@@ -96,16 +102,6 @@ pub(super) struct Container {
 }
 
 impl Container {
-    /// Where its ports are to be reached.
-    pub(super) async fn host(&self) -> Result<String, Error> {
-        let refused =
-            |reason: String| Error::Docker { what: format!("tell the address of {}", self.name), reason };
-        let Some(container) = &self.container else { return Err(refused("it is gone".to_owned())) };
-        let host = container.get_host().await.map_err(|error| refused(error.to_string()))?.to_string();
-        // Published on 127.0.0.1 only, which `localhost` need not be.
-        Ok(if host == "localhost" { "127.0.0.1".to_owned() } else { host })
-    }
-
     /// The port of the machine behind a port of the container.
     pub(super) async fn port(&self, port: ContainerPort) -> Result<u16, Error> {
         let refused =

@@ -42,8 +42,7 @@ async fn serve(
     jvm: &[String],
     port: u16,
 ) -> Result<Running, Error> {
-    let host = if engine.local() { "127.0.0.1".to_owned() } else { engine.host_name() };
-    let address = format!("{host}:{port}");
+    let address = format!("{}:{port}", engine.address());
     let (heap, performance): (Vec<_>, Vec<_>) =
         jvm.iter().map(String::as_str).partition(|flag| flag.starts_with("-Xm"));
     let variables = [

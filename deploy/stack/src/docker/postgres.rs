@@ -31,7 +31,7 @@ pub(super) async fn start(
         .with_env_var("POSTGRES_DB", "postgres")
         .with_cmd(SETTINGS.into_iter().chain(more));
     let container = engine.start(guard, "postgres", publish(request, engine, 0, PORT)).await?;
-    let (host, port) = (container.host().await?, container.port(PORT.tcp()).await?);
+    let (host, port) = (engine.address(), container.port(PORT.tcp()).await?);
     let address = format!("postgres://postgres:{password}@{host}:{port}/postgres");
     container.wait(ready::postgres(&address, READY_TIMEOUT, || Ok(()))).await?;
     Ok(Running { address, pid: container.pid().await })
