@@ -7,6 +7,7 @@ use std::sync::{
 
 use outbox::{BoxError, Error, InboxOptions, Incoming, Received, Replica, StateTransfer, Topic, kafka};
 use sqlx::postgres::PgTransaction;
+use tokio::sync::Barrier;
 
 use crate::world::{Home, NOTES, Noted, Snapped, World, effect, noted, until};
 
@@ -199,6 +200,50 @@ async fn what_its_home_wrote_itself_moves_cursors_many_at_a_time() -> Result<(),
     assert!(transactions <= KEYS / 2, "{transactions} transactions for {KEYS} keys");
     world.stop().await?;
     home.drop_now().await
+}
+
+/// Applies nothing before as many as its barrier asks for are at it.
+struct Meet(Barrier);
+
+impl StateTransfer for Meet {
+    const NAME: &'static str = "test.meet";
+    type Event = Noted;
+
+    fn is_snapshot(_: &str) -> bool {
+        false
+    }
+
+    async fn apply(&self, tx: &mut PgTransaction<'_>, event: Received<Noted>) -> Result<(), BoxError> {
+        self.0.wait().await;
+        effect(tx, &event.meta.key, event.meta.version, &event.event.text).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_another_home_that_wait_together_are_applied_side_by_side() -> Result<(), BoxError> {
+    let mut world = World::new("meeting").await?;
+    let owner = Home::new(world.stack, "meetowner", "test.owner").await?;
+    let follower = Home::new(world.stack, "meeting", "test.follower").await?;
+    let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    for key in keys {
+        owner.publish(&noted(key, "1")).await?;
+    }
+    world.relay(&owner)?;
+    // All are there when the replica begins: one look takes the first of them, and the next one the rest.
+    until(0, || owner.pending()).await?;
+    let source = kafka::source(&world.kafka, "replica")?;
+    let meet = Meet(Barrier::new(keys.len() / 2));
+    let replica = Replica::new(follower.module.clone(), source, "test.follower", meet);
+    world.spawn(|shutdown| replica.run(shutdown));
+    let applied = || async {
+        let mut effects = follower.effects().await?;
+        effects.sort();
+        Ok(effects)
+    };
+    until(keys.map(|key| format!("{key}:1:1")).to_vec(), applied).await?;
+    world.stop().await?;
+    owner.drop_now().await?;
+    follower.drop_now().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
