@@ -10,7 +10,7 @@ use crate::{
     envelope::Envelope,
     handler::{Effect, Erased, Undecodable, UnknownKind},
     inbox::{Attempt, Dealt, Gate, InboxOptions, Kind},
-    store::{self, Admitted},
+    store::{self, Admitted, Leap},
 };
 
 /// Follows the state of keys that another home may own. Its stream's first event is applied by every home, whoever
@@ -104,26 +104,23 @@ pub(crate) async fn admit(
     if event.is_skipped() {
         return skipped(gate, tx, event).await;
     }
-    let jumped = gate.handler.is_snapshot(&event.kind)
-        && gate.database.hear(store::jump(tx, gate.name(), event)).await?;
-    let attempt = if jumped && gate.is_replaced(tx, event).await? {
-        // As for any other event: what an operator put in its place has its turn.
-        Attempt::Early
-    } else if jumped {
-        // What it passed over may be parked.
-        gate.apply(tx, event, true).await?
+    let leap = if gate.handler.is_snapshot(&event.kind) {
+        gate.database.hear(store::leap(tx, gate.name(), event)).await?
     } else {
-        gate.admit(tx, event).await?
+        Leap::Passed
+    };
+    let attempt = match leap {
+        Leap::Passed => gate.admit(tx, event).await?,
+        // As for any other event: what an operator put in its place has its turn.
+        Leap::Replaced => Attempt::Early,
+        Leap::Waits => gate.apply(tx, event, true).await?,
+        Leap::Free => gate.apply(tx, event, false).await?,
     };
     match attempt {
         Attempt::Dealt(Dealt::Applied, _) => {
-            let follow = store::follow(tx, &event.topic, &event.key, event.version, event.id);
-            let followed = gate.database.hear(follow).await?;
-            // The opening event may be this database's own, by another module, and the head beyond it.
-            if !followed && event.version > 1 {
+            if !gate.database.hear(store::follow_applied(tx, gate.name(), event)).await? {
                 return Ok(Attempt::Refused("this home wrote that version itself: two owners".into()));
             }
-            gate.database.hear(store::remember(tx, gate.name(), event)).await?;
             Ok(attempt)
         }
         Attempt::Dealt(Dealt::Duplicate, waiting) => {

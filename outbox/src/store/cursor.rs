@@ -110,15 +110,37 @@ pub(crate) async fn admit_runs(
     .await
 }
 
-pub(crate) async fn jump(tx: &mut PgTransaction<'_>, handler: &str, event: &Envelope) -> sqlx::Result<bool> {
-    sqlx::query_scalar("select outbox.jump($1, $2, $3, $4, $5)")
+/// What became of a cursor that a snapshot was to move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leap {
+    /// It is there or beyond: it did not move.
+    Passed,
+    /// An operator put something else in the snapshot's place.
+    Replaced,
+    /// Something of the key is kept: it was passed over, or comes next.
+    Waits,
+    /// Nothing is.
+    Free,
+}
+
+pub(crate) async fn leap(tx: &mut PgTransaction<'_>, handler: &str, event: &Envelope) -> sqlx::Result<Leap> {
+    let leap: String = sqlx::query_scalar("select outbox.leap($1, $2, $3, $4, $5, $6, $7)")
         .bind(handler)
         .bind(&event.topic)
         .bind(&event.key)
         .bind(event.version)
         .bind(event.id)
+        .bind(&event.payload)
+        .bind(Json(&event.headers))
         .fetch_one(&mut **tx)
-        .await
+        .await?;
+    match leap.as_str() {
+        "passed" => Ok(Leap::Passed),
+        "replaced" => Ok(Leap::Replaced),
+        "waits" => Ok(Leap::Waits),
+        "free" => Ok(Leap::Free),
+        other => Err(sqlx::Error::Decode(format!("outbox.leap answered {other}").into())),
+    }
 }
 
 pub(crate) async fn await_snapshot(
@@ -145,20 +167,20 @@ pub(crate) async fn skipped(tx: &mut PgTransaction<'_>, handler: &str, event: &E
     Ok(())
 }
 
-pub(crate) async fn remember(
+/// The head follows a foreign event that was applied. False when this home wrote that version itself.
+pub(crate) async fn follow_applied(
     tx: &mut PgTransaction<'_>,
     handler: &str,
     event: &Envelope,
-) -> sqlx::Result<()> {
-    sqlx::query("select outbox.remember($1, $2, $3, $4, $5)")
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select outbox.follow_applied($1, $2, $3, $4, $5)")
         .bind(handler)
         .bind(&event.topic)
         .bind(&event.key)
         .bind(event.version)
         .bind(event.id)
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
+        .fetch_one(&mut **tx)
+        .await
 }
 
 /// The other id that was applied as this version, if it is remembered.

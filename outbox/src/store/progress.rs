@@ -2,6 +2,7 @@
 
 use sqlx::PgPool;
 
+/// Key by key: a filter on a list would be compared with each cursor of the handler.
 pub(crate) async fn cursors(
     pool: &PgPool,
     handler: &str,
@@ -9,11 +10,16 @@ pub(crate) async fn cursors(
     keys: &[String],
 ) -> sqlx::Result<Vec<(String, i64)>> {
     sqlx::query_as(
-        "select c.key, c.version from outbox.cursor c
-         where c.handler = $1 and c.topic = $2 and c.key = any($3) and c.version > 0
-         union all
-         select a.key, a.version from outbox.archived_cursor a
-         where a.handler = $1 and a.topic = $2 and a.key = any($3)",
+        "select k.key, coalesce(c.version, a.version) from (select distinct key from unnest($3::text[]) key) k
+         left join lateral (
+             select c.version from outbox.cursor c
+             where c.handler = $1 and c.topic = $2 and c.key = k.key and c.version > 0 limit 1
+         ) c on true
+         left join lateral (
+             select a.version from outbox.archived_cursor a
+             where a.handler = $1 and a.topic = $2 and a.key = k.key limit 1
+         ) a on true
+         where coalesce(c.version, a.version) is not null",
     )
     .bind(handler)
     .bind(topic)
