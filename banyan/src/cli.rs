@@ -111,19 +111,20 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args, Serialize)]
 pub(crate) struct Advance {
-    /// The stage to enter; `reading` or `ramping` again to change the cohort.
-    #[arg(long, value_enum)]
-    to: Stage,
+    /// The stage to enter; `reading` or `ramping` again to change the cohort. Left out with `--resume`: none.
+    #[arg(long, value_enum, required_unless_present = "resume")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<Stage>,
     /// Of all keys, how many are read (`reading`) or born (`ramping`) at the target. Left out: as it is.
-    #[arg(long, value_parser = clap::value_parser!(i64).range(0..=100))]
+    #[arg(long, requires = "to", value_parser = clap::value_parser!(i64).range(0..=100))]
     #[serde(skip_serializing_if = "Option::is_none")]
     percent: Option<i64>,
     /// A tenant of whom all are; may be repeated. The tenants given replace those before.
-    #[arg(long = "tenant", conflicts_with = "no_tenants")]
+    #[arg(long = "tenant", requires = "to", conflicts_with = "no_tenants")]
     #[serde(skip_serializing)]
     tenant: Vec<String>,
     /// Names no tenant any more.
-    #[arg(long)]
+    #[arg(long, requires = "to")]
     #[serde(skip_serializing)]
     no_tenants: bool,
     /// What both of them mean on the wire: left out, they stay as they are.
@@ -134,7 +135,7 @@ pub(crate) struct Advance {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     metric: Option<String>,
-    /// Lifts a hold.
+    /// Lifts a hold; alone it does nothing else, and asks no gate.
     #[arg(long)]
     resume: bool,
     /// Asks the gates and changes nothing.
@@ -192,11 +193,21 @@ mod tests {
             wire("--to ramping --no-tenants"),
             r#"{"to":"ramping","tenants":[],"resume":false,"dry_run":false}"#
         );
+        assert_eq!(wire("--resume"), r#"{"resume":true,"dry_run":false}"#);
+        assert_eq!(wire("--to primary --resume"), r#"{"to":"primary","resume":true,"dry_run":false}"#);
     }
 
     #[test]
     fn bad_arguments_are_refused_before_anyone_is_asked() {
-        for arguments in ["", "--to ramping --percent 101", "--to nowhere", "--to ramping --percent many"] {
+        for arguments in [
+            "",
+            "--to ramping --percent 101",
+            "--to nowhere",
+            "--to ramping --percent many",
+            "--resume --percent 5",
+            "--resume --tenant a",
+            "--resume --no-tenants",
+        ] {
             let words = format!("banyan advance {arguments}");
             assert_eq!(Cli::try_parse_from(words.split_whitespace()).unwrap_err().exit_code(), 2, "{words}");
         }

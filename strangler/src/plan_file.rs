@@ -64,7 +64,7 @@ pub struct Thresholds {
     pub evidence_hours: u32,
     /// Whether seeded mutants must be caught: `true`, for a gate can't be waived.
     pub mutants: bool,
-    /// The percent that may be ramped to before a rollback was drilled, 0 to 100. Default 0: named tenants only.
+    /// The percent that may be ramped to before a rollback was drilled, 0 to 100; `primary` is 100. Default 0: named tenants only.
     pub first_ramp_percent_max: i16,
     /// How long `primary` lasts without a rollback or a hold before `sealed`: a business cycle, at least 1 second. Default a
     /// week.

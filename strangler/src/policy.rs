@@ -11,13 +11,17 @@ const TENANTS_MAX: usize = 1_000;
 const TENANT_BYTES_MAX: usize = 255;
 /// The longest name of a metric, in bytes.
 const METRIC_BYTES_MAX: usize = 200;
+/// The way on from a hold.
+pub(crate) const LIFTS: &str = "see to it; `banyan advance --resume` lifts the hold";
 
 /// A step forward, as an operator asks for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Advance {
-    /// The stage to enter, or `reading` or `ramping` again for another cohort.
-    pub to: Stage,
+    /// The stage to enter, or `reading` or `ramping` again for another cohort. Left out, only with `resume`: none is entered, and what
+    /// is being rolled back still is.
+    #[serde(default)]
+    pub to: Option<Stage>,
     /// Of all keys, how many are read at the target (`reading`) or born there (`ramping`): 0 to 100. Left out: as it is in
     /// that stage, 0 when it is entered. Only with these two.
     #[serde(default)]
@@ -62,7 +66,12 @@ impl TryFrom<String> for Stage {
 impl Advance {
     /// A step to a stage, with nothing else.
     pub const fn to(stage: Stage) -> Self {
-        Self { to: stage, percent: None, tenants: None, metric: None, resume: false, dry_run: false }
+        Self { to: Some(stage), percent: None, tenants: None, metric: None, resume: false, dry_run: false }
+    }
+
+    /// Lifts a hold and enters nothing: what the policy lets be done goes on.
+    pub const fn resume() -> Self {
+        Self { to: None, percent: None, tenants: None, metric: None, resume: true, dry_run: false }
     }
 
     /// A ramp to a percent.
@@ -77,24 +86,28 @@ impl Policy {
     /// The policy after a step forward. `planned` are the tenants with whom the ramp ends, by the plan; none: with 100 %.
     pub(crate) fn advanced(&self, step: &Advance, planned: &[String]) -> Result<Self, Error> {
         check_values(step)?;
-        self.check_stage(step, planned)?;
+        let metric = step.metric.clone().or_else(|| self.metric.clone());
+        let Some(to) = step.to else {
+            return match &self.held {
+                Some(_) => Ok(Self { held: None, metric, ..self.clone() }),
+                None => Err(Error::refused("the migration is not held", way_on(self.stage))),
+            };
+        };
+        self.check_stage(to, planned)?;
         let held = match (&self.held, step.resume) {
             (Some(reason), false) => {
-                return Err(Error::refused(
-                    format!("the migration is held: {reason}"),
-                    "see to it, then advance with `--resume`",
-                ));
+                return Err(Error::refused(format!("the migration is held: {reason}"), LIFTS));
             }
             _ => None,
         };
         // Reads and births are other things: who widened one has not asked for the other.
-        let anew = step.to.has_cohort() && step.to != self.stage;
+        let anew = to.has_cohort() && to != self.stage;
         let (percent, tenants) = if anew { (0, Vec::new()) } else { (self.percent, self.tenants.clone()) };
         let next = Self {
-            stage: step.to,
+            stage: to,
             percent: step.percent.and_then(|it| i16::try_from(it).ok()).unwrap_or(percent),
             tenants: step.tenants.clone().unwrap_or(tenants),
-            metric: step.metric.clone().or_else(|| self.metric.clone()),
+            metric,
             draining: false,
             held,
             ..self.clone()
@@ -155,6 +168,16 @@ impl Policy {
         self.stage.next()
     }
 
+    /// That step, as someone takes it who only looks: to twice the present cohort, or into the next stage; none after the last.
+    pub(crate) fn next_step(&self, planned: &[String]) -> Option<Advance> {
+        let to = self.ahead(planned)?;
+        let mut step = Advance { dry_run: true, resume: true, ..Advance::to(to) };
+        if to.has_cohort() && self.stage == to {
+            step.percent = Some(i64::from(self.percent).saturating_mul(2).clamp(1, 100));
+        }
+        Some(step)
+    }
+
     /// Whether the source's keys are handed to the target, as far as they are quiet.
     pub(crate) fn hands_over(&self) -> bool {
         self.stage == Stage::Primary && !self.draining
@@ -168,16 +191,16 @@ impl Policy {
             || next.tenants.iter().any(|tenant| !self.tenants.contains(tenant))
     }
 
-    fn check_stage(&self, step: &Advance, planned: &[String]) -> Result<(), Error> {
-        let (from, to) = (self.stage, step.to);
+    fn check_stage(&self, to: Stage, planned: &[String]) -> Result<(), Error> {
+        let from = self.stage;
         if to < from {
             return Err(Error::refused(
                 format!("stage {to} is before {from}"),
                 "go back with `banyan rollback`",
             ));
         }
-        // A stage that is being rolled back may be entered again.
-        if to == from && !to.has_cohort() && !self.draining {
+        // A stage that is being rolled back may be entered again, and one that is held may go on.
+        if to == from && !to.has_cohort() && !self.draining && self.held.is_none() {
             return Err(Error::refused(format!("it is in stage {to} already"), way_on(from)));
         }
         if to > from && from.next() != Some(to) {
@@ -213,11 +236,18 @@ fn way_on(from: Stage) -> String {
 
 fn check_values(step: &Advance) -> Result<(), Error> {
     let invalid = |field, reason: String| Err(Error::Invalid { field, reason });
-    if !step.to.has_cohort() && step.percent.is_some() {
-        return invalid("percent", format!("only stages reading and ramping have one, not {}", step.to));
+    if step.to.is_none() && !step.resume {
+        return invalid("to", "name the stage to enter; only who lifts a hold may leave it out".to_owned());
     }
-    if !step.to.has_cohort() && step.tenants.as_ref().is_some_and(|tenants| !tenants.is_empty()) {
-        return invalid("tenants", format!("only stages reading and ramping have them, not {}", step.to));
+    let cohort = step.to.is_some_and(Stage::has_cohort);
+    let stage = step.to.map_or("a step that names none", Stage::name);
+    if !cohort && step.percent.is_some() {
+        return invalid("percent", format!("only stages reading and ramping have one, not {stage}"));
+    }
+    // For another stage none is as good as left out; who names no stage changes no cohort at all.
+    let tenants_named = |tenants: &Vec<String>| step.to.is_none() || !tenants.is_empty();
+    if !cohort && step.tenants.as_ref().is_some_and(tenants_named) {
+        return invalid("tenants", format!("only stages reading and ramping have them, not {stage}"));
     }
     if let Some(percent) = step.percent.filter(|percent| !(0..=100).contains(percent)) {
         return invalid("percent", format!("{percent} is not 0 to 100"));

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::Controller;
 use super::change::{BY_MAX, cut};
 use crate::gate::{Gate, Verdict};
-use crate::policy::Policy;
+use crate::policy::{LIFTS, Policy};
 use crate::store::{backfill, keys, policy::Entry};
 use crate::{Advance, Change, Error, Plan, PolicyView, Refusal, Stage, Step};
 
@@ -18,16 +18,13 @@ impl Controller {
     /// As [`Controller::advance`], but never a refusal.
     pub async fn plan(&self) -> Result<Plan, Error> {
         let policy = self.policy().await?;
-        let to = policy.ahead(self.planned_tenants()).unwrap_or(policy.stage);
-        let mut step = Advance { dry_run: true, resume: true, ..Advance::to(to) };
-        if to.has_cohort() && policy.stage == to {
-            step.percent = Some(i64::from(policy.percent).saturating_mul(2).clamp(1, 100));
-        }
+        let last = || Advance { dry_run: true, ..Advance::to(policy.stage) };
+        let step = policy.next_step(self.planned_tenants()).unwrap_or_else(last);
         let mut next = self.advance(&step, "plan").await?;
         if let (Some(held), None) = (&policy.held, &next.refused) {
             next.refused = Some(Refusal {
                 rule: format!("the migration is held: {held}"),
-                way_on: "see to it, then advance with `--resume`".to_owned(),
+                way_on: LIFTS.to_owned(),
                 gates: Vec::new(),
             });
         }
@@ -44,11 +41,10 @@ impl Controller {
     /// domain's and the database's failures.
     pub async fn advance(&self, step: &Advance, by: &str) -> Result<Step, Error> {
         let policy = self.policy().await?;
-        let step = &self.by_plan(step)?;
-        let next = match policy.advanced(step, self.planned_tenants()) {
+        let next = match self.stepped(&policy, step) {
             Ok(next) => next,
             Err(Error::Refused(refusal)) if step.dry_run => {
-                let to = Change { stage: step.to, ..Change::from(&policy) };
+                let to = Change { stage: step.to.unwrap_or(policy.stage), ..Change::from(&policy) };
                 return Ok(self.answer(&policy, to, Vec::new(), Some(refusal)).await);
             }
             Err(error) => return Err(error),
@@ -67,6 +63,11 @@ impl Controller {
         Ok(answer)
     }
 
+    /// The policy after a step, as the rules and the plan have it.
+    pub(super) fn stepped(&self, policy: &Policy, step: &Advance) -> Result<Policy, Error> {
+        policy.advanced(&self.by_plan(step)?, self.planned_tenants())
+    }
+
     /// The step with the plan's metric, which is the migration's.
     fn by_plan(&self, step: &Advance) -> Result<Advance, Error> {
         let Some(plan) = &self.0.settings.plan else { return Ok(step.clone()) };
@@ -76,10 +77,13 @@ impl Controller {
                 format!("the plan names {planned:?}: leave it out, or change `business.metric` there");
             return Err(Error::Invalid { field: "metric", reason });
         }
-        Ok(Advance { metric: Some(planned.clone()), ..step.clone() })
+        // Who only lifts a hold changes nothing else.
+        let metric = step.to.map(|_| planned.clone()).or_else(|| step.metric.clone());
+        Ok(Advance { metric, ..step.clone() })
     }
 
-    /// Changes the policy. Entering `following` seeds first: outside the lock, then looks again under it.
+    /// Changes the policy. Entering `following` seeds first: outside the lock, then looks again under it. A hold is lifted in any
+    /// stage, and that enters none.
     async fn enter(
         &self,
         from: &Policy,
@@ -88,7 +92,8 @@ impl Controller {
         by: &str,
     ) -> Result<(i64, Policy), Error> {
         let evidence = self.evidence(gates);
-        let seeds = from.stage == Stage::Local;
+        let enters = from.stage != next.stage;
+        let seeds = enters && from.stage == Stage::Local;
         let mut seeded = 0;
         let mut left_out = String::new();
         for _ in 0..self.0.settings.seed_rounds_max.max(1) {
@@ -108,7 +113,7 @@ impl Controller {
             if seeds {
                 backfill::begin(&mut *tx, &self.0.migration, cut(by, BY_MAX)).await?;
             }
-            if next.stage == Stage::Sealed {
+            if enters && next.stage == Stage::Sealed {
                 self.seal(&mut tx).await?;
             }
             let entry = Entry { action: "advance", by, reason: "", evidence: &evidence };
@@ -204,7 +209,9 @@ fn refusal(gates: &[Gate], stage: Stage) -> Option<Refusal> {
              following, and come here again"
         }
         "approvals" => "two people must be for it: `banyan approve --stage STAGE --reason \"..\"`",
-        "cycle" => "wait; a rollback or a hold begins it again",
+        "cycle" => {
+            "wait; a rollback or a hold begins it again, once that is over (`banyan advance --resume` lifts a hold)"
+        }
         "invariants" => "mend what is broken before any step",
         "pinned" | "at_source" => "`banyan pinned` says what keeps a key; see to it, then advance again",
         "verify" => "see to each touch that it names, then advance again",

@@ -51,7 +51,7 @@ impl Controller {
                 }));
             }
             Stage::Sealed => {
-                gates.extend([self.none_pinned().await, self.none_at_source().await, self.cycle().await]);
+                gates.extend([self.none_pinned().await, self.none_at_source().await, self.cycle(from).await]);
                 gates.extend([self.whole().await, self.approved(next.stage).await]);
             }
             Stage::Removed => gates.extend([self.verified().await, self.approved(next.stage).await]),
@@ -62,6 +62,7 @@ impl Controller {
                 gates.extend(self.decisions_shown(from).await);
             }
             Stage::Ramping | Stage::Primary => {
+                gates.push(self.whole().await);
                 gates.extend(self.reads_shown(from).await);
                 gates.push(self.drilled(next).await);
             }
@@ -114,8 +115,16 @@ impl Controller {
         })
     }
 
-    /// Whether the stage has lasted for a business cycle, with neither a rollback nor a hold.
-    async fn cycle(&self) -> Gate {
+    /// Whether the stage has lasted for a business cycle, with neither a rollback nor a hold; one that is not over yet breaks it, too.
+    async fn cycle(&self, from: &Policy) -> Gate {
+        let broken = match (&from.held, from.draining) {
+            (Some(_), _) => Some("the migration is held: a cycle begins when that is over"),
+            (None, true) => Some("the stage is being rolled back: a cycle begins when that is over"),
+            (None, false) => None,
+        };
+        if let Some(found) = broken {
+            return Gate::new("cycle", Verdict::Inconclusive, found);
+        }
         let wanted = self.thresholds().cycle_seconds;
         let lasted = store::unbroken_seconds(&self.0.pool, &self.0.migration).await;
         counted("cycle", lasted.map_err(Error::from), |lasted| {

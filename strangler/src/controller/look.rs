@@ -77,16 +77,16 @@ impl Controller {
 }
 
 impl Controller {
-    /// The worst gate before the next step.
+    /// The worst gate before the next step, which is the one that a plan shows.
     async fn next_gate(&self, policy: &Policy, live: Vec<Gate>) -> Option<NextGate> {
-        let stage = policy.ahead(self.planned_tenants())?;
-        let metric = self.0.settings.plan.as_ref().map(|plan| plan.business.metric.clone());
-        let next = Policy { stage, metric: metric.or_else(|| policy.metric.clone()), ..policy.clone() };
-        let gates = match &policy.held {
-            Some(held) => {
+        let step = policy.next_step(self.planned_tenants())?;
+        let stage = step.to?;
+        let gates = match (&policy.held, self.stepped(policy, &step)) {
+            (Some(held), _) => {
                 vec![Gate::new("held", Verdict::Fail, format!("the migration is held: {held}"))]
             }
-            None => Box::pin(self.gates_of(policy, &next, live)).await,
+            (None, Ok(next)) => Box::pin(self.gates_of(policy, &next, live)).await,
+            (None, Err(error)) => vec![Gate::new("rules", Verdict::Fail, error.to_string())],
         };
         let worst = gates.into_iter().max_by_key(|gate| gate.verdict)?;
         Some(NextGate { stage, gate: worst.name, verdict: worst.verdict, found: worst.found })

@@ -132,6 +132,55 @@ fn a_hold_stops_each_step_until_it_is_lifted() {
 }
 
 #[test]
+fn a_hold_is_lifted_in_each_stage_and_nothing_else_changes() {
+    for stage in Stage::ALL {
+        let free = Policy { percent: 25, tenants: vec!["t".to_owned()], ..policy(stage) };
+        for draining in [false, true] {
+            let held = Policy { held: Some("numbers look odd".to_owned()), draining, ..free.clone() };
+            let lifted = held.advanced(&Advance::resume(), &[]).unwrap();
+            assert_eq!(lifted, Policy { held: None, ..held.clone() });
+            assert!(!held.widens(&lifted), "no gate is asked");
+            // Naming the stage does as much, and enters again what is being rolled back.
+            assert!(refused(held.advanced(&Advance::to(stage), &[])).contains("numbers look odd"));
+            let named = Advance { resume: true, ..Advance::to(stage) };
+            let lifted = held.advanced(&named, &[]).unwrap();
+            assert_eq!(lifted, Policy { held: None, draining: false, ..held.clone() });
+            assert_eq!(held.widens(&lifted), draining);
+        }
+        assert!(refused(free.advanced(&Advance::resume(), &[])).contains("is not held"));
+    }
+}
+
+#[test]
+fn only_a_hold_is_lifted_without_naming_a_stage() {
+    let held = Policy { held: Some("numbers look odd".to_owned()), ..policy(Stage::Ramping) };
+    let tenants = Some(Vec::new());
+    for (step, text) in [
+        (Advance { resume: false, ..Advance::resume() }, "to: name the stage"),
+        (Advance { percent: Some(5), ..Advance::resume() }, "percent: only stages reading and ramping"),
+        (Advance { tenants, ..Advance::resume() }, "tenants: only stages reading and ramping"),
+    ] {
+        let said = refused(held.advanced(&step, &[]));
+        assert!(said.contains(text), "{said:?} lacks {text:?}");
+    }
+}
+
+#[test]
+fn the_next_step_doubles_a_cohort_and_begins_the_next_one_at_nothing() {
+    let of = |percent| Policy { percent, ..policy(Stage::Ramping) };
+    for (from, percent) in [(0, 1), (1, 2), (30, 60), (60, 100)] {
+        let step = of(from).next_step(&[]).unwrap();
+        assert_eq!((step.to, step.percent), (Some(Stage::Ramping), Some(percent)));
+    }
+    let step = of(100).next_step(&[]).unwrap();
+    assert_eq!((step.to, step.percent), (Some(Stage::Primary), None));
+    let reading = Policy { percent: 100, ..policy(Stage::Reading) };
+    let ramping = reading.advanced(&reading.next_step(&[]).unwrap(), &[]).unwrap();
+    assert_eq!((ramping.stage, ramping.percent), (Stage::Ramping, 0));
+    assert_eq!(policy(Stage::Removed).next_step(&[]), None);
+}
+
+#[test]
 fn a_rollback_stops_births_at_once_and_lowers_the_stage_only_when_no_key_is_away() {
     let ramping = Policy { percent: 50, tenants: vec!["t".to_owned()], ..policy(Stage::Ramping) };
     let draining = ramping.back(3).unwrap();

@@ -165,7 +165,8 @@ pub(crate) async fn held_last(pool: &PgPool, migration: &str) -> Result<Option<O
         .await
 }
 
-/// For how long the stage has been undisturbed, in seconds: it was neither left, nor rolled back, nor held.
+/// For how long the stage has been undisturbed, in seconds: it was neither left, nor rolled back, nor held, and no end was put to
+/// that either.
 pub(crate) async fn unbroken_seconds(pool: &PgPool, migration: &str) -> Result<f64, sqlx::Error> {
     sqlx::query_scalar(
         "select coalesce(extract(epoch from clock_timestamp() - strangler.unbroken_since($1)), 0)::float8",

@@ -9,6 +9,7 @@ mod domain;
 mod filling;
 mod forward;
 mod gates;
+mod holds;
 mod killed;
 mod leaders;
 mod locks;

@@ -43,6 +43,10 @@ async fn sealing_ends_the_sources_rights_and_no_key_comes_back() {
     let said = refusal(controller.parity("ada").await);
     assert!(said.contains("in stage sealed the source's copy is retired"), "{said}");
 
+    // A hold is lifted there, too, and seals nothing anew.
+    controller.hold("a question", "ada").await.unwrap();
+    assert!(controller.advance(&Advance::resume(), "ada").await.unwrap().entered);
+
     // A deployment runs `migrate` again, which grants what the program's version needs.
     let writes = role(&world.database, "writes");
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("grant insert on shop.payment to {writes}")))

@@ -7,9 +7,19 @@ use strangler::{Advance, Controller, Error, Home, Settings, Stage, Verdict};
 use crate::forward::running;
 use crate::world::{PLAN, World, eventually, following, gate, plan, refusal, settings};
 
-fn with_plan(world: &World, text: &str) -> Controller {
+pub(crate) fn with_plan(world: &World, text: &str) -> Controller {
     let settings = Settings { plan: Some(plan(text)), ..settings() };
     world.controller_of(Arc::new(world.shop.clone()), settings)
+}
+
+/// A plan by which each ramp by percent needs a drill, and a ramp with tenant `canary` is whole.
+fn strict() -> String {
+    PLAN.replace("first_ramp_percent_max = 100", "first_ramp_percent_max = 0")
+        .replace("name = \"payments\"", "name = \"payments\"\ntenants = [\"canary\"]")
+}
+
+fn canary() -> Advance {
+    Advance { tenants: Some(vec!["canary".to_owned()]), ..Advance::ramp(0) }
 }
 
 async fn stage(controller: &Controller) -> Stage {
@@ -85,6 +95,39 @@ async fn a_rollback_that_had_no_key_to_bring_home_shows_nothing() {
     world.read_again(&controller).await;
     let said = refusal(controller.advance(&Advance::ramp(1), "a test").await);
     assert!(said.contains("gate `drill`"), "{said}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn primary_needs_a_drill_though_the_ramp_was_whole_by_tenants() {
+    let world = World::new().await;
+    let controller = with_plan(&world, &strict());
+    world.read(&controller).await;
+    let step = controller.advance(&canary(), "a test").await.unwrap();
+    assert_eq!(gate(&step, "drill").verdict, Verdict::Pass);
+    world.target.publish("first", 1);
+    let said = refusal(controller.advance(&Advance::to(Stage::Primary), "a test").await);
+    assert!(said.contains("gate `drill` of stage primary is inconclusive"), "{said}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn status_names_the_gate_of_the_step_that_a_plan_shows() {
+    let world = World::new().await;
+    let controller = with_plan(&world, &strict().replace("canary", "another"));
+    world.read(&controller).await;
+    let all = Advance { percent: Some(100), ..Advance::to(Stage::Reading) };
+    controller.advance(&all, "a test").await.unwrap();
+    // A ramp begins at 0 %, whatever the percent of the reads.
+    let next = controller.status().await.unwrap().next.unwrap();
+    assert_eq!((next.stage, next.verdict), (Stage::Ramping, Verdict::Pass), "{next:?}");
+
+    // From a canary a ramp goes on by percent.
+    controller.advance(&canary(), "a test").await.unwrap();
+    let next = controller.status().await.unwrap().next.unwrap();
+    assert_eq!((next.gate.as_str(), next.verdict), ("drill", Verdict::Inconclusive), "{next:?}");
+    let plan = controller.plan().await.unwrap().next;
+    assert!(plan.refused.is_some_and(|refused| refused.rule.contains("gate `drill` of stage ramping")));
     world.end().await;
 }
 
@@ -190,12 +233,30 @@ async fn a_broken_invariant_holds_the_migration_until_it_is_mended() {
     let held = async || controller.status().await.unwrap().policy.held;
     eventually("it is held", async || held().await.is_some()).await;
     assert_eq!(held().await.as_deref(), Some("the books do not balance"));
-    // Lifted before it is mended, it is held again.
-    controller.advance(&Advance { resume: true, ..Advance::ramp(1) }, "a test").await.unwrap();
+    // No step is taken past it, and lifted before it is mended the hold comes back.
+    let said = refusal(controller.advance(&Advance { resume: true, ..Advance::ramp(1) }, "a test").await);
+    assert!(said.contains("gate `invariants` of stage ramping failed: the books do not balance"), "{said}");
+    controller.advance(&Advance::resume(), "a test").await.unwrap();
     eventually("it is held again", async || held().await.is_some()).await;
     world.shop.set_broken(None);
     controller.advance(&Advance { resume: true, ..Advance::ramp(2) }, "a test").await.unwrap();
     assert_eq!(controller.status().await.unwrap().history[0].action, "advance");
     acting.abort();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn no_key_goes_to_the_target_while_an_invariant_is_broken() {
+    let world = World::new().await;
+    let controller = world.ramp(50).await;
+    world.shop.set_broken(Some("the books do not balance"));
+    let said = refusal(controller.advance(&Advance::ramp(100), "a test").await);
+    assert!(said.contains("gate `invariants` of stage ramping failed: the books do not balance"), "{said}");
+    world.shop.set_broken(None);
+    controller.advance(&Advance::ramp(100), "a test").await.unwrap();
+    world.target.publish("first", 1);
+    world.shop.set_broken(Some("the books do not balance"));
+    let said = refusal(controller.advance(&Advance::to(Stage::Primary), "a test").await);
+    assert!(said.contains("gate `invariants` of stage primary failed"), "{said}");
     world.end().await;
 }

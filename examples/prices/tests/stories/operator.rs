@@ -43,7 +43,7 @@ impl Operator {
 
     /// Takes a step, with customers reading as long as its gates want to see more of that.
     pub(crate) async fn enter(&self, step: &Advance) -> Result<(), BoxError> {
-        if matches!(step.to, Stage::Reading | Stage::Ramping) {
+        if matches!(step.to, Some(Stage::Reading | Stage::Ramping)) {
             self.read_enough(step).await?;
         }
         assert!(self.controller.advance(step, BY).await?.entered);
@@ -61,7 +61,7 @@ impl Operator {
             assert!(refused.rule.contains("reads` of stage"), "{}", refused.rule);
             Ok::<_, BoxError>(false)
         };
-        eventually(&format!("enough was read for {}", step.to), allowed).await
+        eventually(&format!("enough was read for {step:?}"), allowed).await
     }
 
     /// Returns once the target lacks nothing and the copies were compared.
