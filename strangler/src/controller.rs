@@ -137,21 +137,19 @@ impl Controller {
         let mut tick = interval(self.0.settings.tick);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut memory = Remembered::default();
-        let mut trouble = String::new();
+        let mut told: Vec<String> = Vec::new();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 _ = tick.tick() => {}
             }
-            let said = match Box::pin(self.tick(&mut memory)).await {
-                Ok(()) => String::new(),
-                Err(error) => describe(&error),
-            };
+            let troubles = Box::pin(self.tick(&mut memory)).await.unwrap_or_else(|error| vec![error]);
+            let said: Vec<String> = troubles.iter().map(|error| describe(error)).collect();
             // Once for each trouble, not once a second.
-            if !said.is_empty() && said != trouble {
-                tracing::warn!(migration = self.0.migration, error = said, "the controller could not act");
+            for error in said.iter().filter(|said| !told.contains(*said)) {
+                tracing::warn!(migration = self.0.migration, error, "the controller could not act");
             }
-            trouble = said;
+            told = said;
         }
         let release = store::release_lease(&self.0.pool, &self.0.migration, &self.0.name);
         if !matches!(timeout(self.0.settings.ask_timeout, release).await, Ok(Ok(()))) {
@@ -159,33 +157,45 @@ impl Controller {
         }
     }
 
-    /// One look: renews the lease and does what the stored stage asks for.
-    async fn tick(&self, memory: &mut Remembered) -> Result<(), Error> {
+    /// One look: renews the lease and does what the stored stage asks for. Trouble with one part is no reason to leave out
+    /// another, so it comes back with that of all.
+    async fn tick(&self, memory: &mut Remembered) -> Result<Vec<Error>, Error> {
         let Inner { migration, name, pool, settings, .. } = &*self.0;
         let policy = self.policy().await?;
         if !store::take_lease(pool, migration, name, settings.lease).await? {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        // A target that is away keeps no one from what needs no target.
-        let moved = Box::pin(self.hand_over(&policy, &mut memory.moves)).await;
-        if policy.draining {
-            self.finish_draining(policy.revision).await?;
-        }
-        if policy.stage > Stage::Local && policy.held.is_none() {
-            self.keep_owners_whole(&mut memory.walked).await?;
-        }
-        // A sealed source has nothing left that could be broken, and is not touched any more.
-        if policy.stage > Stage::Local && policy.stage < Stage::Sealed && policy.held.is_none() {
-            self.hold_if_broken().await?;
-        }
-        self.watch_touches(&policy, &mut memory.touches).await?;
-        // Trouble with one is no reason to leave out the other.
-        let filled = Box::pin(self.fill(&policy, &mut memory.filling)).await;
-        moved.and(filled)
+        // Beside each other: a domain that is slow to say whether it is whole keeps no key waiting.
+        let (owned, whole, mut troubles) = tokio::join!(
+            Box::pin(self.keep_owners_whole(&policy, &mut memory.walked)),
+            Box::pin(self.hold_if_broken(&policy)),
+            Box::pin(self.move_on(&policy, &mut memory.moves, &mut memory.filling, &mut memory.touches)),
+        );
+        troubles.extend([owned, whole].into_iter().filter_map(Result::err));
+        Ok(troubles)
+    }
+
+    /// Moves keys, fills the target and watches a sealed source, as the stage asks. Returns what went wrong: a target that is away keeps
+    /// no one from what needs no target.
+    async fn move_on(
+        &self,
+        policy: &Policy,
+        moves: &mut Moves,
+        filling: &mut Filling,
+        touches: &mut Option<Instant>,
+    ) -> Vec<Error> {
+        let moved = Box::pin(self.hand_over(policy, moves)).await;
+        let drained = if policy.draining { self.finish_draining(policy.revision).await } else { Ok(()) };
+        let watched = self.watch_touches(policy, touches).await;
+        let filled = Box::pin(self.fill(policy, filling)).await;
+        [moved, drained, watched, filled].into_iter().filter_map(Result::err).collect()
     }
 
     /// Walks over the domain's keys, a batch at each look, and holds the migration when one has no owner.
-    async fn keep_owners_whole(&self, walked: &mut Option<String>) -> Result<(), Error> {
+    async fn keep_owners_whole(&self, policy: &Policy, walked: &mut Option<String>) -> Result<(), Error> {
+        if policy.stage == Stage::Local || policy.held.is_some() {
+            return Ok(());
+        }
         let (last, left_out) = self.seeding().look(walked.as_deref()).await?;
         *walked = last;
         if let Some(key) = left_out {

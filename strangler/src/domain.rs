@@ -93,7 +93,8 @@ pub trait Domain: Movable {
     async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError>;
 
     /// An invariant of the domain that is broken now, in a sentence: the migration is held with it as the reason. Asked at each
-    /// look, so it must be cheap.
+    /// look, and not waited for longer than [`crate::Settings::ask_timeout`]: what takes longer to find out is found out beside, and told
+    /// when it is asked for again.
     async fn broken(&self) -> Result<Option<String>, BoxError> {
         Ok(None)
     }

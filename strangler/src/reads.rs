@@ -23,6 +23,7 @@ pub(crate) use self::policy::ReadPolicy;
 use self::policy::Seen;
 pub(crate) use self::tally::Batch;
 use self::tally::{Sample, Tally};
+pub(crate) use self::versions::OWNER_ONLY;
 use self::versions::Versions;
 use crate::store::reads as store;
 use crate::{Error, Home};
@@ -197,12 +198,12 @@ impl Reads {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Notes that the caller was shown this version of a key: no later read here answers with an older one of the target's.
+    /// Notes that the caller was shown this version of a key: no later read here answers with an older one.
     pub fn shown(&self, key: &str, version: i64) {
         self.0.versions.put(key, version);
     }
 
-    /// What a caller must see at least.
+    /// What a caller must see at least; [`OWNER_ONLY`] when that is not known any more.
     pub(crate) fn at_least(&self, key: &str, asked: i64) -> i64 {
         self.0.versions.get(key).unwrap_or(0).max(asked)
     }

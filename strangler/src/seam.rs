@@ -95,12 +95,27 @@ impl<H: Homes> Seam<H> {
     {
         let mut repeats = Repeats::new(self.bounds);
         let mut owner = self.owners.find(key).await.map_err(H::unroutable)?;
+        self.read_from(&mut owner, key, &mut repeats, &run).await
+    }
+
+    /// Asks this owner, or whoever is it instead, who then stands in its place.
+    async fn read_from<T, F, Fut>(
+        &self,
+        owner: &mut Ownership,
+        key: &str,
+        repeats: &mut Repeats,
+        run: &F,
+    ) -> Result<T, H::Error>
+    where
+        F: Fn(Arc<H::Desk>) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<T, H::Error>> + Send,
+    {
         loop {
             let error = match run(self.home(owner.home)).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            owner = self.next(key, &mut repeats, owner.home, error).await?;
+            *owner = self.next(key, repeats, owner.home, error).await?;
         }
     }
 

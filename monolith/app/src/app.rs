@@ -224,7 +224,7 @@ impl Parts {
     }
 
     fn controller(&self, config: &Config, tasks: &mut Tasks) -> anyhow::Result<axum::Router> {
-        let domain = self.half.domain(self.orders.clone(), &self.pools);
+        let domain = self.half.domain(self.orders.clone(), &self.pools, self.work.clone());
         let peer = Arc::new(control::Client::new(self.channel.clone(), self.bearer.clone()));
         let settings = Settings {
             plan: config.plan.as_deref().map(plan::read).transpose()?.map(Arc::new),

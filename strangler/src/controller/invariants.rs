@@ -3,11 +3,16 @@
 use tokio::time::timeout;
 
 use super::Controller;
-use crate::{Error, Gate, Verdict};
+use crate::policy::Policy;
+use crate::{Error, Gate, Stage, Verdict};
 
 impl Controller {
-    /// Holds the migration when the domain finds an invariant broken. A domain that can't be asked is no reason to.
-    pub(super) async fn hold_if_broken(&self) -> Result<(), Error> {
+    /// Holds the migration when the domain finds an invariant broken. A domain that can't be asked is no reason to. A sealed source has
+    /// nothing left that could be broken, and is not touched any more.
+    pub(super) async fn hold_if_broken(&self, policy: &Policy) -> Result<(), Error> {
+        if policy.stage == Stage::Local || policy.stage >= Stage::Sealed || policy.held.is_some() {
+            return Ok(());
+        }
         let Some(broken) = self.broken().await? else { return Ok(()) };
         tracing::error!(
             migration = self.0.migration,

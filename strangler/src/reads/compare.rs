@@ -36,7 +36,8 @@ pub enum Class {
     Money,
     /// Something else differs at the same version.
     Structure,
-    /// The source differs from itself at the same version, and the target agrees with one of the two: the read itself is not steady.
+    /// The source differs from itself at the same version, but not in money, and the target agrees with one of the two: the read itself
+    /// is not steady.
     Noise,
     /// The versions differed each time they were looked at.
     Stale,
@@ -96,12 +97,10 @@ pub(super) fn judge<T: Comparable>(sources: [&T; 2], target: &T) -> Class {
     if found.iter().all(|it| *it == Difference::Equal) {
         return Class::Equal;
     }
-    // The last one was asked together with the target.
-    match found.last() {
-        _ if found.contains(&Difference::Equal) => Class::Noise,
-        Some(Difference::Structure) => Class::Structure,
-        Some(Difference::Money | Difference::Equal) | None => Class::Money,
+    if found.contains(&Difference::Money) {
+        return Class::Money;
     }
+    if found.contains(&Difference::Equal) { Class::Noise } else { Class::Structure }
 }
 
 #[cfg(test)]
@@ -161,6 +160,15 @@ mod tests {
         assert_eq!(judge([&one, &two], &two), Class::Noise);
         assert_eq!(judge([&one, &two], &Row(101, "open", 3)), Class::Money);
         assert_eq!(judge([&one, &two], &Row(100, "gone", 3)), Class::Structure);
+    }
+
+    #[test]
+    fn a_source_whose_amount_differs_from_itself_is_money_whatever_the_target_agrees_with() {
+        let (one, two) = (Row(100, "paid", 3), Row(101, "paid", 3));
+        for target in [&one, &two, &Row(100, "open", 3)] {
+            assert_eq!(judge([&one, &two], target), Class::Money, "{target:?}");
+            assert_eq!(judge([&two, &one], target), Class::Money, "{target:?}");
+        }
     }
 
     #[test]

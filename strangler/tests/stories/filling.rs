@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strangler::{Advance, Again, Backfill, Controller, Epoch, Error, Health, Home, Settings, Stage, Verdict};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::forward::running;
 use crate::odd::{Odd, Oddity};
 use crate::seeding::old_payments;
-use crate::world::{World, eventually, following, gate, refusal, settings};
+use crate::world::{SOON, World, eventually, following, gate, refusal, settings};
 
 async fn backfill(controller: &Controller) -> Backfill {
     controller.status().await.unwrap().backfill.unwrap()
@@ -52,6 +54,40 @@ async fn a_backfill_publishes_what_the_target_lacks_and_a_last_walk_finds_none()
     assert!(step.entered);
     acting.abort();
     relay.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_domain_that_can_not_be_asked_stops_no_backfill() {
+    for call in ["broken", "keys"] {
+        let world = World::new().await;
+        let controller = old(&world).await;
+        let asked = Arc::new(Notify::new());
+        let silent = Odd::new(&world, Oddity::DiesAt(call, Arc::clone(&asked)));
+        let settings = Settings { ask_timeout: Duration::from_millis(500), ..settings() };
+        let (relay, acting) = (world.relay(), running(&world.controller_of(silent, settings)));
+        until_done(&controller).await;
+        timeout(SOON, asked.notified()).await.unwrap();
+        acting.abort();
+        relay.end().await;
+        world.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_domain_that_does_not_tell_its_keys_is_held_for_a_broken_invariant() {
+    let world = World::new().await;
+    let controller = world.controller();
+    world.follow(&controller).await;
+    world.shop.set_broken(Some("a cent is missing"));
+    let asked = Arc::new(Notify::new());
+    let silent = Odd::new(&world, Oddity::DiesAt("keys", Arc::clone(&asked)));
+    let settings = Settings { ask_timeout: Duration::from_millis(500), ..settings() };
+    let acting = running(&world.controller_of(silent, settings));
+    timeout(SOON, asked.notified()).await.unwrap();
+    let held = async || controller.status().await.unwrap().policy.held;
+    eventually("it is held", async || held().await.as_deref() == Some("a cent is missing")).await;
+    acting.abort();
     world.end().await;
 }
 

@@ -25,7 +25,7 @@ pub(crate) enum Oddity {
     Forgets { passes: usize },
     /// The same keys are answered for ever.
     StandsStill,
-    /// `pinned`, `give` or `snapshot` is carried out and never returns; who waits is told when it is there.
+    /// `pinned`, `give`, `snapshot`, `keys` or `broken` is carried out and never returns; who waits is told when it is there.
     DiesAt(&'static str, Arc<Notify>),
     /// The state of this payment can't be published.
     Poisons(&'static str),
@@ -123,7 +123,11 @@ impl Domain for Odd {
                 }
                 Ok(keys)
             }
-            _ => self.shop.keys(after, limit).await,
+            _ => {
+                let keys = self.shop.keys(after, limit).await;
+                self.done("keys").await;
+                keys
+            }
         }
     }
 
@@ -133,6 +137,12 @@ impl Domain for Odd {
 
     async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError> {
         self.shop.reverse_feed(keys).await
+    }
+
+    async fn broken(&self) -> Result<Option<String>, BoxError> {
+        let broken = self.shop.broken().await;
+        self.done("broken").await;
+        broken
     }
 
     async fn outcomes(&self) -> Result<Vec<String>, BoxError> {

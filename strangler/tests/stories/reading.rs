@@ -316,8 +316,59 @@ async fn a_clients_version_counts_too_and_one_that_is_nowhere_is_not_the_targets
     both.source.set(Ok(paid(80, 3)));
     assert_eq!(both.read(3).await, Ok(paid(80, 3)));
     assert_eq!(both.read(99).await, Ok(paid(80, 3)));
+    assert_eq!(
+        both.source.calls.load(Ordering::SeqCst),
+        2,
+        "the owner is asked once, for it is the owner still"
+    );
     assert_eq!(both.counts().await, BTreeMap::from([("ahead".to_owned(), 1), ("lag".to_owned(), 1)]));
     both.end().await;
+}
+
+#[tokio::test]
+async fn what_an_owner_has_shown_no_copy_shows_older() {
+    const OUTSIDE: &str = "update strangler.migration set stage = 'reading', revision = 6, tenants = '{}'";
+    for before in [SHADOWING, OUTSIDE] {
+        let both = both(before, ReadSettings { compared_percent: 0, ..ReadSettings::default() }).await;
+        both.source.set(Ok(paid(80, 3)));
+        assert_eq!(both.read(0).await, Ok(paid(80, 3)), "the owner's, of version 3");
+        // The cohort grows over the key before its copy has come so far.
+        both.world.execute(READING).await;
+        both.reads.look().await.unwrap();
+        assert_eq!(both.read(0).await, Ok(paid(80, 3)), "{before}");
+        assert_eq!(both.target.at_least.load(Ordering::SeqCst), 3, "the copy was asked for it");
+        both.end().await;
+    }
+}
+
+#[tokio::test]
+async fn with_more_keys_than_are_remembered_the_owner_answers() {
+    let both = reading().await;
+    both.source.set(Ok(paid(80, 3)));
+    both.seam.shown("k", 3);
+    for n in 0..60_000 {
+        both.seam.shown(&n.to_string(), 1);
+    }
+    assert_eq!(both.read(0).await, Ok(paid(80, 3)));
+    assert_eq!(both.target.calls.load(Ordering::SeqCst), 0, "nobody knows what a copy must have");
+    assert_eq!(both.counts().await, BTreeMap::new(), "that is not the target's fault");
+    both.end().await;
+}
+
+#[tokio::test]
+async fn a_home_that_was_the_owner_a_moment_ago_takes_no_caller_back_in_time() {
+    const PRIMARY: &str = "update strangler.migration set stage = 'primary', revision = 7";
+    const HANDED_OVER: &str = "update strangler.owner set owner = 'target', epoch = 3 where key = 'k'";
+    // By what the caller says, and by what this program has shown it.
+    for (at_least, shown) in [(3, 2), (0, 3)] {
+        let both = both(PRIMARY, ReadSettings::default()).await;
+        assert_eq!(both.read(0).await, Ok(paid(100, 2)), "the owner is known from now on");
+        both.world.execute(HANDED_OVER).await;
+        both.target.set(Ok(paid(80, 3)));
+        both.seam.shown("k", shown);
+        assert_eq!(both.read(at_least).await, Ok(paid(80, 3)), "{at_least}");
+        both.end().await;
+    }
 }
 
 #[tokio::test]

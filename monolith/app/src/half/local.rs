@@ -86,8 +86,8 @@ impl Half {
     }
 
     /// What the migration's controller asks.
-    pub(crate) fn domain(&self, orders: Orders, pools: &Pools) -> Arc<dyn Domain> {
-        Arc::new(PaymentsDomain::new(orders, self.home.pool.clone(), pools.outbox.clone()))
+    pub(crate) fn domain(&self, orders: Orders, pools: &Pools, work: TaskTracker) -> Arc<dyn Domain> {
+        Arc::new(PaymentsDomain::new(orders, self.home.pool.clone(), pools.outbox.clone(), work))
     }
 
     /// What runs beside the API.

@@ -72,7 +72,7 @@ impl Half {
     }
 
     /// What the migration's controller asks.
-    pub(crate) fn domain(&self, orders: Orders, _: &Pools) -> Arc<dyn Domain> {
+    pub(crate) fn domain(&self, orders: Orders, _: &Pools, _: TaskTracker) -> Arc<dyn Domain> {
         Arc::new(RetiredDomain::new(orders))
     }
 

@@ -9,6 +9,7 @@ use proto::{PAYMENTS, PaymentId};
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
 use strangler::{Applied, Key, KeyCopy, Pinned};
+use tokio_util::task::TaskTracker;
 
 use super::books::Books;
 use super::epoch_of;
@@ -25,9 +26,10 @@ pub struct PaymentsDomain {
 }
 
 impl PaymentsDomain {
-    /// `payments` is the module's own pool, `outbox` one whose role may read cursors.
-    pub fn new(orders: Orders, payments: PgPool, outbox: PgPool) -> Self {
-        Self { orders, payments, outbox, books: Books::default() }
+    /// `payments` is the module's own pool, `outbox` one whose role may read cursors. What is under way in `work` at the end of the process
+    /// is waited for.
+    pub fn new(orders: Orders, payments: PgPool, outbox: PgPool, work: TaskTracker) -> Self {
+        Self { orders, payments, outbox, books: Books::new(work) }
     }
 }
 
@@ -104,7 +106,8 @@ impl strangler::Domain for PaymentsDomain {
 
     /// The replica's books are here too, so a booking of either home that does not balance is found.
     async fn broken(&self) -> Result<Option<String>, BoxError> {
-        Ok(self.books.broken(&self.payments).await?)
+        let pool = self.payments.clone();
+        Ok(self.books.broken(|| async move { ::payments::unbalanced(&pool).await }).await?)
     }
 
     async fn outcomes(&self) -> Result<Vec<String>, BoxError> {
