@@ -8,7 +8,7 @@ use proto::PaymentId;
 use time::{Duration, OffsetDateTime};
 
 use super::place::{Verdict, place};
-use super::{Books, Found, Run, explain, found};
+use super::{Books, Found, Run, ending, explain, found};
 use crate::provider::{Failure, LineKind, SettlementLine, SettlementPage};
 use crate::{Error, Payment, store};
 
@@ -46,11 +46,12 @@ fn merged(window: Range<OffsetDateTime>, old: &[OffsetDateTime]) -> Vec<Range<Of
 }
 
 impl Run<'_> {
-    /// Reads and places all lines of a time.
-    pub(super) async fn lines(&mut self, within: Range<OffsetDateTime>) -> Result<(), Error> {
+    /// Reads and places all lines of a time. False when there is no list for this home.
+    pub(super) async fn lines(&mut self, within: Range<OffsetDateTime>) -> Result<bool, Error> {
         let mut after = None;
         loop {
-            let SettlementPage { lines, unread, next } = self.page(&within, after.as_deref()).await?;
+            let Some(page) = self.page(&within, after.as_deref()).await? else { return Ok(false) };
+            let SettlementPage { lines, unread, next } = page;
             self.lines += i64::try_from(lines.len() + unread.len()).unwrap_or_default();
             self.place(&lines).await?;
             for line in &unread {
@@ -60,7 +61,7 @@ impl Run<'_> {
                 }
             }
             match next {
-                None => return Ok(()),
+                None => return Ok(true),
                 // A list that does not move on would be read for ever.
                 next if next == after => {
                     return Err(Error::Unavailable("the provider's list turns in a circle".to_owned()));
@@ -75,7 +76,7 @@ impl Run<'_> {
         &self,
         within: &Range<OffsetDateTime>,
         after: Option<&str>,
-    ) -> Result<SettlementPage, Error> {
+    ) -> Result<Option<SettlementPage>, Error> {
         let asked = async {
             let mut tries = 1;
             loop {
@@ -90,7 +91,7 @@ impl Run<'_> {
             }
         };
         let page = tokio::select! {
-            () = self.shutdown.cancelled() => return Err(Error::Unavailable("the process ends".to_owned())),
+            () = self.shutdown.cancelled() => return Err(ending()),
             page = asked => page,
         };
         page.map_err(|failure| {
