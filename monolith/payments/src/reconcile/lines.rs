@@ -20,8 +20,6 @@ const OLD_MAX: i64 = 100;
 const PAGE_TRIES_MAX: u32 = 3;
 /// The pause in between, when the provider does not say one.
 const PAGE_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
-/// The name of the home that hears of payments which nobody knows.
-const SOURCE: &str = "source";
 
 /// The times whose lines are read: the window, and around open differences from before it.
 pub(super) async fn ranges(run: &Run<'_>) -> Result<Vec<Range<OffsetDateTime>>, Error> {
@@ -55,10 +53,8 @@ impl Run<'_> {
             self.lines += i64::try_from(lines.len() + unread.len()).unwrap_or_default();
             self.place(&lines).await?;
             for line in &unread {
-                // One home tells it: nobody can say whose it is.
-                if self.home.name == SOURCE {
-                    self.open(&Found::unread(line)).await?;
-                }
+                // Each home that has the list tells it: nobody can say whose it is, and from the seal on only the target is left.
+                self.open(&Found::unread(line)).await?;
             }
             match next {
                 None => return Ok(true),
@@ -145,8 +141,8 @@ impl Run<'_> {
         books: Option<&Books>,
     ) -> Result<Option<Payment>, Error> {
         let Some(books) = books else {
-            // Its payment's first event may still be on its way.
-            if self.home.name == SOURCE && self.now - line.created >= self.config.late_after {
+            // Its payment's first event may still be on its way. Told by each home that has the list: one alone may have been retired.
+            if self.now - line.created >= self.config.late_after {
                 self.open(found).await?;
             }
             return Ok(None);

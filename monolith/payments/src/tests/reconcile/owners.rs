@@ -6,18 +6,19 @@ use crate::reconcile::DifferenceKind;
 use crate::tests::moving::{feed, homes, own};
 
 #[tokio::test]
-async fn what_no_payment_is_known_of_is_the_sources_to_tell() {
-    let world = World::new("unknown_payment").await;
-    world.provider.charge_unasked(&tenant(), PaymentId::new(), euros(500));
-    let target = Home { name: "target", ..world.home.clone() };
-    Reconciler::new(target, strict()).once().await.unwrap();
-    assert!(differences(&world.home, true).await.unwrap().is_empty());
-    let found = world.reconcile(strict()).await;
-    let [difference] = &found[..] else { panic!("{found:?}") };
-    assert_eq!((difference.kind, closed(difference)), (DifferenceKind::MissingHere, None));
-    assert!(difference.payment.is_none() && difference.detail.contains("no payment"), "{difference:?}");
-    world.same_again(strict()).await;
-    world.end().await;
+async fn what_no_payment_is_known_of_each_home_tells() {
+    let (source, target) = homes("unknown_payment").await;
+    source.provider.charge_unasked(&tenant(), PaymentId::new(), euros(500));
+    // Neither of them waits for the other: from the seal on the source reconciles nothing.
+    for home in [&target, &source] {
+        let found = home.reconcile(strict()).await;
+        let [difference] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((difference.kind, closed(difference)), (DifferenceKind::MissingHere, None));
+        assert!(difference.payment.is_none() && difference.detail.contains("no payment"), "{difference:?}");
+        home.same_again(strict()).await;
+    }
+    source.end().await;
+    target.end().await;
 }
 
 #[tokio::test]
