@@ -94,8 +94,9 @@ impl Reconciler {
     }
 
     /// Runs every [`ReconcileConfig::every`] after the last whole run, whoever did that, until the shutdown. A provider or a
-    /// database that is away is tried again.
+    /// database that is away is tried again. Its numbers are shown as long as it runs.
     pub async fn run(self, shutdown: CancellationToken) {
+        let _shown = self.metrics.as_ref().map(ReconcileMetrics::begin);
         let mut pause = Duration::ZERO;
         loop {
             tokio::select! {
