@@ -39,7 +39,7 @@ pub use config::ReconcileConfig;
 pub use found::DifferenceKind;
 pub use metrics::ReconcileMetrics;
 pub use operate::{Order, Told, operate};
-pub use report::{Difference, differences, table};
+pub use report::{Difference, differences, open_differences, table};
 
 /// Who closes what is gone or explained.
 pub(crate) const BY: &str = "reconciliation";

@@ -31,6 +31,8 @@ pub(crate) enum Oddity {
     Poisons(&'static str),
     /// Each copy takes this long to read.
     ReadsSlowly(Duration),
+    /// This waits for a person.
+    LeavesOpen(&'static str),
 }
 
 impl Odd {
@@ -133,6 +135,13 @@ impl Domain for Odd {
 
     async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError> {
         self.shop.reverse_feed(keys).await
+    }
+
+    async fn left_open(&self) -> Result<Option<String>, BoxError> {
+        match self.oddity {
+            Oddity::LeavesOpen(what) => Ok(Some(what.to_owned())),
+            _ => Ok(None),
+        }
     }
 
     async fn outcomes(&self) -> Result<Vec<String>, BoxError> {
