@@ -99,6 +99,12 @@ pub trait Domain: Movable {
         Ok(None)
     }
 
+    /// What waits for a person at the source, where from `sealed` on nobody can end it, in a sentence: the source is not sealed with it.
+    /// By default nothing: override it when the source's tables tell something that the target's do not.
+    async fn left_open(&self) -> Result<Option<String>, BoxError> {
+        Ok(None)
+    }
+
     /// Whether the domain makes decisions that the target can make again, from its copy, the command and the outcome. A domain
     /// that only stores what it is told, and so has no effect outside, answers false: its gates say so instead of asking for comparisons.
     fn decides(&self) -> bool {

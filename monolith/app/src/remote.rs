@@ -73,7 +73,7 @@ impl Desk for Remote {
         read_payment(tenant, response.into_inner().payment)
     }
 
-    /// Walks the service's pages as they are; this home lists from its replica.
+    /// Walks the service's pages as they are: for the monolith's lists once the source is sealed, and in the build without its half.
     async fn list(&self, tenant: &Tenant, page: Page) -> Result<Vec<Payment>, Error> {
         let page_size = i32::try_from(page.size).unwrap_or(i32::MAX);
         let page_token = page.after.map(|id| id.to_string()).unwrap_or_default();

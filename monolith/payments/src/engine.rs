@@ -65,8 +65,13 @@ impl Engine {
 
     /// Works until the shutdown, then waits for what runs. A database that is away is waited for.
     pub async fn run(self, shutdown: CancellationToken) {
+        // In one task, so that neither ends without the other, nor unseen.
+        let forgetting = forget::run(self.home.clone(), shutdown.clone());
+        tokio::join!(self.work(shutdown), forgetting);
+    }
+
+    async fn work(&self, shutdown: CancellationToken) {
         let (mut pause, mut round) = (self.limits.poll_min, Round::default());
-        self.effects.spawn(forget::run(self.home.clone(), shutdown.clone()));
         // While every permit is in use there is nothing to look for.
         while let Some(permit) = self.permit(&shutdown).await {
             pause = match self.look(permit, &mut round).await {

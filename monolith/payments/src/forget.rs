@@ -14,7 +14,12 @@ const BATCH_MAX: i64 = 1_000;
 /// Deletes what is too old, once a minute, until the shutdown. Several engines share it. A failed round is made good by the next.
 pub(crate) async fn run(home: Home, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
-        if let Err(error) = round(&home, &shutdown).await {
+        let forgotten = tokio::select! {
+            // The engine waits for this to end; a batch that is given up is the next engine's.
+            () = shutdown.cancelled() => return,
+            forgotten = round(&home) => forgotten,
+        };
+        if let Err(error) = forgotten {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "old answers could not be forgotten; the next round tries again");
         }
@@ -25,8 +30,8 @@ pub(crate) async fn run(home: Home, shutdown: CancellationToken) {
     }
 }
 
-async fn round(home: &Home, shutdown: &CancellationToken) -> Result<(), crate::Error> {
-    while !shutdown.is_cancelled() {
+async fn round(home: &Home) -> Result<(), crate::Error> {
+    loop {
         let forgotten = store::forget_answers(&home.pool, BATCH_MAX).await?;
         if forgotten > 0 {
             home.crash.point(Point::AnswersForgotten);
@@ -36,5 +41,4 @@ async fn round(home: &Home, shutdown: &CancellationToken) -> Result<(), crate::E
             return Ok(());
         }
     }
-    Ok(())
 }

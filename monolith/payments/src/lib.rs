@@ -58,7 +58,7 @@ pub use provider::{Provider, Stripe, StripeConfig};
 pub use recent::{recent, unbalanced};
 pub use reconcile::{
     Difference, DifferenceKind, Order, ReconcileConfig, ReconcileMetrics, Reconciled, Reconciler, Told,
-    accept, differences, operate, table,
+    accept, differences, open_differences, operate, table,
 };
 pub use replicate::Replicate;
 pub use schema::{MIGRATOR, grant};

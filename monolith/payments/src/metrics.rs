@@ -108,7 +108,12 @@ impl Metrics {
     }
 
     fn observed(&self, observed: Observed) {
-        self.0.gauges.show(observed);
+        self.0.gauges.show(Some(observed));
+    }
+
+    /// Nobody reads the gauges any more.
+    fn unobserved(&self) {
+        self.0.gauges.show(None);
     }
 }
 

@@ -54,12 +54,12 @@ pub trait Provider: Send + Sync + 'static {
     async fn refunds(&self, object: &str) -> Result<Vec<RefundObject>, Failure>;
 
     /// Reads a page of the settlement list: the lines of a time, whole seconds, newest first; `after` is the last page's
-    /// [`SettlementPage::next`].
+    /// [`SettlementPage::next`]. `None`: there is no list for this home, since no payment is its own. That is no empty list.
     async fn settlements(
         &self,
         within: Range<OffsetDateTime>,
         after: Option<&str>,
-    ) -> Result<SettlementPage, Failure>;
+    ) -> Result<Option<SettlementPage>, Failure>;
 }
 
 /// What is written on the provider's objects, so that its journal can be compared with ours.

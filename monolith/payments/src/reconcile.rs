@@ -39,10 +39,12 @@ pub use config::ReconcileConfig;
 pub use found::DifferenceKind;
 pub use metrics::ReconcileMetrics;
 pub use operate::{Order, Told, operate};
-pub use report::{Difference, differences, table};
+pub use report::{Difference, differences, open_differences, table};
 
 /// Who closes what is gone or explained.
 pub(crate) const BY: &str = "reconciliation";
+/// Why what is the other home's to tell is closed here.
+const FOREIGN: &str = "its payment is the other home's now";
 /// The longest pause after a run that failed.
 const FAILED_PAUSE: Duration = Duration::from_secs(60);
 /// How often it is looked whether a run is due, and the gauges are read.
@@ -92,8 +94,9 @@ impl Reconciler {
     }
 
     /// Runs every [`ReconcileConfig::every`] after the last whole run, whoever did that, until the shutdown. A provider or a
-    /// database that is away is tried again.
+    /// database that is away is tried again. Its numbers are shown as long as it runs.
     pub async fn run(self, shutdown: CancellationToken) {
+        let _shown = self.metrics.as_ref().map(ReconcileMetrics::begin);
         let mut pause = Duration::ZERO;
         loop {
             tokio::select! {
@@ -152,19 +155,43 @@ impl Reconciler {
         let done = run.whole().await;
         turn.end().await?;
         done?;
-        tracing::info!(lines = run.lines, "the books were compared with the provider's list");
         Ok(Reconciled::Whole { lines: run.lines })
     }
 }
 
 impl Run<'_> {
     async fn whole(&mut self) -> Result<(), Error> {
-        for within in lines::ranges(self).await? {
-            self.lines(within).await?;
+        let mut states_after: Option<Uuid> = None;
+        if self.list().await? {
+            self.entries().await?;
+            states_after = self.states().await?;
+            tracing::info!(lines = self.lines, "the books were compared with the provider's list");
+        } else {
+            // The copies here may be many, and none of them is this home's to compare.
+            store::close_foreign(&self.home.pool, BY, FOREIGN, self.findable_since()).await?;
+            tracing::info!("no payment is this home's, so nothing was compared with the provider's list");
         }
-        self.entries().await?;
-        let states_after: Option<Uuid> = self.states().await?;
         store::keep_run(&self.home.pool, self.now, self.lines, states_after).await
+    }
+
+    /// Reads and places the list. False when there is none for this home: it owns no payment.
+    async fn list(&mut self) -> Result<bool, Error> {
+        for within in lines::ranges(self).await? {
+            if !self.lines(within).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What is younger, a payment's new owner finds: it reads a window, at a time of its own. What is older nobody else may find.
+    fn findable_since(&self) -> OffsetDateTime {
+        self.now - self.config.window / 2
+    }
+
+    /// An error once the process ends.
+    fn going(&self) -> Result<(), Error> {
+        if self.shutdown.is_cancelled() { Err(ending()) } else { Ok(()) }
     }
 
     /// Whether this home owns a payment. `None`: it is changing its owner.
@@ -184,11 +211,9 @@ impl Run<'_> {
         if let Some((payment, _)) = &found.payment {
             match self.owns(*payment).await? {
                 Some(true) => {}
-                // The new owner reads a window, at a time of its own. What is older nobody else may find.
-                Some(false) if found.at < self.now - self.config.window / 2 => return Ok(false),
+                Some(false) if found.at < self.findable_since() => return Ok(false),
                 Some(false) => {
-                    self.close(&[(found.subject.clone(), "its payment is the other home's now".to_owned())])
-                        .await?;
+                    self.close(&[(found.subject.clone(), FOREIGN.to_owned())]).await?;
                     return Ok(false);
                 }
                 None => return Ok(false),
@@ -216,4 +241,9 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Why a run that was told to end has not compared everything.
+fn ending() -> Error {
+    Error::Unavailable("the process ends".to_owned())
 }

@@ -26,8 +26,8 @@ pub(crate) use decision::{
     decision_mutants, decision_samples, decisions, forget_decisions, keep_decisions, outcomes,
 };
 pub(crate) use differences::{
-    Turn, accept, close, close_states, count_open, differences, is_open, keep_accepted, keep_run, last_run,
-    load_accepted, open, open_before,
+    Turn, accept, close, close_foreign, close_states, count_open, differences, is_open, keep_accepted,
+    keep_run, last_run, load_accepted, open, open_before,
 };
 pub(crate) use floors::Floors;
 #[cfg(test)]

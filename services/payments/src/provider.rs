@@ -118,15 +118,15 @@ impl Provider for OnlyForOwn {
         self.own().await?.refunds(object).await
     }
 
-    /// A home without a payment has nothing to be compared with the list: it is empty for it.
+    /// A home without a payment has nothing to be compared with the list, so there is none for it.
     async fn settlements(
         &self,
         within: Range<OffsetDateTime>,
         after: Option<&str>,
-    ) -> Result<SettlementPage, Failure> {
+    ) -> Result<Option<SettlementPage>, Failure> {
         match self.client().await? {
             Some(client) => client.settlements(within, after).await,
-            None => Ok(SettlementPage { lines: Vec::new(), unread: Vec::new(), next: None }),
+            None => Ok(None),
         }
     }
 }

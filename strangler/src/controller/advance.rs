@@ -214,6 +214,7 @@ fn refusal(gates: &[Gate], stage: Stage) -> Option<Refusal> {
         }
         "invariants" => "mend what is broken before any step",
         "pinned" | "at_source" => "`banyan pinned` says what keeps a key; see to it, then advance again",
+        "left_open" => "see to each at the source, where nobody can once it is sealed, then advance again",
         "verify" => "see to each touch that it names, then advance again",
         "provider_denied" => "the target must own no key and make no client of its provider; see its log",
         "decisions" | "mutants" => {

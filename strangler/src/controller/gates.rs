@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use time::OffsetDateTime;
+use tokio::time::timeout;
 
 use super::Controller;
 use crate::gate::Direction;
@@ -52,6 +53,7 @@ impl Controller {
             }
             Stage::Sealed => {
                 gates.extend([self.none_pinned().await, self.none_at_source().await, self.cycle(from).await]);
+                gates.push(self.none_left_open().await);
                 gates.extend([self.whole().await, self.approved(next.stage).await]);
             }
             Stage::Removed => gates.extend([self.verified().await, self.approved(next.stage).await]),
@@ -115,6 +117,21 @@ impl Controller {
         })
     }
 
+    /// Whether nothing waits at the source for a person, who could not end it there any more.
+    async fn none_left_open(&self) -> Gate {
+        let bound = self.0.settings.ask_timeout;
+        let open = match timeout(bound, self.0.domain.left_open()).await {
+            Ok(open) => open.map_err(|error| Error::Domain(error.to_string())),
+            Err(_) => {
+                Err(Error::Domain(format!("what is open was not told within {} ms", bound.as_millis())))
+            }
+        };
+        counted("left_open", open, |open| match open {
+            None => (Verdict::Pass, "nothing at the source waits for a person".to_owned()),
+            Some(open) => (Verdict::Fail, open),
+        })
+    }
+
     /// Whether the stage has lasted for a business cycle, with neither a rollback nor a hold; one that is not over yet breaks it, too.
     async fn cycle(&self, from: &Policy) -> Gate {
         let broken = match (&from.held, from.draining) {
@@ -144,7 +161,7 @@ fn needs(stage: Stage) -> &'static [&'static str] {
     }
 }
 
-/// A gate by something that was counted in the database.
+/// A gate by something that was asked for: of the database, or of the domain.
 fn counted<T>(name: &str, answer: Result<T, Error>, weigh: impl FnOnce(T) -> (Verdict, String)) -> Gate {
     match answer {
         Ok(number) => {

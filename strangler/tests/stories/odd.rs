@@ -31,6 +31,8 @@ pub(crate) enum Oddity {
     Poisons(&'static str),
     /// Each copy takes this long to read.
     ReadsSlowly(Duration),
+    /// This waits for a person.
+    LeavesOpen(&'static str),
 }
 
 impl Odd {
@@ -143,6 +145,13 @@ impl Domain for Odd {
         let broken = self.shop.broken().await;
         self.done("broken").await;
         broken
+    }
+
+    async fn left_open(&self) -> Result<Option<String>, BoxError> {
+        match self.oddity {
+            Oddity::LeavesOpen(what) => Ok(Some(what.to_owned())),
+            _ => Ok(None),
+        }
     }
 
     async fn outcomes(&self) -> Result<Vec<String>, BoxError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use strangler::{Advance, Controller, Error, Home, Settings, Stage, Verdict};
 
 use crate::forward::running;
+use crate::odd::{Odd, Oddity};
 use crate::world::{PLAN, World, eventually, following, gate, plan, refusal, settings};
 
 pub(crate) fn with_plan(world: &World, text: &str) -> Controller {
@@ -154,6 +155,11 @@ async fn sealed_needs_all_keys_there_a_cycle_and_two_people() {
     let look = Advance { dry_run: true, ..sealed.clone() };
     let step = controller.advance(&look, "a test").await.unwrap();
     assert_eq!(gate(&step, "at_source").verdict, Verdict::Fail);
+    let unsettled =
+        world.controller_of(Odd::new(&world, Oddity::LeavesOpen("2 bookings differ")), settings());
+    let step = unsettled.advance(&look, "a test").await.unwrap();
+    let open = gate(&step, "left_open");
+    assert_eq!((open.verdict, open.found.as_str()), (Verdict::Fail, "2 bookings differ"));
 
     let (relay, acting) = (world.relay(), running(&controller));
     eventually("all gates but the approvals pass", async || {

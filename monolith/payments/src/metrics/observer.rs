@@ -17,18 +17,19 @@ use crate::store::{self, OpenWork};
 const READING_MAX: Duration = Duration::from_secs(30);
 
 /// Reads the gauges every `every` until `shutdown`. One observer per home is enough; the pool is the module's own. A database
-/// that can't be asked is no error: the ages go on growing, and so does `payments_observation_age_seconds`.
+/// that can't be asked is no error: the ages go on growing, and so does `payments_observation_age_seconds`. Once it has ended nothing
+/// is shown: ages that nobody can end would be an alarm for ever.
 pub async fn observe(pool: PgPool, metrics: Metrics, every: Duration, shutdown: CancellationToken) {
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
     loop {
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => break,
             _ = tick.tick() => {}
         }
         let read = tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => break,
             read = Observed::read(&pool) => read,
         };
         match read {
@@ -45,6 +46,7 @@ pub async fn observe(pool: PgPool, metrics: Metrics, every: Duration, shutdown: 
             Err(_) => {}
         }
     }
+    metrics.unobserved();
 }
 
 /// One reading.
@@ -107,8 +109,9 @@ impl Gauges {
         Self { shown, _instruments: (seconds, open) }
     }
 
-    pub(super) fn show(&self, observed: Observed) {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(observed);
+    /// `None`: nothing, as before the first reading.
+    pub(super) fn show(&self, observed: Option<Observed>) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = observed;
     }
 }
 
@@ -146,4 +149,27 @@ fn gauge_s(
         }
     });
     gauge.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_observer_that_has_ended_shows_nothing() {
+        let metrics = Metrics::noop();
+        let work = OpenWork {
+            open: Vec::new(),
+            oldest_open_s: Some(1.0),
+            oldest_unknown_s: None,
+            oldest_requested_s: None,
+        };
+        metrics.observed(Observed { read_at: Instant::now(), work });
+        assert!(metrics.0.gauges.shown.lock().unwrap().is_some());
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        let nowhere = PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();
+        observe(nowhere, metrics.clone(), Duration::from_secs(60), shutdown).await;
+        assert!(metrics.0.gauges.shown.lock().unwrap().is_none(), "its age would be an alarm for ever");
+    }
 }

@@ -49,6 +49,7 @@ struct State {
     settled: Settled,
     faults: VecDeque<(Call, Fault)>,
     search_lags: bool,
+    list_denied: bool,
 }
 
 /// A request that has a key.
@@ -107,6 +108,11 @@ impl Memory {
     /// From now on the search finds nothing, or all again.
     pub fn lag_search(&self, lags: bool) {
         self.state().search_lags = lags;
+    }
+
+    /// From now on there is no settlement list, as for a home that owns no payment.
+    pub fn deny_list(&self) {
+        self.state().list_denied = true;
     }
 
     /// Somebody else, or time, does this to a payment's payment intents.

@@ -231,10 +231,11 @@ impl Provider for Stripe {
         &self,
         within: Range<OffsetDateTime>,
         after: Option<&str>,
-    ) -> Result<SettlementPage, Failure> {
+    ) -> Result<Option<SettlementPage>, Failure> {
         let request = self.request(Method::GET, "/v1/balance_transactions");
         let request = request.query(&settlement::query(&within, after)).timeout(PAGE_TIMEOUT);
-        self.send::<settlement::List>("settlements", request, settlement::PAGE_BYTES_MAX).await?.try_into()
+        let list = self.send::<settlement::List>("settlements", request, settlement::PAGE_BYTES_MAX).await?;
+        SettlementPage::try_from(list).map(Some)
     }
 }
 

@@ -25,6 +25,8 @@ impl Run<'_> {
         loop {
             let batch = store::unseen(&self.home.pool, after, until, BATCH_MAX).await?;
             for found in batch.iter().filter_map(|entry| absent(entry, self.now, patience)) {
+                // There may be very many of them.
+                self.going()?;
                 self.open(&found).await?;
             }
             match batch.last() {

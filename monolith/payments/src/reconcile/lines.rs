@@ -8,7 +8,7 @@ use proto::PaymentId;
 use time::{Duration, OffsetDateTime};
 
 use super::place::{Verdict, place};
-use super::{Books, Found, Run, explain, found};
+use super::{Books, Found, Run, ending, explain, found};
 use crate::provider::{Failure, LineKind, SettlementLine, SettlementPage};
 use crate::{Error, Payment, store};
 
@@ -20,8 +20,6 @@ const OLD_MAX: i64 = 100;
 const PAGE_TRIES_MAX: u32 = 3;
 /// The pause in between, when the provider does not say one.
 const PAGE_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
-/// The name of the home that hears of payments which nobody knows.
-const SOURCE: &str = "source";
 
 /// The times whose lines are read: the window, and around open differences from before it.
 pub(super) async fn ranges(run: &Run<'_>) -> Result<Vec<Range<OffsetDateTime>>, Error> {
@@ -46,21 +44,20 @@ fn merged(window: Range<OffsetDateTime>, old: &[OffsetDateTime]) -> Vec<Range<Of
 }
 
 impl Run<'_> {
-    /// Reads and places all lines of a time.
-    pub(super) async fn lines(&mut self, within: Range<OffsetDateTime>) -> Result<(), Error> {
+    /// Reads and places all lines of a time. False when there is no list for this home.
+    pub(super) async fn lines(&mut self, within: Range<OffsetDateTime>) -> Result<bool, Error> {
         let mut after = None;
         loop {
-            let SettlementPage { lines, unread, next } = self.page(&within, after.as_deref()).await?;
+            let Some(page) = self.page(&within, after.as_deref()).await? else { return Ok(false) };
+            let SettlementPage { lines, unread, next } = page;
             self.lines += i64::try_from(lines.len() + unread.len()).unwrap_or_default();
             self.place(&lines).await?;
             for line in &unread {
-                // One home tells it: nobody can say whose it is.
-                if self.home.name == SOURCE {
-                    self.open(&Found::unread(line)).await?;
-                }
+                // Each home that has the list tells it: nobody can say whose it is, and from the seal on only the target is left.
+                self.open(&Found::unread(line)).await?;
             }
             match next {
-                None => return Ok(()),
+                None => return Ok(true),
                 // A list that does not move on would be read for ever.
                 next if next == after => {
                     return Err(Error::Unavailable("the provider's list turns in a circle".to_owned()));
@@ -75,7 +72,7 @@ impl Run<'_> {
         &self,
         within: &Range<OffsetDateTime>,
         after: Option<&str>,
-    ) -> Result<SettlementPage, Error> {
+    ) -> Result<Option<SettlementPage>, Error> {
         let asked = async {
             let mut tries = 1;
             loop {
@@ -90,7 +87,7 @@ impl Run<'_> {
             }
         };
         let page = tokio::select! {
-            () = self.shutdown.cancelled() => return Err(Error::Unavailable("the process ends".to_owned())),
+            () = self.shutdown.cancelled() => return Err(ending()),
             page = asked => page,
         };
         page.map_err(|failure| {
@@ -144,8 +141,8 @@ impl Run<'_> {
         books: Option<&Books>,
     ) -> Result<Option<Payment>, Error> {
         let Some(books) = books else {
-            // Its payment's first event may still be on its way.
-            if self.home.name == SOURCE && self.now - line.created >= self.config.late_after {
+            // Its payment's first event may still be on its way. Told by each home that has the list: one alone may have been retired.
+            if self.now - line.created >= self.config.late_after {
                 self.open(found).await?;
             }
             return Ok(None);

@@ -22,16 +22,20 @@ pub(crate) struct LastRun {
     pub(crate) states_after: Option<uuid::Uuid>,
 }
 
-/// The instruments. They report the last reading; clones share them. `docs/telemetry.md` has the names as exposed.
+/// The instruments. They report the last reading while a [`super::Reconciler`] runs, and nothing without one: an age that nobody can
+/// end would be an alarm for ever. Clones share them. `docs/telemetry.md` has the names as exposed.
 #[derive(Clone)]
 pub struct ReconcileMetrics {
-    shown: Arc<Mutex<Shown>>,
+    shown: Arc<Mutex<Option<Shown>>>,
     _instruments: Arc<(ObservableGauge<i64>, ObservableGauge<f64>, ObservableGauge<i64>)>,
 }
 
+/// While it lives, something is shown.
+pub(super) struct Showing(Arc<Mutex<Option<Shown>>>);
+
 /// What is shown.
 struct Shown {
-    /// Without a whole run there is an age all the same: since this process began to look.
+    /// Without a whole run there is an age all the same: since the reconciler began.
     begun: Instant,
     open: Option<Vec<(DifferenceKind, i64)>>,
     last: Option<(LastRun, Instant)>,
@@ -40,13 +44,13 @@ struct Shown {
 impl ReconcileMetrics {
     /// Makes the instruments. Once per meter.
     pub fn new(meter: &Meter) -> Self {
-        let shown = Arc::new(Mutex::new(Shown { begun: Instant::now(), open: None, last: None }));
+        let shown: Arc<Mutex<Option<Shown>>> = Arc::default();
         let (of, since, lines) = (shown.clone(), shown.clone(), shown.clone());
         let open = meter
             .i64_observable_gauge("payments.open_differences")
             .with_description("Differences between the books and the provider's list that nobody has closed.")
             .with_callback(move |observer| {
-                for (kind, count) in lock(&of).each_open() {
+                for (kind, count) in lock(&of).iter().flat_map(Shown::each_open) {
                     observer.observe(count, &[KeyValue::new("kind", kind.word())]);
                 }
             })
@@ -54,14 +58,20 @@ impl ReconcileMetrics {
         let age = meter
             .f64_observable_gauge("payments.reconciliation_age")
             .with_unit("s")
-            .with_description("Since the last whole comparison ended; without one, since this process began.")
-            .with_callback(move |observer| observer.observe(lock(&since).age_s(), &[]))
+            .with_description(
+                "Since the last whole comparison ended; without one, since the reconciler began.",
+            )
+            .with_callback(move |observer| {
+                if let Some(shown) = &*lock(&since) {
+                    observer.observe(shown.age_s(), &[]);
+                }
+            })
             .build();
         let lines = meter
             .i64_observable_gauge("payments.reconciled_lines")
             .with_description("Lines of the provider's list that the last whole comparison read.")
             .with_callback(move |observer| {
-                if let Some((last, _)) = &lock(&lines).last {
+                if let Some((last, _)) = lock(&lines).as_ref().and_then(|shown| shown.last.as_ref()) {
                     observer.observe(last.lines, &[]);
                 }
             })
@@ -69,14 +79,27 @@ impl ReconcileMetrics {
         Self { shown, _instruments: Arc::new((open, age, lines)) }
     }
 
+    /// Shows something from now on, until the guard is dropped.
+    pub(super) fn begin(&self) -> Showing {
+        *lock(&self.shown) = Some(Shown { begun: Instant::now(), open: None, last: None });
+        Showing(self.shown.clone())
+    }
+
     /// Reads what is shown from now on.
     pub(super) async fn read(&self, pool: &PgPool) -> Result<(), Error> {
         let open = store::count_open(pool).await?;
         let last = store::last_run(pool).await?;
-        let mut shown = lock(&self.shown);
-        shown.open = Some(open);
-        shown.last = last.map(|last| (last, Instant::now()));
+        if let Some(shown) = &mut *lock(&self.shown) {
+            shown.open = Some(open);
+            shown.last = last.map(|last| (last, Instant::now()));
+        }
         Ok(())
+    }
+}
+
+impl Drop for Showing {
+    fn drop(&mut self) {
+        *lock(&self.0) = None;
     }
 }
 
@@ -97,12 +120,20 @@ impl Shown {
     }
 }
 
-fn lock(shown: &Mutex<Shown>) -> MutexGuard<'_, Shown> {
+fn lock(shown: &Mutex<Option<Shown>>) -> MutexGuard<'_, Option<Shown>> {
     shown.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for ReconcileMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ReconcileMetrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+impl ReconcileMetrics {
+    /// Since when there is an age; `None`: nothing is shown.
+    pub(crate) fn age_s(&self) -> Option<f64> {
+        lock(&self.shown).as_ref().map(Shown::age_s)
     }
 }

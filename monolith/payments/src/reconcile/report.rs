@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use proto::{Currency, PaymentId};
+use sqlx::PgPool;
 use time::OffsetDateTime;
 
 use super::DifferenceKind;
@@ -48,9 +49,17 @@ pub async fn differences(home: &Home, closed: bool) -> Result<Vec<Difference>, E
     store::differences(&home.pool, OPEN_MAX, if closed { CLOSED_MAX } else { 0 }).await
 }
 
+/// How many differences are open in a home's database.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn open_differences(pool: &PgPool) -> Result<i64, Error> {
+    Ok(store::count_open(pool).await?.into_iter().map(|(_, count)| count).sum())
+}
+
 /// How many differences of a home are open beside those that are shown.
 pub(super) async fn unshown(home: &Home, shown: usize) -> Result<usize, Error> {
-    let open: i64 = store::count_open(&home.pool).await?.into_iter().map(|(_, count)| count).sum();
+    let open = open_differences(&home.pool).await?;
     Ok(usize::try_from(open).unwrap_or_default().saturating_sub(shown))
 }
 

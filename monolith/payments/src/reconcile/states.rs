@@ -1,9 +1,10 @@
 //! Authorized payments: money that is reserved has no line, so the provider's objects are read.
 
+use proto::PaymentId;
 use uuid::Uuid;
 
 use super::state::{state_differs, still_authorized};
-use super::{BY, Run, found};
+use super::{BY, FOREIGN, Run, found};
 use crate::{Error, Tenant, store};
 
 /// Payments at once.
@@ -14,8 +15,8 @@ const UNREAD_MAX: usize = 10;
 const STATES_MAX: usize = 1_000;
 
 impl Run<'_> {
-    /// Compares authorized payments with the provider's objects, from where the last run ended. Returns where this one did;
-    /// `None` at the end of them.
+    /// Compares this home's authorized payments with the provider's objects, from where the last run ended. Returns where this one
+    /// did; `None` at the end of them.
     pub(super) async fn states(&self) -> Result<Option<Uuid>, Error> {
         store::close_states(&self.home.pool, BY).await?;
         let mut after =
@@ -23,9 +24,15 @@ impl Run<'_> {
         let (mut looked, mut unread) = (0, 0);
         while looked < STATES_MAX {
             let batch = store::authorized(&self.home.pool, after, BATCH_MAX).await?;
+            let mut foreign = Vec::new();
             for (id, tenant, object) in &batch {
-                if !self.state(*id, tenant.parse()?, object).await? {
-                    unread += 1;
+                self.going()?;
+                match self.owns(PaymentId::from_uuid(*id)).await? {
+                    Some(true) if self.state(*id, tenant.parse()?, object).await? => {}
+                    Some(true) => unread += 1,
+                    Some(false) => foreign.push((found::state_subject(object), FOREIGN.to_owned())),
+                    // Whoever owns it then looks at it.
+                    None => {}
                 }
                 if unread > UNREAD_MAX {
                     let why = "the payment intents of authorized payments can't be read";
@@ -33,6 +40,7 @@ impl Run<'_> {
                 }
                 after = *id;
             }
+            self.close(&foreign).await?;
             looked += batch.len();
             if batch.len() < usize::try_from(BATCH_MAX).unwrap_or(usize::MAX) {
                 return Ok(None);
@@ -43,9 +51,6 @@ impl Run<'_> {
 
     /// False when the object can't be read.
     async fn state(&self, id: Uuid, tenant: Tenant, object: &str) -> Result<bool, Error> {
-        if self.shutdown.is_cancelled() {
-            return Err(Error::Unavailable("the process ends".to_owned()));
-        }
         let status = match self.home.provider.retrieve(object).await {
             Ok(found) => found.status,
             Err(failure) => {
@@ -61,7 +66,7 @@ impl Run<'_> {
             // What was read is older than a command that came meanwhile.
             Some(false) if !store::is_authorized(&self.home.pool, id).await? => {}
             Some(false) => {
-                let payment = (proto::PaymentId::from_uuid(id), tenant);
+                let payment = (PaymentId::from_uuid(id), tenant);
                 self.open(&state_differs(payment, object, status, self.now)).await?;
             }
         }

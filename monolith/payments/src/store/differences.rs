@@ -169,6 +169,20 @@ pub(crate) async fn close(pool: &PgPool, by: &str, closing: &[(String, String)])
     Ok(sqlx::query(sql).bind(by).bind(subjects).bind(reasons).execute(pool).await?.rows_affected())
 }
 
+/// Closes all open ones of payments that are, or should be, in the list since a time, and returns how many were: for a home that owns
+/// no payment.
+pub(crate) async fn close_foreign(
+    pool: &PgPool,
+    by: &str,
+    reason: &str,
+    since: OffsetDateTime,
+) -> Result<u64, Error> {
+    let sql = "
+        update payments.difference set state = 'closed', closed_at = clock_timestamp(), closed_by = $1, reason = $2
+        where state = 'open' and payment_id is not null and at >= $3";
+    Ok(sqlx::query(sql).bind(by).bind(reason).bind(since).execute(pool).await?.rows_affected())
+}
+
 /// Closes states that are told of payments which are not authorized any more.
 pub(crate) async fn close_states(pool: &PgPool, by: &str) -> Result<u64, Error> {
     let sql = "

@@ -110,6 +110,14 @@ impl strangler::Domain for PaymentsDomain {
         Ok(self.books.broken(|| async move { ::payments::unbalanced(&pool).await }).await?)
     }
 
+    /// The tables that name them are to be deleted, and from the seal on nobody can close one here.
+    async fn left_open(&self) -> Result<Option<String>, BoxError> {
+        let open = ::payments::open_differences(&self.payments).await?;
+        let says =
+            || format!("{open} differences of the source's books are open: `monolith reconcile` names them");
+        Ok((open > 0).then(says))
+    }
+
     async fn outcomes(&self) -> Result<Vec<String>, BoxError> {
         Ok(::payments::shadow::outcomes(&self.payments).await?)
     }

@@ -58,7 +58,10 @@ impl Provider for Memory {
         &self,
         within: Range<OffsetDateTime>,
         after: Option<&str>,
-    ) -> Result<SettlementPage, Failure> {
-        self.read(Call::Settlements, |state| Ok(state.settled.page(&within, after))).await
+    ) -> Result<Option<SettlementPage>, Failure> {
+        self.read(Call::Settlements, |state| {
+            Ok((!state.list_denied).then(|| state.settled.page(&within, after)))
+        })
+        .await
     }
 }

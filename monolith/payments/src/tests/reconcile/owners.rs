@@ -1,23 +1,24 @@
 //! Whose difference it is, of the two homes.
 
 use super::*;
-use crate::provider::{Call, Fault};
+use crate::provider::{Call, Fault, ObjectStatus};
 use crate::reconcile::DifferenceKind;
 use crate::tests::moving::{feed, homes, own};
 
 #[tokio::test]
-async fn what_no_payment_is_known_of_is_the_sources_to_tell() {
-    let world = World::new("unknown_payment").await;
-    world.provider.charge_unasked(&tenant(), PaymentId::new(), euros(500));
-    let target = Home { name: "target", ..world.home.clone() };
-    Reconciler::new(target, strict()).once().await.unwrap();
-    assert!(differences(&world.home, true).await.unwrap().is_empty());
-    let found = world.reconcile(strict()).await;
-    let [difference] = &found[..] else { panic!("{found:?}") };
-    assert_eq!((difference.kind, closed(difference)), (DifferenceKind::MissingHere, None));
-    assert!(difference.payment.is_none() && difference.detail.contains("no payment"), "{difference:?}");
-    world.same_again(strict()).await;
-    world.end().await;
+async fn what_no_payment_is_known_of_each_home_tells() {
+    let (source, target) = homes("unknown_payment").await;
+    source.provider.charge_unasked(&tenant(), PaymentId::new(), euros(500));
+    // Neither of them waits for the other: from the seal on the source reconciles nothing.
+    for home in [&target, &source] {
+        let found = home.reconcile(strict()).await;
+        let [difference] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((difference.kind, closed(difference)), (DifferenceKind::MissingHere, None));
+        assert!(difference.payment.is_none() && difference.detail.contains("no payment"), "{difference:?}");
+        home.same_again(strict()).await;
+    }
+    source.end().await;
+    target.end().await;
 }
 
 #[tokio::test]
@@ -32,6 +33,68 @@ async fn a_payment_of_the_other_home_is_the_other_homes_to_reconcile() {
     let [difference] = &found[..] else { panic!("{found:?}") };
     assert_eq!(closed(difference), Some(("reconciliation", "its payment is the other home's now")));
     assert_eq!(world.clearing_and_receivable(id).await, (1_000, 0));
+    world.end().await;
+}
+
+/// Of a home that must not ask for each of its copies whose it is.
+#[derive(Debug)]
+struct Unasked;
+
+#[async_trait]
+impl Authority for Unasked {
+    async fn lock(&self, _: &mut PgTransaction<'_>, id: PaymentId) -> Result<Epoch, Error> {
+        Err(Error::Unavailable(format!("{id} was asked for")))
+    }
+}
+
+#[tokio::test]
+async fn a_home_that_owns_nothing_compares_nothing_and_its_run_is_whole() {
+    let world = World::new("denied").await;
+    world.captured().await;
+    world.captured().await;
+    world.request("pm_card_visa", true).await;
+    world.engine().once().await.unwrap();
+    world.provider.alter("pi_1", -100);
+    assert!(world.reconcile(strict()).await[0].closed.is_none());
+    // Money of nobody's payment stays for a person.
+    world.provider.charge_unasked(&tenant(), PaymentId::new(), euros(500));
+    assert_eq!(world.reconcile(strict()).await.len(), 2);
+    sqlx::query("delete from payments.settled").execute(&world.admin).await.unwrap();
+
+    world.provider.deny_list();
+    let denied = Home { authority: Arc::new(Unasked), ..world.home.clone() };
+    let ran = Reconciler::new(denied, strict()).once().await.unwrap();
+    assert_eq!(
+        ran,
+        Reconciled::Whole { lines: 0 },
+        "its bookings are not missing from a list that it has not"
+    );
+    let found = differences(&world.home, true).await.unwrap();
+    let [open, gone] = &found[..] else { panic!("{found:?}") };
+    assert!(open.closed.is_none() && open.payment.is_none(), "{open:?}");
+    assert_eq!(closed(gone), Some(("reconciliation", "its payment is the other home's now")));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_objects_of_the_other_homes_payments_are_not_read() {
+    let world = World::new("foreign_states").await;
+    let first = world.request("pm_card_visa", true).await;
+    for _ in 0..11 {
+        world.request("pm_card_visa", true).await;
+    }
+    world.work().await;
+    assert_eq!(world.payment(first).await.status, Status::Authorized);
+    world.provider.turn(first, ObjectStatus::Canceled);
+    assert!(world.reconcile(strict()).await[0].closed.is_none());
+
+    world.owns.0.store(false, Ordering::SeqCst);
+    for _ in 0..12 {
+        world.provider.fail_next(Call::Retrieve, Fault::Lost);
+    }
+    let found = world.reconcile(strict()).await;
+    let [difference] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(closed(difference), Some(("reconciliation", "its payment is the other home's now")));
     world.end().await;
 }
 

@@ -31,6 +31,7 @@ async fn what_is_too_much_to_be_shown_is_counted() {
     assert!(lines[2].starts_with("1001 ") && lines[1_001].starts_with("2 "), "the newest first");
     assert_eq!((lines.len(), lines.last()), (1_003, Some(&"and 1 more are open")));
     assert_eq!(told.open, 1_001);
+    assert_eq!(crate::open_differences(&world.home.pool).await.unwrap(), 1_001);
 
     sqlx::query("delete from payments.difference where id = 1").execute(&world.admin).await.unwrap();
     let told = operate(&world.home, &strict(), Order::Reconcile { all: false }).await.unwrap();

@@ -1,8 +1,11 @@
 //! Runs: one at a time, over several pages, behind an outage, after one that died.
 
+use opentelemetry::metrics::{MeterProvider as _, NoopMeterProvider};
+use tokio_util::sync::CancellationToken;
+
 use super::*;
-use crate::Desk as _;
 use crate::provider::{Call, Fault};
+use crate::{Desk as _, ReconcileMetrics};
 
 #[tokio::test]
 async fn books_that_agree_with_the_list_have_no_difference() {
@@ -62,6 +65,26 @@ async fn a_provider_that_is_away_is_told_and_nothing_is_closed() {
     let failed = Reconciler::new(world.home.clone(), strict()).once().await;
     assert!(matches!(&failed, Err(Error::Unavailable(why)) if why.contains("settlement list")), "{failed:?}");
     world.same_again(strict()).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_reconciler_shows_its_numbers_as_long_as_it_runs() {
+    let world = World::new("shown").await;
+    let metrics = ReconcileMetrics::new(&NoopMeterProvider::new().meter("payments"));
+    assert!(metrics.age_s().is_none(), "that of a sealed source never begins");
+    let stop = CancellationToken::new();
+    let reconciler = Reconciler::new(world.home.clone(), strict()).metrics(metrics.clone());
+    let running = tokio::spawn(reconciler.run(stop.clone()));
+    let shown = tokio::time::timeout(SOON, async {
+        while metrics.age_s().is_none() || store::last_run(&world.home.pool).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    shown.await.unwrap();
+    stop.cancel();
+    tokio::time::timeout(SOON, running).await.unwrap().unwrap();
+    assert!(metrics.age_s().is_none(), "nobody compares any more, so its age would be an alarm for ever");
     world.end().await;
 }
 
