@@ -32,6 +32,7 @@ pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;
 pub mod token;
+pub mod version;
 
 pub use config::Reader;
 pub use extract::{Idempotent, Json, Path};
@@ -43,3 +44,4 @@ pub use shutdown::Shutdown;
 pub use tasks::{Tasks, never_fails};
 pub use telemetry::Telemetry;
 pub use token::{Caller, Role};
+pub use version::VERSION;

@@ -58,9 +58,10 @@ pub struct Thresholds {
     pub reads_min: u64,
     /// Compared decisions, at least 1. Default 1,000.
     pub decisions_min: u64,
-    /// Of the cohort's reads, the percent that may fall back to the source for lag or errors, 0 to 100. Default 1.
+    /// Of the cohort's reads, the percent that may fall back to the source for lag, errors or a copy that is not whole, 0 to 100.
+    /// Default 1.
     pub stale_reads_percent_max: f64,
-    /// How long evidence and approvals count, 1 to 168 hours. Default 24.
+    /// How long evidence, approvals and counts of reads and decisions count, 1 to 168 hours. Default 24.
     pub evidence_hours: u32,
     /// Whether seeded mutants must be caught: `true`, for a gate can't be waived.
     pub mutants: bool,

@@ -68,7 +68,8 @@ pub enum Fallback {
 /// The bounds of reads.
 #[derive(Debug, Clone)]
 pub struct ReadSettings {
-    /// The version of the program that reads: counts of another one show nothing. 1 to 100 bytes. Default this crate's.
+    /// The build of the program that reads. The gates count those of the controller's own, [`crate::Settings::version`]; of another one
+    /// only what speaks against the target. 1 to 100 bytes. Default this crate's version.
     pub version: String,
     /// Of all reads in `shadowing`, how many are compared: 0 to 100; more is 100. Default 100.
     pub compared_percent: u8,

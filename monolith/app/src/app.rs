@@ -39,13 +39,6 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often gauges are read.
 const OBSERVE_EVERY: Duration = Duration::from_secs(5);
 
-/// What evidence is of: this build. One that is given a name of its own when it is compiled, such as its commit, tells itself
-/// from all others of the same version.
-const VERSION: &str = match option_env!("BANYAN_BUILD") {
-    Some(build) => build,
-    None => env!("CARGO_PKG_VERSION"),
-};
-
 /// What every part may need, made once.
 struct Parts {
     pools: Pools,
@@ -228,7 +221,7 @@ impl Parts {
         let peer = Arc::new(control::Client::new(self.channel.clone(), self.bearer.clone()));
         let settings = Settings {
             plan: config.plan.as_deref().map(plan::read).transpose()?.map(Arc::new),
-            version: VERSION.to_owned(),
+            version: chassis::VERSION.to_owned(),
             crash: config.controller_crash,
             ..Settings::default()
         };

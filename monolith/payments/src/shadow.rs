@@ -133,7 +133,7 @@ impl Shadow {
     }
 
     /// Writes the counts each second, with the module's own pool, until the shutdown, and then once more. A database that is away is
-    /// tried again; what is not written when the process ends is lost.
+    /// tried again, with what does not count in favour; what is not written when the process ends is lost.
     pub async fn run(self, pool: PgPool, shutdown: CancellationToken) {
         let mut tick = tokio::time::interval(FLUSH_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -160,7 +160,7 @@ impl Shadow {
         }
     }
 
-    /// Writes what is counted. What can't be written is kept.
+    /// Writes what is counted. What may not have been written is kept, but for what counts in favour: the commit may have been done.
     pub(crate) async fn flush(&self, pool: &PgPool) -> Result<(), Error> {
         let counts = self.with(std::mem::take);
         if counts.is_empty() {
@@ -168,7 +168,7 @@ impl Shadow {
         }
         let written = store::keep_decisions(pool, &self.0.version, &counts).await;
         if written.is_err() {
-            self.with(|kept| kept.merge(counts));
+            self.with(|kept| kept.merge(counts.against()));
         }
         written
     }

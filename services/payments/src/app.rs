@@ -10,7 +10,7 @@ use chassis::health::Readiness;
 use chassis::listening::Listening;
 use chassis::telemetry::Requests;
 use chassis::token::Verifier;
-use chassis::{Shutdown, Tasks, Telemetry, admin, never_fails, server};
+use chassis::{Shutdown, Tasks, Telemetry, VERSION, admin, never_fails, server};
 use outbox::kafka::KafkaSink;
 use outbox::retention::Housekeeping;
 use outbox::{Metrics, Relay, RelayOptions, Replica, Tracer, Wake, kafka};
@@ -21,7 +21,7 @@ use strangler::Target;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
-use crate::evidence::{Kept, VERSION};
+use crate::evidence::Kept;
 use crate::granting::Granting;
 use crate::grpc::{self, AUDIENCE, ISSUER, Server};
 use crate::migrate::ORIGIN;

@@ -1,6 +1,7 @@
 //! This home's word on what its replica has applied, what it has published, and what it decided in the source's shadow.
 
 use async_trait::async_trait;
+use chassis::VERSION;
 use outbox::StateTransfer as _;
 use payments::Replicate;
 use payments::shadow::{Class, Differing, Tried};
@@ -11,9 +12,6 @@ use strangler::{
     MutantCount, ProviderAccess,
 };
 use time::OffsetDateTime;
-
-/// The version of this program, by which what it decided counts.
-pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Reads what the home keeps.
 #[derive(Debug, Clone)]

@@ -194,6 +194,7 @@ fn refusal(gates: &[Gate], stage: Stage) -> Option<Refusal> {
         Verdict::Fail => "failed",
         Verdict::Pass | Verdict::Inconclusive => "is inconclusive",
     };
+    let failed = worst.verdict == Verdict::Fail;
     let way_on = match worst.name.as_str() {
         "plan" => {
             "decide: `banyan rollback`, or write another `decide_by` into the plan and restart the controller"
@@ -217,15 +218,23 @@ fn refusal(gates: &[Gate], stage: Stage) -> Option<Refusal> {
         "left_open" => "see to each at the source, where nobody can once it is sealed, then advance again",
         "verify" => "see to each touch that it names, then advance again",
         "provider_denied" => "the target must own no key and make no client of its provider; see its log",
-        "decisions" | "mutants" => {
-            "mend the target, then `banyan hold` and `banyan advance --to shadowing --resume` begin to count anew; \
+        "decisions" if failed => {
+            "mend what differs, then `banyan hold` and `banyan advance --resume` begin to count anew; \
              the samples at the target (docs/shadow.md) say what differs"
         }
-        "coverage" => "let more orders come, or make one of each outcome that it names",
-        "reads" => {
-            "let more reads come; `strangler.read_sample` has those that differ, and `banyan repair KEY` mends a copy"
+        "mutants" if failed => "mend the target's comparison: another build of it counts anew",
+        "decisions" | "coverage" | "mutants" => {
+            "let more orders come, or make one of each outcome that it names; the samples at the target \
+             (docs/shadow.md) say why one could not be compared"
         }
-        "stale_reads" => "let more reads come, or make the feed faster, then advance again",
+        "reads" if failed => {
+            "mend it (`strangler.read_sample` has what differs, `banyan repair KEY` mends a copy), then `banyan rollback` \
+             and enter shadowing again: it counts anew"
+        }
+        "reads" => "let more reads come, or see why the target's copies can't be compared (`banyan status`)",
+        "stale_reads" => {
+            "let more reads come, or make the feed faster; what is older than evidence counts no more"
+        }
         _ => "let it catch up, or see what waits there (`banyan status`), then advance again",
     };
     Some(Refusal {

@@ -5,6 +5,7 @@ use time::{Duration, OffsetDateTime};
 use tokio::time::timeout;
 
 use super::Controller;
+use super::reads::COMPARABLE_PERCENT_MIN;
 use crate::gate::{Gate, Verdict};
 use crate::policy::Policy;
 use crate::store::policy as policies;
@@ -17,10 +18,20 @@ const NAMED_MAX: usize = 5;
 /// With 95 % confidence not more than this over n is different, when none of n is.
 const BOUND: u32 = 3;
 
+/// What was found by the build of the target that answers.
+struct Shown {
+    /// As long ago as evidence counts.
+    found: Result<Decisions, String>,
+    /// Of that, since the migration was held last.
+    lately: Result<Decisions, String>,
+    /// What the source's decisions came to.
+    outcomes: Result<Vec<String>, String>,
+}
+
 impl Controller {
     /// What the target decided itself, as gates out of the stage of `policy`: out of one before `shadowing` only that it could have no
-    /// effect outside. All of it counts as long as evidence does; differences only since the migration was held last, so that after a
-    /// mend the operator begins anew.
+    /// effect outside. All of it counts as long as evidence does; decisions and what they cover only since the migration was held
+    /// last, so that after a mend the operator begins anew. A mutant that was missed is mended by another build only.
     pub(super) async fn decisions_shown(&self, policy: &Policy) -> Vec<Gate> {
         let begun = policy.stage >= Stage::Shadowing;
         if !self.0.domain.decides() {
@@ -39,14 +50,7 @@ impl Controller {
             Err(error) => Err(error.to_string()),
         };
         let outcomes = self.outcomes().await.map_err(|error| error.to_string());
-        let of =
-            |name: &str, found: &Result<Decisions, String>, judge: &dyn Fn(&Decisions) -> Gate| match found {
-                Ok(found) => judge(found),
-                Err(error) => unasked(name, error),
-            };
-        gates.push(of("decisions", &lately, &|lately| compared(lately, thresholds.decisions_min)));
-        gates.push(of("coverage", &found, &|found| covered(found, outcomes.as_deref())));
-        gates.push(of("mutants", &found, &|found| caught(found, outcomes.as_deref())));
+        gates.extend(judged(&Shown { found, lately, outcomes }, thresholds.decisions_min));
         gates
     }
 
@@ -61,6 +65,20 @@ impl Controller {
             Err(_) => Err(format!("no answer within {} ms", bound.as_millis()).into()),
         }
     }
+}
+
+fn judged(shown: &Shown, decisions_min: u64) -> [Gate; 3] {
+    let Shown { found, lately, outcomes } = shown;
+    let outcomes = outcomes.as_deref();
+    let of = |name: &str, found: &Result<Decisions, String>, judge: &dyn Fn(&Decisions) -> Gate| match found {
+        Ok(found) => judge(found),
+        Err(error) => unasked(name, error),
+    };
+    [
+        of("decisions", lately, &|lately| compared(lately, decisions_min)),
+        of("coverage", lately, &|lately| covered(lately, outcomes)),
+        of("mutants", found, &|found| caught(found, outcomes)),
+    ]
 }
 
 fn undecided(name: &str) -> Gate {
@@ -117,6 +135,11 @@ fn compared(found: &Decisions, least: u64) -> Gate {
     // A plan can't ask for none.
     if compared < least.max(1) {
         return gate(Verdict::Inconclusive, format!("{compared} of {least} decisions compared; {rest}"));
+    }
+    let all = compared.saturating_add(undecidable);
+    if compared.saturating_mul(100) < all.saturating_mul(COMPARABLE_PERCENT_MIN) {
+        let said = format!("only {compared} of {all} decisions could be compared: those may be a chosen few");
+        return gate(Verdict::Inconclusive, said);
     }
     gate(
         Verdict::Pass,

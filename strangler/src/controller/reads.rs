@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use time::OffsetDateTime;
 
 use super::Controller;
 use crate::policy::Policy;
@@ -15,15 +14,14 @@ const READS: &str = "reads";
 /// The gate of `ramping`.
 const STALE_READS: &str = "stale_reads";
 /// At least this share of the reads that were looked at must have been comparable; else those that were are a chosen few.
-const COMPARABLE_PERCENT_MIN: u64 = 50;
+pub(super) const COMPARABLE_PERCENT_MIN: u64 = 50;
+/// Classes that speak against the target, or against what compares: they count as long as the stage lasts, whichever build found them.
+/// `strangler.note_reads` keeps them as long.
+const AGAINST: [&str; 3] = [Class::Money.name(), Class::Structure.name(), "mutant_missed"];
 
-/// The counts of all programs since the present stage was entered.
+/// The counts that a gate goes by.
 #[derive(Debug, Default)]
-struct Found {
-    counts: BTreeMap<String, u64>,
-    /// Since the last of them, in hours; none when nothing was counted.
-    age_hours: Option<i64>,
-}
+struct Found(BTreeMap<String, u64>);
 
 impl Controller {
     /// The gates by reads of the next stage: `reads` while they are compared, `stale_reads` while copies answer them. Other
@@ -39,7 +37,10 @@ impl Controller {
             | Stage::Sealed
             | Stage::Removed => return Vec::new(),
         };
-        let found = match store::counts(&self.0.pool, &self.0.migration).await {
+        let thresholds = self.thresholds();
+        let (version, hours) = (self.0.settings.version.as_str(), thresholds.evidence_hours);
+        let asked = store::Asked { version, hours, always: &AGAINST };
+        let found = match store::counts(&self.0.pool, &self.0.migration, asked).await {
             Ok(counts) => Found::of(counts),
             Err(error) => {
                 tracing::warn!(%error, "what reads found could not be read");
@@ -47,38 +48,28 @@ impl Controller {
                 return vec![Gate::new(name, Verdict::Inconclusive, found)];
             }
         };
-        let thresholds = self.thresholds();
-        let (verdict, text) = match found.too_old(thresholds.evidence_hours) {
-            Some(why) => (Verdict::Inconclusive, why),
-            None if name == READS => compared(&found, thresholds.reads_min),
-            None => stale(&found, thresholds.reads_min, thresholds.stale_reads_percent_max),
+        let (verdict, text) = if name == READS {
+            compared(&found, thresholds.reads_min)
+        } else {
+            stale(&found, thresholds.reads_min, thresholds.stale_reads_percent_max)
         };
-        vec![
-            Gate::new(name, verdict, text)
-                .with(json!({ "counts": found.counts, "age_hours": found.age_hours })),
-        ]
+        let text = match verdict {
+            Verdict::Inconclusive => format!("{text}; only reads by build {version} within {hours} h count"),
+            Verdict::Pass | Verdict::Fail => text,
+        };
+        let inputs = json!({ "counts": found.0, "version": version, "hours": hours });
+        vec![Gate::new(name, verdict, text).with(inputs)]
     }
 }
 
 impl Found {
-    fn of(counts: Vec<store::Count>) -> Self {
-        let last = counts.iter().map(|count| count.noted_at).max();
-        Self {
-            age_hours: last.map(|at| (OffsetDateTime::now_utc() - at).whole_hours()),
-            counts: counts
-                .into_iter()
-                .map(|count| (count.class, u64::try_from(count.count).unwrap_or_default()))
-                .collect(),
-        }
+    fn of(counts: Vec<(String, i64)>) -> Self {
+        let counts = counts.into_iter();
+        Self(counts.map(|(class, count)| (class, u64::try_from(count).unwrap_or_default())).collect())
     }
 
     fn get(&self, class: &str) -> u64 {
-        self.counts.get(class).copied().unwrap_or(0)
-    }
-
-    fn too_old(&self, hours_max: u32) -> Option<String> {
-        let age = self.age_hours.filter(|age| *age >= i64::from(hours_max))?;
-        Some(format!("the last reads were counted {age} hours ago: over {hours_max} hours show nothing"))
+        self.0.get(class).copied().unwrap_or(0)
     }
 }
 
@@ -122,25 +113,34 @@ fn compared(found: &Found, reads_min: u64) -> (Verdict, String) {
 }
 
 /// The gate `stale_reads`. A key that is not at the target says nothing of its age, and a version that is nowhere nothing of the
-/// target, so these two are not part of the share.
+/// target, so these two are not part of the share. A copy that is not whole fell back like one that is too old, but says nothing of
+/// what whole ones do: of these there must be enough.
 fn stale(found: &Found, reads_min: u64, percent_max: f64) -> (Verdict, String) {
     let count = |fallback: Fallback| found.get(fallback.name());
     let (copies, lag, parked) = (found.get("copy"), count(Fallback::Lag), count(Fallback::Parked));
     let failed = count(Fallback::Error) + count(Fallback::Timeout);
-    let reads = copies + lag + failed + parked;
+    let asked = copies + lag + failed;
+    let reads = asked + parked;
     let text = format!(
         "of {reads} reads of the cohort {lag} found a copy too old, {failed} got no answer in time, {parked} found it not whole; \
          {} more found none",
         count(Fallback::NotFound)
     );
-    if reads == 0 || reads < reads_min {
-        return (Verdict::Inconclusive, format!("{text}; {} reads are needed", reads_min.max(1)));
+    let least = reads_min.max(1);
+    if reads < least {
+        return (Verdict::Inconclusive, format!("{text}; {least} reads are needed"));
     }
-    let percent = 100.0 * number(lag + failed) / number(reads);
+    let percent = 100.0 * number(lag + failed + parked) / number(reads);
+    let text = format!("{text}: {percent:.2} % fell back, {percent_max} % may");
     if percent > percent_max {
-        return (Verdict::Fail, format!("{text}: {percent:.2} % fell back, {percent_max} % may"));
+        return (Verdict::Fail, text);
     }
-    (Verdict::Pass, format!("{text}: {percent:.2} % fell back, {percent_max} % may"))
+    if asked < least || copies == 0 {
+        let unshown =
+            format!("{text}; {asked} of them asked for a whole copy, {least} must, and one be answered");
+        return (Verdict::Inconclusive, unshown);
+    }
+    (Verdict::Pass, text)
 }
 
 /// Exact up to 4 billion; beyond that both of a share's numbers are large enough to fail safe.
@@ -154,7 +154,7 @@ mod tests {
 
     fn found(counts: &[(&str, u64)]) -> Found {
         let counts = counts.iter().map(|(class, count)| ((*class).to_owned(), *count)).collect();
-        Found { counts, age_hours: Some(0) }
+        Found(counts)
     }
 
     fn reads(counts: &[(&str, u64)]) -> (Verdict, String) {
@@ -198,9 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn old_counts_show_nothing() {
-        let old = Found { age_hours: Some(24), ..Found::default() };
-        assert!(old.too_old(24).is_some() && old.too_old(25).is_none());
-        assert_eq!(Found::default().too_old(24), None);
+    fn copies_that_are_not_whole_fell_back_and_make_no_others_better() {
+        assert_eq!(stale(&found(&[("parked", 1_000)]), 10, 1.0).0, Verdict::Fail);
+        assert_eq!(stale(&found(&[("copy", 98), ("parked", 2)]), 10, 1.0).0, Verdict::Fail);
+        assert_eq!(stale(&found(&[("copy", 99), ("parked", 1)]), 10, 1.0).0, Verdict::Pass);
+        // Whatever the plan allows: no answer of a copy shows nothing.
+        for none in [&[("parked", 1_000)][..], &[("lag", 1_000)], &[("copy", 9), ("parked", 1_000)]] {
+            assert_eq!(stale(&found(none), 10, 100.0).0, Verdict::Inconclusive, "{none:?}");
+        }
     }
 }

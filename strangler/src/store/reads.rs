@@ -1,17 +1,19 @@
 //! What reads see of the policy, and what they found.
 
 use sqlx::PgPool;
-use time::OffsetDateTime;
 
 use crate::Error;
 use crate::reads::{Batch, ReadPolicy};
 
-/// A count as the controller sees it.
-#[derive(Debug, sqlx::FromRow)]
-pub(crate) struct Count {
-    pub(crate) class: String,
-    pub(crate) count: i64,
-    pub(crate) noted_at: OffsetDateTime,
+/// What of the counts since the present stage was entered is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// By programs of this version ..
+    pub(crate) version: &'a str,
+    /// .. within so many hours; an hour that began before that is no part of it.
+    pub(crate) hours: u32,
+    /// Of these classes all, whoever counted them and whenever.
+    pub(crate) always: &'a [&'a str],
 }
 
 pub(crate) async fn policy(pool: &PgPool, migration: &str) -> Result<Option<ReadPolicy>, Error> {
@@ -47,16 +49,25 @@ pub(crate) async fn note(
     Ok(())
 }
 
-/// What was counted since the present stage was entered, by the version of the program that noted last: a change of it voids what
-/// was found before.
-pub(crate) async fn counts(pool: &PgPool, migration: &str) -> Result<Vec<Count>, Error> {
+/// How many of each class.
+pub(crate) async fn counts(
+    pool: &PgPool,
+    migration: &str,
+    asked: Asked<'_>,
+) -> Result<Vec<(String, i64)>, Error> {
     let sql = "
-        select c.class, c.count, c.noted_at
+        select c.class, sum(c.count)::bigint
         from strangler.read_policy($1) p
         join strangler.read_comparison c on c.migration = $1 and c.since = p.since
-        where c.version = (
-            select last.version from strangler.read_comparison last
-            where last.migration = $1 and last.since = p.since order by last.noted_at desc limit 1
-        )";
-    Ok(sqlx::query_as(sql).bind(migration).fetch_all(pool).await?)
+        where c.class = any($4)
+           or (c.version = $2 and c.hour >= statement_timestamp() - interval '1 hour' * $3)
+        group by c.class";
+    let counts = sqlx::query_as(sql)
+        .bind(migration)
+        .bind(asked.version)
+        .bind(f64::from(asked.hours))
+        .bind(asked.always)
+        .fetch_all(pool)
+        .await?;
+    Ok(counts)
 }

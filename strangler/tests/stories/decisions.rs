@@ -1,13 +1,13 @@
 //! What the target decided in the source's shadow is asked for before it may read.
 
 use strangler::{
-    Advance, Controller, DecisionClass, DecisionCount, DecisionSample, Decisions, Gate, Health, Memory, Peer,
-    ProviderAccess, Stage, Verdict,
+    Advance, Controller, DecisionClass, DecisionCount, DecisionSample, Decisions, Gate, Health, Memory,
+    MutantCount, Peer, ProviderAccess, Stage, Verdict,
 };
 use time::{Duration, OffsetDateTime};
 
 use crate::control::{TOKEN, client, serving};
-use crate::world::{MIGRATION, World, decided};
+use crate::world::{MIGRATION, World, decided, refusal};
 
 /// Where the gates out of a stage stand.
 async fn gates(controller: &Controller, to: Stage) -> Vec<Gate> {
@@ -76,6 +76,25 @@ async fn reading_needs_decisions_that_were_compared_and_are_the_same() {
         let verdict = gate(&controller, Stage::Reading, name).await.verdict;
         assert_eq!(verdict, Verdict::Inconclusive, "{name}: no data is never success");
     }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn each_gate_that_fails_says_what_makes_it_count_anew() {
+    let world = World::new().await;
+    let controller = world.controller();
+    world.shadow(&controller).await;
+    let reading = Advance::to(Stage::Reading);
+    world.target.set_decisions(with(DecisionClass::Money, "paid"));
+    let said = refusal(controller.advance(&reading, "a test").await);
+    assert!(said.contains("`banyan hold` and `banyan advance --resume` begin to count anew"), "{said}");
+
+    // The comparison itself sees too little: no hold changes that.
+    let blind =
+        MutantCount { name: "idle".to_owned(), caught: 9, missed: 1, outcomes: vec!["paid".to_owned()] };
+    world.target.set_decisions(Decisions { mutants: vec![blind], ..decided() });
+    let said = refusal(controller.advance(&reading, "a test").await);
+    assert!(said.contains("another build of it counts anew") && !said.contains("hold"), "{said}");
     world.end().await;
 }
 

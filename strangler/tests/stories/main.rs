@@ -4,6 +4,7 @@
 mod back;
 mod births;
 mod control;
+mod counts;
 mod decisions;
 mod domain;
 mod filling;

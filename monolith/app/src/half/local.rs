@@ -146,7 +146,8 @@ fn home(
 fn reads(config: &Config, pool: PgPool, metrics: ReadMetrics) -> Reads {
     let settings = ReadSettings::default();
     let compared_max = usize::try_from(config.pool_max / 4).unwrap_or(1).clamp(1, settings.compared_max);
-    let version = env!("CARGO_PKG_VERSION").to_owned();
+    // The controller counts what its own build has read.
+    let version = chassis::VERSION.to_owned();
     Reads::new(MIGRATION, pool, ReadSettings { version, compared_max, ..settings }, metrics)
 }
 

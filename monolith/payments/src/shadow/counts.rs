@@ -56,7 +56,17 @@ impl Counts {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.decisions.is_empty()
+        self.decisions.is_empty() && self.mutants.is_empty()
+    }
+
+    /// Of what may or may not have been written, what may be written again: a difference is rather counted twice than never, an equal
+    /// decision rather never than twice.
+    pub(crate) fn against(self) -> Self {
+        let Self { mut decisions, mutants, samples } = self;
+        decisions.retain(|(class, _), _| *class != Class::Equal);
+        let missed = mutants.into_iter().filter(|(_, (_, missed))| *missed > 0);
+        let mutants = missed.map(|(name, (_, missed))| (name, (0, missed))).collect();
+        Self { decisions, mutants, samples }
     }
 
     pub(crate) fn merge(&mut self, other: Self) {

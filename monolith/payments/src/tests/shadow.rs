@@ -1,6 +1,6 @@
 //! What this home decides in the other one's shadow: what differs is found, and what can't be compared is not equal.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::Money;
 use time::{Duration as Span, OffsetDateTime};
@@ -182,8 +182,22 @@ async fn counts_are_kept_by_version_and_time_and_the_latest_hundred_samples() {
     world.end().await;
 }
 
+#[test]
+fn a_missed_mutant_is_written_again_and_a_caught_one_is_not() {
+    let counts = Counts {
+        decisions: BTreeMap::from([((Class::Equal, "captured"), 5), ((Class::Undecidable, "captured"), 1)]),
+        mutants: BTreeMap::from([("seen", (5, 0)), ("unseen", (3, 2))]),
+        samples: Vec::new(),
+    };
+    let mut kept = counts.against();
+    assert_eq!(kept.mutants, BTreeMap::from([("unseen", (0, 2))]));
+    assert_eq!(kept.decisions, BTreeMap::from([((Class::Undecidable, "captured"), 1)]));
+    kept.decisions.clear();
+    assert!(!kept.is_empty(), "a missed mutant is written even alone");
+}
+
 #[tokio::test]
-async fn what_can_not_be_written_is_kept() {
+async fn what_may_have_been_written_is_kept_unless_it_is_in_favour() {
     let world = World::new("unwritten").await;
     let shadow = Shadow::new("1.0");
     let (before, event) = charge();
@@ -198,8 +212,8 @@ async fn what_can_not_be_written_is_kept() {
     shadow.flush(&world.home.pool).await.unwrap();
     let since = OffsetDateTime::now_utc() - Span::hours(1);
     let found = decisions(&world.home.pool, "1.0", since).await.unwrap();
-    let captured = |class| (class, "captured".to_owned(), 1);
-    assert_eq!(found.counts, [captured(Class::Equal), captured(Class::Structure)]);
+    assert_eq!(found.counts, [(Class::Structure, "captured".to_owned(), 1)]);
+    assert!(found.mutants.iter().all(|mutant| mutant.caught == 0), "{:?}", found.mutants);
     assert!(found.samples[0].text.contains("came pi?"), "what no column takes is left out");
     world.end().await;
 }

@@ -1,13 +1,12 @@
 //! What this home decides in the source's shadow, over gRPC, and its way to the provider.
 
-use chassis::Reader;
+use chassis::{Reader, VERSION};
 use payments::provider::{Failure, Provider as _, StripeConfig};
 use payments::shadow::Shadow;
 use strangler::{DecisionClass, DecisionCount, Decisions, Peer as _, ProviderAccess, control};
 use time::{Duration as Span, OffsetDateTime};
 
 use super::*;
-use crate::evidence::VERSION;
 use crate::provider::OnlyForOwn;
 
 impl World {

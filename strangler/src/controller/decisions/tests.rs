@@ -1,4 +1,4 @@
-use super::{caught, compared, covered, provider_denied};
+use super::{Shown, caught, compared, covered, judged, provider_denied};
 use crate::gate::Verdict;
 use crate::{DecisionClass, DecisionCount, DecisionSample, Decisions, MutantCount, ProviderAccess};
 
@@ -39,6 +39,35 @@ fn what_could_not_be_compared_is_not_equal() {
     let only =
         Decisions { counts: vec![count(DecisionClass::Undecidable, "paid", 1)], ..Decisions::default() };
     assert_eq!(covered(&only, Ok(&words(&["paid"]))).verdict, Verdict::Inconclusive);
+}
+
+#[test]
+fn a_few_that_could_be_compared_of_many_show_nothing() {
+    let with = |undecidable| {
+        let mut found = equal(1_000);
+        found.counts.push(count(DecisionClass::Undecidable, "paid", undecidable));
+        compared(&found, 10)
+    };
+    assert_eq!(with(1_000).verdict, Verdict::Pass, "half of them");
+    let gate = with(1_001);
+    assert_eq!(gate.verdict, Verdict::Inconclusive);
+    assert!(gate.found.contains("only 1000 of 2001 decisions"), "{}", gate.found);
+    assert_eq!(with(u64::MAX).verdict, Verdict::Inconclusive);
+}
+
+#[test]
+fn what_was_compared_before_a_hold_covers_nothing_and_a_missed_mutant_is_not_forgotten_by_one() {
+    let mut before = equal(20);
+    before.counts.push(count(DecisionClass::Money, "given_back", 1));
+    before.mutants = vec![mutant("a", 20, 1, "paid")];
+    let outcomes = Ok(words(&["paid", "given_back"]));
+    let lately = Decisions { mutants: vec![mutant("a", 10, 0, "paid")], ..equal(10) };
+    let [decisions, coverage, mutants] =
+        judged(&Shown { found: Ok(before), lately: Ok(lately), outcomes }, 10);
+    assert_eq!(decisions.verdict, Verdict::Pass);
+    assert_eq!(coverage.verdict, Verdict::Inconclusive);
+    assert!(coverage.found.ends_with(": given_back"), "{}", coverage.found);
+    assert_eq!(mutants.verdict, Verdict::Fail);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use strangler::{Advance, Controller, Stage, Verdict};
 
-use super::{World, following};
+use super::{World, following, settings};
 
 impl World {
     /// Enters `following` with one payment that both replicas have, and shows that they have it.
@@ -58,12 +58,17 @@ impl World {
         controller
     }
 
-    /// Notes what programs with traffic would have since the present stage was entered.
-    async fn note_reads(&self, classes: &[&str]) {
+    /// Notes what programs of the controllers' build with traffic would have since the present stage was entered.
+    pub(crate) async fn note_reads(&self, classes: &[&str]) {
+        self.note_reads_of(&settings().version, classes).await;
+    }
+
+    /// As programs of another build do.
+    pub(crate) async fn note_reads_of(&self, version: &str, classes: &[&str]) {
         let sql = "
-            select strangler.note_reads('payments', p.since, '1.0', $1,
+            select strangler.note_reads('payments', p.since, $2, $1,
                 array_fill(5000::bigint, array[cardinality($1)]), '{}', '{}', '{}', '{}')
             from strangler.read_policy('payments') p";
-        sqlx::query(sql).bind(classes).execute(&self.admin).await.unwrap();
+        sqlx::query(sql).bind(classes).bind(version).execute(&self.admin).await.unwrap();
     }
 }
