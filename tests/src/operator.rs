@@ -92,15 +92,16 @@ impl Operator {
     /// Drills a rollback: ramps to one tenant, lets `birth` give it a payment, goes back, and waits until all is home.
     ///
     /// # Errors
-    /// When a gate does not pass in time, nothing was born, or the keys don't come home.
-    pub async fn drill(&self, tenant: &str, birth: impl AsyncFn() -> Result<()>) -> Result<()> {
+    /// When a gate does not pass in time, `birth` fails, or the keys don't come home.
+    pub async fn drill<T>(&self, tenant: &str, birth: impl Future<Output = Result<T>>) -> Result<T> {
         self.ramp_to(&json!({ "to": "ramping", "percent": 0, "tenants": [tenant] })).await?;
-        birth().await?;
+        let born = birth.await?;
         self.rollback().await?;
         until("the keys of the drill to be home", GATE_TIMEOUT, async || {
             Ok((self.stage().await? == "following").then_some(()))
         })
-        .await
+        .await?;
+        Ok(born)
     }
 
     /// A rollback may end while this looks: so it looks again each time where the migration is. On the way all reads go to the

@@ -1,7 +1,7 @@
 //! The provider is away: orders are taken, commands wait, and it is not asked time and again. Once it is back, all of that has its
 //! outcome within a minute, in both homes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use chassis::listening::Listening;
@@ -163,7 +163,6 @@ async fn comes_back(side: Side) {
         home.ages().await?;
 
         world.start(provider).await?;
-        let back = Instant::now();
         accepted.extend(refunded.iter().chain(&captured).cloned());
         let ends = (0, i64::try_from(accepted.len())?, i64::try_from(EACH)?);
         until("everything to have its outcome", BOUND, async || {
@@ -172,8 +171,6 @@ async fn comes_back(side: Side) {
             Ok(Some(()))
         })
         .await?;
-        let took = back.elapsed();
-        ensure!(took < BOUND, "it took {} s", took.as_secs_f64());
         commands(&client, all, (200, json!(false))).await.context("each key has its answer now")?;
         until("the circuit to be closed", SOON, async || {
             let text = scrape(&home.listening).await?;

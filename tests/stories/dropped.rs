@@ -106,7 +106,9 @@ async fn drop_early(client: Client, ask: Ask, patience_max: Duration) -> Result<
     let request = client.request(reqwest::Method::POST, &ask.path).header("idempotency-key", &ask.key);
     let sent = tokio::time::timeout(patience, request.json(&ask.body).send()).await.ok();
     let answered = sent.transpose().with_context(|| format!("{} under {} failed", ask.path, ask.key))?;
-    Ok(answered.map(|answer| answer.status().as_u16()))
+    let Some(status) = answered.map(|answer| answer.status().as_u16()) else { return Ok(None) };
+    ensure!(matches!(status, 200..=202 | 409 | 503), "{} under {}: {status}", ask.path, ask.key);
+    Ok(Some(status))
 }
 
 /// Sends all requests, and returns the keys of which none was answered, as [`Ask::name`]s. About a quarter of each round is to be answered before they are dropped: then the others are dropped everywhere

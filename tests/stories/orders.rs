@@ -135,5 +135,8 @@ async fn drop_early(client: Client, n: usize, patience_max: Duration, body: Valu
     let request =
         client.request(reqwest::Method::POST, "/v1/orders").header("idempotency-key", key).json(&body);
     let sent = tokio::time::timeout(patience, request.send()).await.ok();
-    Ok(sent.transpose().context("a request failed by itself")?.is_some())
+    let answered = sent.transpose().context("a request failed by itself")?;
+    let Some(status) = answered.map(|answer| answer.status().as_u16()) else { return Ok(false) };
+    ensure!(matches!(status, 201 | 409 | 503), "order {n}: {status}");
+    Ok(true)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use chassis::Role;
 use serde_json::json;
+use tests::checker::{self, Accepted};
 use tests::load::Client;
 use tests::{Binaries, Shop, Side, story, until};
 
@@ -51,9 +52,23 @@ async fn a_sealed_source_goes_on_selling_and_writes_no_payment() {
             next["found"].as_str().is_some_and(|found| found.contains(" may select payments.")),
             "{next}"
         );
-        Ok(())
+        until_right(&shop, &[accepted, after].concat()).await
     })
     .await;
+}
+
+/// Waits until the checker finds nothing. The source's copy stands still, or is gone: its balances are taken for the target's.
+pub(crate) async fn until_right(shop: &Shop<'_>, accepted: &[Accepted]) -> Result<()> {
+    until("the checker to find nothing", SETTLED, async || {
+        let mut evidence = shop.evidence(accepted.to_vec()).await?;
+        evidence.source.payments.clone_from(&evidence.target.payments);
+        evidence.source.postings.clone_from(&evidence.target.postings);
+        evidence.source.answers.clone_from(&evidence.target.answers);
+        let findings = checker::check(&evidence);
+        ensure!(findings.holds(), "{findings}");
+        Ok(Some(()))
+    })
+    .await
 }
 
 /// Two people are for it, and one of them does it once its gates pass.

@@ -72,6 +72,7 @@ async fn a_broker_that_stood_still_costs_no_event_and_doubles_none() -> Result<(
     for _ in 0..10 {
         publish().await?;
     }
+    // Nothing to await: the session ends by the broker's own clock, which shows nothing while it stands still.
     tokio::time::sleep(FROZEN).await;
     signal("-CONT", pid)?;
     publish().await?;

@@ -310,3 +310,6 @@ fn with_epochs(rows: Vec<(String, i64)>) -> Vec<(String, Epoch)> {
 fn columns(keys: &[(String, Epoch)]) -> (Vec<&str>, Vec<i64>) {
     keys.iter().map(|(key, epoch)| (key.as_str(), epoch.get())).unzip()
 }
+
+#[cfg(test)]
+mod tests;

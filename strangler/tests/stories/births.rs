@@ -1,11 +1,9 @@
 //! Where keys are born, and that no birth escapes a change of policy.
 
-use std::time::Duration;
-
 use strangler::{Advance, Home, share};
 use tokio::task::JoinSet;
 
-use crate::world::{World, eventually, open_birth};
+use crate::world::{SOON, World, eventually, open_birth};
 
 #[tokio::test]
 async fn a_birth_is_stored_and_never_decided_twice() {
@@ -198,7 +196,7 @@ async fn a_change_gets_its_turn_though_births_overlap_without_a_gap() {
     // By a row lock alone it would not (90 s were seen): a new `for key share` joins those that hold one.
     let step = Advance::ramp(100);
     let change = controller.advance(&step, "a test");
-    tokio::time::timeout(Duration::from_secs(5), change).await.unwrap().unwrap();
+    tokio::time::timeout(SOON, change).await.unwrap().unwrap();
     drop(births);
     world.end().await;
 }

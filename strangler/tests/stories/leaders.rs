@@ -1,9 +1,10 @@
 //! Several controllers: one acts, each may be asked, and no two change the policy from the same state.
 
 use strangler::{Advance, Controller, Error};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{World, eventually};
+use crate::world::{SOON, World, eventually};
 
 #[tokio::test]
 async fn one_controller_acts_and_another_takes_over() {
@@ -23,7 +24,7 @@ async fn one_controller_acts_and_another_takes_over() {
 
     // An orderly end: it is free at once.
     stop_two.cancel();
-    second.await.unwrap();
+    timeout(SOON, second).await.unwrap().unwrap();
     assert_eq!(leader(&two).await, None);
     world.end().await;
 }

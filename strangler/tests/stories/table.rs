@@ -83,13 +83,17 @@ async fn the_sources_row_is_what_the_table_says() {
         }
         let row = world.put(place).await;
         let mut tx = world.writes_pool.begin().await.unwrap();
-        sqlx::query(
-            "select strangler.fence('payments', array(select strangler.claim_settled('payments', '{k}')))",
-        )
-        .execute(&mut *tx)
-        .await
-        .unwrap();
+        let claim = "select claimed from strangler.claim_to_publish('payments', '{k}') as claimed";
+        let claimed: Vec<String> = sqlx::query_scalar(claim).fetch_all(&mut *tx).await.unwrap();
+        let said = row.step(M::Snapshot, Epoch(0), QUIET).is_ok();
+        assert_eq!(claimed.len(), usize::from(said), "{place:?} snapshot");
+        let fence = "select epoch from strangler.fence(
+                         'payments', array(select strangler.claim_settled('payments', '{k}')))";
+        let fenced: Vec<i64> = sqlx::query_scalar(fence).fetch_all(&mut *tx).await.unwrap();
         tx.commit().await.unwrap();
+        let said = row.step(M::Fence, Epoch(0), QUIET).ok();
+        let said: Vec<i64> = said.map(|(next, _)| next.epoch.get()).into_iter().collect();
+        assert_eq!(fenced, said, "{place:?} fence");
         assert_eq!(world.stored().await, next(row, M::Fence, Epoch(0)), "{place:?} fence");
     }
     world.end().await;

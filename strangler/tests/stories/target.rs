@@ -1,6 +1,7 @@
 //! What a controller asks of the target's keys, in the target's database.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sqlx::{AssertSqlSafe, PgPool};
 use strangler::handover::target::Row;
@@ -8,7 +9,7 @@ use strangler::{Authority, Epoch, Error, Memory, Peer as _, Reply, Target};
 
 use crate::control::{TOKEN, client, serving};
 use crate::domain::{TABLES, Tables, rights};
-use crate::world::{MIGRATION, login, role};
+use crate::world::{MIGRATION, SOON, eventually, login, role};
 
 /// A target's database with the role of its home.
 pub(crate) struct There {
@@ -214,12 +215,14 @@ async fn the_state_of_a_key_that_is_called_back_is_not_published() {
     there.end().await;
 }
 
-/// Writes `k` again and again; three of these leave no moment at which nobody holds it.
-async fn write_for_ever(pool: PgPool, authority: Authority) {
+/// Locks `k` again and again, and counts how often it got it; three of these leave hardly a moment at which nobody holds it.
+async fn write_for_ever(pool: PgPool, authority: Authority, held: Arc<AtomicUsize>) {
     loop {
         let mut tx = pool.begin().await.unwrap();
         // A claim that holds the row refuses the write; the next one comes.
-        let _refused = authority.lock(&mut tx, "k").await;
+        if authority.lock(&mut tx, "k").await.is_ok() {
+            held.fetch_add(1, Ordering::SeqCst);
+        }
         // In a transaction that was refused this fails, too.
         let _slept = sqlx::query("select pg_sleep(0.05)").execute(&mut *tx).await;
         drop(tx.rollback().await);
@@ -234,12 +237,16 @@ async fn writers_without_pause_keep_neither_a_repair_nor_a_recall_waiting() {
         "insert into strangler.authority (migration, key, epoch, writable) values ('payments', 'a', 3, true);
         insert into shop.payment (key) values ('a')";
     sqlx::raw_sql(other).execute(&there.admin).await.unwrap();
-    let write = || tokio::spawn(write_for_ever(there.pool.clone(), there.authority.clone()));
+    let held = Arc::new(AtomicUsize::new(0));
+    let write =
+        || tokio::spawn(write_for_ever(there.pool.clone(), there.authority.clone(), Arc::clone(&held)));
     let writers = [write(), write(), write()];
     let keys = ["a".to_owned(), "k".to_owned()];
     for _ in 0..8 {
+        let before = held.load(Ordering::SeqCst);
+        eventually("the key is written", async || held.load(Ordering::SeqCst) > before).await;
         let mut repair = Box::pin(there.target.repair(&keys));
-        let answered = tokio::time::timeout(std::time::Duration::from_secs(2), async {
+        let answered = tokio::time::timeout(SOON, async {
             tokio::select! {
                 left = &mut repair => left.unwrap(),
                 () = write_again_and_again(&there) => unreachable!(),
@@ -250,13 +257,19 @@ async fn writers_without_pause_keep_neither_a_repair_nor_a_recall_waiting() {
     // A recall changes the row, so it has to wait for who holds it: within its bound.
     let called = k(4);
     for _ in 0..8 {
-        let recall = tokio::time::timeout(std::time::Duration::from_secs(2), there.target.recall(&called));
+        let recall = tokio::time::timeout(SOON, there.target.recall(&called));
         match recall.await.unwrap() {
             Ok(replies) => assert_eq!(only(replies), Reply::Released),
             Err(error) => assert!(matches!(error, Error::Moving { .. }), "{error:?}"),
         }
     }
     writers.iter().for_each(tokio::task::JoinHandle::abort);
+    // New writers join those that hold the row, so it may be the recall's only now. Then it is.
+    eventually("the key is given up", async || {
+        there.target.recall(&called).await.is_ok_and(|replies| only(replies) == Reply::Released)
+    })
+    .await;
+    assert_eq!(there.given().await, [4], "published once");
     there.end().await;
 }
 

@@ -1,9 +1,10 @@
 //! Forward, back, and what an operator is told.
 
 use strangler::{Advance, Error, Home, Stage, Verdict};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{World, eventually, following, refusal, role};
+use crate::world::{SOON, World, eventually, following, refusal, role};
 
 #[tokio::test]
 async fn a_dry_run_asks_the_gates_and_changes_nothing() {
@@ -61,7 +62,7 @@ async fn the_lower_stage_is_entered_when_the_last_key_has_left_the_target() {
     })
     .await;
     shutdown.cancel();
-    running.await.unwrap();
+    timeout(SOON, running).await.unwrap().unwrap();
     relay.end().await;
     world.end().await;
 }
@@ -129,7 +130,7 @@ async fn a_key_without_an_owner_holds_the_migration() {
     let running = tokio::spawn(controller.clone().run(shutdown.clone()));
     eventually("it is held", async || controller.status().await.unwrap().policy.held.is_some()).await;
     shutdown.cancel();
-    running.await.unwrap();
+    timeout(SOON, running).await.unwrap().unwrap();
 
     let status = controller.status().await.unwrap();
     assert_eq!(status.policy.held.as_deref(), Some("key forgotten has no owner"));

@@ -19,6 +19,11 @@ pub(super) async fn owners(pool: &PgPool) -> Result<Vec<(String, String)>> {
         .await?)
 }
 
+/// Whether a database has payments: a removed source has none any more.
+pub(super) async fn has_payments(pool: &PgPool) -> Result<bool> {
+    Ok(sqlx::query_scalar("select to_regclass('payments.payment') is not null").fetch_one(pool).await?)
+}
+
 pub(super) async fn payments(pool: &PgPool) -> Result<Vec<Payment>> {
     let rows = sqlx::query_as(
         "select id::text, tenant, order_id::text, status, amount_minor, currency, captured_minor, refunded_minor, version

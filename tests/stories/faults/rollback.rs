@@ -8,10 +8,10 @@ use rand::{Rng as _, SeedableRng as _};
 use strangler::Stage;
 use tests::checker::Accepted;
 use tests::load::{Load, Plan};
-use tests::{Binaries, Operator, Shop, seed, story};
+use tests::{Binaries, Operator, Shop, seed, story, until};
 
-use super::{SETTLED, clients, more, say, until_back};
-use crate::handover::until_all_at;
+use super::{SETTLED, SOON, clients, more, say, until_back};
+use crate::handover::{count, until_all_at};
 
 /// A rollback comes after at most so many orders in the stage: while its keys move, or when they rest.
 const MOMENT_MAX: usize = 40;
@@ -48,6 +48,12 @@ async fn there_and_back(shop: &Shop<'_>, stage: Stage, moment: usize) -> Result<
     more(&load, 20).await?;
     forward(&operator, stage).await?;
     more(&load, moment).await?;
+    if stage >= Stage::Ramping {
+        until("a payment to be at the service", SOON, async || {
+            Ok((count(&operator.status().await?, "target") > 0).then_some(()))
+        })
+        .await?;
+    }
     let began = Instant::now();
     operator.rollback().await?;
     until_back(&operator, ends(stage)).await?;

@@ -1,7 +1,5 @@
 //! Idempotency keys: how long they answer, and that nobody waits for them.
 
-use std::time::Instant;
-
 use super::*;
 use crate::provider::{Call, Fault};
 use crate::store::forget_answers;
@@ -149,12 +147,12 @@ async fn a_repetition_does_not_wait_for_the_provider() {
         async move { desk.refund(&refund(id, Some(100), "k"), Epoch(0)).await }
     });
     tokio::time::timeout(SOON, world.provider.hangs()).await.unwrap();
-    let started = Instant::now();
-    let again = desk.refund(&refund(id, Some(100), "k"), Epoch(0)).await;
+    let again = desk.refund(&refund(id, Some(100), "k"), Epoch(0));
+    let again = tokio::time::timeout(SOON, again).await.unwrap();
     assert!(matches!(again, Err(Error::InFlight)), "{again:?}");
-    let other = desk.refund(&refund(id, Some(100), "other"), Epoch(0)).await;
+    let other = desk.refund(&refund(id, Some(100), "other"), Epoch(0));
+    let other = tokio::time::timeout(SOON, other).await.unwrap();
     assert!(matches!(other, Err(Error::Busy(_))), "{other:?}");
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     // No transaction is open while the provider is asked, so there is none to wait for.
     assert_eq!(open_transactions(&world).await, 0);
     hanging.abort();
@@ -184,7 +182,6 @@ async fn a_request_waits_for_another_transaction_a_bounded_time_and_without_a_co
                  values ('acme', $1, 'refund', 'k', 'f', gen_random_uuid())";
     sqlx::query(claim).bind(id.uuid()).execute(&mut *hanging).await.unwrap();
 
-    let started = Instant::now();
     let mut requests = tokio::task::JoinSet::new();
     for _ in 0..100 {
         let desk = desk.clone();
@@ -196,7 +193,6 @@ async fn a_request_waits_for_another_transaction_a_bounded_time_and_without_a_co
     for answer in tokio::time::timeout(SOON, requests.join_all()).await.unwrap() {
         assert!(matches!(answer, Err(Error::Busy(_))), "{answer:?}");
     }
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     hanging.rollback().await.unwrap();
     assert_eq!(desk.refund(&refund(id, Some(100), "k"), Epoch(0)).await.unwrap().refunded_minor, 100);
     world.end().await;
