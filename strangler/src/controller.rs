@@ -3,6 +3,7 @@
 mod advance;
 mod approve;
 mod backfill;
+mod beat;
 mod change;
 mod decisions;
 mod drill;
@@ -30,6 +31,7 @@ pub use self::backfill::Again;
 use self::backfill::Filling;
 use self::handover::Moves;
 use crate::gate::Probe;
+use crate::heartbeat::INTERVALS_MAX;
 use crate::plan_file::{PlanFile, Thresholds};
 use crate::policy::Policy;
 use crate::seeding::Seeding;
@@ -49,6 +51,9 @@ pub struct Settings {
     pub recheck_timeout: Duration,
     /// How long a feed may take to reach what was written before the question. Default 10 s.
     pub feed_timeout: Duration,
+    /// How often each home publishes a heartbeat while the stage has its feed. After three times this without one a feed stands still,
+    /// for its gate. Default 5 s.
+    pub heartbeat_every: Duration,
     /// How long the domain or the target may take to answer. Default 2 s.
     pub ask_timeout: Duration,
     /// The most keys a feed is measured by, at most 1,000. Default 1,000.
@@ -91,6 +96,8 @@ struct Remembered {
     walked: Option<String>,
     moves: Moves,
     filling: Filling,
+    /// When the homes were last told to publish a heartbeat.
+    beaten: Option<Instant>,
     /// When touches of a sealed source were last looked for.
     touches: Option<Instant>,
 }
@@ -166,6 +173,8 @@ impl Controller {
         if !store::take_lease(pool, migration, name, settings.lease).await? {
             return Ok(());
         }
+        // First: what follows may take long, and a feed must not seem to stand still for it.
+        let beaten = Box::pin(self.beat(&policy, &mut memory.beaten)).await;
         // A target that is away keeps no one from what needs no target.
         let moved = Box::pin(self.hand_over(&policy, &mut memory.moves)).await;
         if policy.draining {
@@ -181,7 +190,7 @@ impl Controller {
         self.watch_touches(&policy, &mut memory.touches).await?;
         // Trouble with one is no reason to leave out the other.
         let filled = Box::pin(self.fill(&policy, &mut memory.filling)).await;
-        moved.and(filled)
+        moved.and(filled).and(beaten)
     }
 
     /// Walks over the domain's keys, a batch at each look, and holds the migration when one has no owner.
@@ -219,6 +228,7 @@ impl Controller {
             peer: &*self.0.peer,
             ask_timeout: self.0.settings.ask_timeout,
             feed_timeout: self.0.settings.feed_timeout,
+            heartbeat_max: self.0.settings.heartbeat_every.saturating_mul(INTERVALS_MAX),
             sample_max: self.0.settings.sample_max,
         }
     }
@@ -252,6 +262,7 @@ impl Default for Settings {
             change_wait: Duration::from_secs(2),
             recheck_timeout: Duration::from_secs(5),
             feed_timeout: Duration::from_secs(10),
+            heartbeat_every: Duration::from_secs(5),
             ask_timeout: Duration::from_secs(2),
             sample_max: 1_000,
             seed_batch_max: 500,

@@ -9,6 +9,7 @@ mod domain;
 mod filling;
 mod forward;
 mod gates;
+mod heartbeats;
 mod killed;
 mod leaders;
 mod locks;
