@@ -123,6 +123,8 @@ pub(crate) struct Feed {
     pub(crate) behind: i64,
     pub(crate) parked: i64,
     pub(crate) awaiting: i64,
+    #[serde(default)]
+    pub(crate) heartbeat_age_ms: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -282,6 +282,9 @@ fn feed(feed: Option<&Feed>) -> String {
             text.push_str(&format!(", {} {what}", grouped(number)));
         }
     }
+    if let Some(ms) = feed.heartbeat_age_ms {
+        text.push_str(&format!(", heartbeat {} ago", duration(ms / 1_000)));
+    }
     text
 }
 

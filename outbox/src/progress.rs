@@ -34,11 +34,16 @@ pub async fn progress(
 }
 
 /// What this home published last to a topic, from its own log: of the keys of the last `limit` events, the last version
-/// published here. Empty before the first event; what other homes published is never part of it. The pool's role needs
-/// [`crate::grant_relay`].
+/// published here. Empty before the first event; what other homes published is never part of it, nor are the keys `except`, such as
+/// one of heartbeats. The pool's role needs [`crate::grant_relay`].
 ///
 /// # Errors
 /// [`Error::Database`], [`Error::Denied`].
-pub async fn recent_heads(pool: &PgPool, topic: Topic, limit: i64) -> Result<Vec<(String, i64)>, Error> {
-    Ok(store::recent_heads(pool, topic.name(), limit).await?)
+pub async fn recent_heads(
+    pool: &PgPool,
+    topic: Topic,
+    except: &[&str],
+    limit: i64,
+) -> Result<Vec<(String, i64)>, Error> {
+    Ok(store::recent_heads(pool, topic.name(), except, limit).await?)
 }

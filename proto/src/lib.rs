@@ -20,7 +20,7 @@ pub mod payments {
 pub use ids::{InvalidId, OrderId, PaymentId};
 pub use money::{Currency, Money, MoneyError};
 pub use orders::{ORDERS, OrderStream};
-pub use stream::{PAYMENTS, PaymentStream};
+pub use stream::{HEARTBEAT_KEYS, PAYMENTS, PaymentFeed, PaymentStream};
 
 /// The descriptors of all `.proto` files, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -3,12 +3,15 @@
 use outbox::{BoxError, Event, Headers, Incoming, Protobuf, Topic};
 
 use crate::events::{
-    AuthorityOffered, AuthorityReleased, PaymentAdjusted, PaymentAuthorized, PaymentCaptured,
+    AuthorityOffered, AuthorityReleased, FeedHeartbeat, PaymentAdjusted, PaymentAuthorized, PaymentCaptured,
     PaymentDeclined, PaymentRefunded, PaymentRequested, PaymentSnapshot, PaymentState, PaymentVoided,
 };
 
 /// The topic of payments.
 pub const PAYMENTS: Topic = Topic::new("payments.v1");
+
+/// The keys of [`PAYMENTS`] that are no payments: the heartbeats of the source and of the target.
+pub const HEARTBEAT_KEYS: [&str; 2] = ["heartbeat.source", "heartbeat.target"];
 
 impl Event for PaymentRequested {
     const TOPIC: Topic = PAYMENTS;
@@ -81,6 +84,21 @@ macro_rules! authority_event {
 authority_event!(AuthorityOffered, "com.banyan.payments.authority_offered.v1");
 authority_event!(AuthorityReleased, "com.banyan.payments.authority_released.v1");
 
+/// The keys are no payment ids, so that no payment can be taken for one. A home of another name has an empty key, as above.
+impl Event for FeedHeartbeat {
+    const TOPIC: Topic = PAYMENTS;
+    const KIND: &'static str = "com.banyan.payments.feed_heartbeat.v1";
+    type Codec = Protobuf;
+
+    fn key(&self) -> &str {
+        match self.home.as_str() {
+            "source" => HEARTBEAT_KEYS[0],
+            "target" => HEARTBEAT_KEYS[1],
+            _ => "",
+        }
+    }
+}
+
 /// An event of a payment's stream. A new kind breaks the build of both homes, which must say what they do with it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PaymentStream {
@@ -120,5 +138,51 @@ impl Incoming for PaymentStream {
             .or_else(|| Some(<PaymentSnapshot as Incoming>::decode(kind, payload)?.map(Self::Snapshot)))
             .or_else(|| Some(<AuthorityOffered as Incoming>::decode(kind, payload)?.map(Self::Offered)))
             .or_else(|| Some(<AuthorityReleased as Incoming>::decode(kind, payload)?.map(Self::Released)))
+    }
+}
+
+/// What comes to a home through the feed: a payment's event, or a sign of life of the other home. Only the homes read heartbeats; to
+/// all others they are a kind that is not theirs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PaymentFeed {
+    /// Of a payment.
+    Payment(Box<PaymentStream>),
+    /// Of none.
+    Heartbeat(FeedHeartbeat),
+}
+
+impl From<PaymentStream> for PaymentFeed {
+    fn from(event: PaymentStream) -> Self {
+        Self::Payment(Box::new(event))
+    }
+}
+
+impl Incoming for PaymentFeed {
+    const TOPIC: Topic = PAYMENTS;
+
+    fn decode(kind: &str, payload: &[u8]) -> Option<Result<Self, BoxError>> {
+        None.or_else(|| Some(<PaymentStream as Incoming>::decode(kind, payload)?.map(Self::from)))
+            .or_else(|| Some(<FeedHeartbeat as Incoming>::decode(kind, payload)?.map(Self::Heartbeat)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FeedHeartbeat, HEARTBEAT_KEYS, PaymentFeed, PaymentStream};
+    use outbox::{Event as _, Incoming as _};
+
+    #[test]
+    fn only_the_homes_read_heartbeats() {
+        let kind = FeedHeartbeat::KIND;
+        assert!(PaymentStream::decode(kind, &[]).is_none(), "a consumer of payments passes over it");
+        let read = PaymentFeed::decode(kind, &[]).unwrap().unwrap();
+        assert_eq!(read, PaymentFeed::Heartbeat(FeedHeartbeat::default()));
+    }
+
+    #[test]
+    fn each_home_has_a_key_of_its_own_and_nobody_else_has_one() {
+        let key = |home: &str| FeedHeartbeat { home: home.to_owned() }.key().to_owned();
+        assert_eq!([key("source"), key("target")], HEARTBEAT_KEYS);
+        assert_eq!(key("elsewhere"), "");
     }
 }

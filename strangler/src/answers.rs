@@ -254,6 +254,9 @@ pub struct Feed {
     pub parked: i64,
     /// Keys that can't go on without a snapshot.
     pub awaiting: i64,
+    /// Milliseconds since the last heartbeat came through it; absent when none has, or when the stage has none in it.
+    #[serde(default)]
+    pub heartbeat_age_ms: Option<u64>,
 }
 
 /// The gate that stands in the way of the next stage, or the last of those that pass.

@@ -3,6 +3,7 @@
 mod client;
 mod copies;
 mod decisions;
+mod heartbeats;
 mod moves;
 mod server;
 

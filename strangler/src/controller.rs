@@ -3,6 +3,7 @@
 mod advance;
 mod approve;
 mod backfill;
+mod beat;
 mod change;
 mod decisions;
 mod drill;
@@ -30,6 +31,7 @@ pub use self::backfill::Again;
 use self::backfill::Filling;
 use self::handover::Moves;
 use crate::gate::Probe;
+use crate::heartbeat::INTERVALS_MAX;
 use crate::plan_file::{PlanFile, Thresholds};
 use crate::policy::Policy;
 use crate::seeding::Seeding;
@@ -49,6 +51,9 @@ pub struct Settings {
     pub recheck_timeout: Duration,
     /// How long a feed may take to reach what was written before the question. Default 10 s.
     pub feed_timeout: Duration,
+    /// How often each home publishes a heartbeat while the stage has its feed. After three times this without one a feed stands still,
+    /// for its gate. Default 5 s.
+    pub heartbeat_every: Duration,
     /// How long the domain or the target may take to answer. Default 2 s.
     pub ask_timeout: Duration,
     /// The most keys a feed is measured by, at most 1,000. Default 1,000.
@@ -91,6 +96,8 @@ struct Remembered {
     walked: Option<String>,
     moves: Moves,
     filling: Filling,
+    /// When the homes were last told to publish a heartbeat.
+    beaten: Option<Instant>,
     /// When touches of a sealed source were last looked for.
     touches: Option<Instant>,
 }
@@ -165,13 +172,15 @@ impl Controller {
         if !store::take_lease(pool, migration, name, settings.lease).await? {
             return Ok(Vec::new());
         }
-        // Beside each other: a domain that is slow to say whether it is whole keeps no key waiting.
-        let (owned, whole, mut troubles) = tokio::join!(
+        // Beside each other: a domain that is slow to say whether it is whole keeps no key waiting, and what takes long makes no feed
+        // seem to stand still.
+        let (beaten, owned, whole, mut troubles) = tokio::join!(
+            Box::pin(self.beat(&policy, &mut memory.beaten)),
             Box::pin(self.keep_owners_whole(&policy, &mut memory.walked)),
             Box::pin(self.hold_if_broken(&policy)),
             Box::pin(self.move_on(&policy, &mut memory.moves, &mut memory.filling, &mut memory.touches)),
         );
-        troubles.extend([owned, whole].into_iter().filter_map(Result::err));
+        troubles.extend([beaten, owned, whole].into_iter().filter_map(Result::err));
         Ok(troubles)
     }
 
@@ -229,6 +238,7 @@ impl Controller {
             peer: &*self.0.peer,
             ask_timeout: self.0.settings.ask_timeout,
             feed_timeout: self.0.settings.feed_timeout,
+            heartbeat_max: self.0.settings.heartbeat_every.saturating_mul(INTERVALS_MAX),
             sample_max: self.0.settings.sample_max,
         }
     }
@@ -262,6 +272,7 @@ impl Default for Settings {
             change_wait: Duration::from_secs(2),
             recheck_timeout: Duration::from_secs(5),
             feed_timeout: Duration::from_secs(10),
+            heartbeat_every: Duration::from_secs(5),
             ask_timeout: Duration::from_secs(2),
             sample_max: 1_000,
             seed_batch_max: 500,

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::postgres::PgTransaction;
 
-use crate::{Applied, BoxError, Epoch};
+use crate::{Applied, BoxError, Epoch, Heard};
 
 /// A key of the domain, with the tenant it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,18 @@ pub trait Movable: Send + Sync + 'static {
     /// must look again.
     async fn gained(&self, _tx: &mut PgTransaction<'_>, _keys: &[String]) -> Result<(), BoxError> {
         Ok(())
+    }
+
+    /// Publishes this home's next heartbeat, on the topic of the feed, with a key that is no key of the domain's and another one at the
+    /// other home. The other home's replica notes it when it applies it, as any record. By default nothing is published.
+    async fn beat(&self, _tx: &mut PgTransaction<'_>) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    /// What this home's replica has heard of the other home. By default [`Heard::Unsent`]: a domain that overrides
+    /// [`Movable::beat`] overrides this, too.
+    async fn heard(&self) -> Result<Heard, BoxError> {
+        Ok(Heard::Unsent)
     }
 
     /// Those of these keys of which this home's copy is whole: it was started, and awaits no snapshot.

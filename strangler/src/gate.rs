@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{Applied, BoxError, Domain, Health, Peer};
+use crate::{Applied, BoxError, Domain, Health, Heard, Peer};
 
 /// Between two looks at a feed.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -71,7 +71,17 @@ pub(crate) struct Probe<'a> {
     pub(crate) peer: &'a dyn Peer,
     pub(crate) ask_timeout: Duration,
     pub(crate) feed_timeout: Duration,
+    /// The oldest that the last heartbeat may be.
+    pub(crate) heartbeat_max: Duration,
     pub(crate) sample_max: i64,
+}
+
+/// A feed as it was found: how far it is behind a sample, and its last heartbeat.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) sampled: usize,
+    pub(crate) distance: Distance,
+    pub(crate) heard: Heard,
 }
 
 /// How far a feed is behind a sample.
@@ -89,6 +99,14 @@ impl Gate {
 
     pub(crate) fn with(mut self, evidence: serde_json::Value) -> Self {
         self.evidence = evidence;
+        self
+    }
+
+    /// With the last heartbeat among the numbers.
+    fn heard(mut self, heard: &Heard) -> Self {
+        if let serde_json::Value::Object(numbers) = &mut self.evidence {
+            numbers.insert("heartbeat".to_owned(), heard.evidence());
+        }
         self
     }
 
@@ -163,18 +181,23 @@ impl Probe<'_> {
         }
     }
 
-    /// How far a feed is behind, now.
-    async fn distance(&self, direction: Direction, sample: &Sample) -> Result<Distance, BoxError> {
+    /// How far a feed is behind, and its last heartbeat, now.
+    async fn look(&self, direction: Direction, sample: &Sample) -> Result<Found, BoxError> {
         let keys: Vec<String> = sample.iter().map(|(key, _)| key.clone()).collect();
-        let applied = match direction {
-            Direction::Forward => self.bounded(self.peer.applied(&keys)).await?,
-            Direction::Reverse => self.bounded(self.domain.reverse_feed(&keys)).await?,
+        let (applied, heard) = match direction {
+            Direction::Forward => {
+                tokio::join!(self.bounded(self.peer.applied(&keys)), self.bounded(self.peer.heard()))
+            }
+            Direction::Reverse => {
+                tokio::join!(self.bounded(self.domain.reverse_feed(&keys)), self.bounded(self.domain.heard()))
+            }
         };
-        Ok(Distance::between(sample, &applied))
+        let distance = Distance::between(sample, &applied?);
+        Ok(Found { sampled: sample.len(), distance, heard: heard? })
     }
 
     /// Whether a feed reaches, within the bound, what its beginning knew when the question was asked. Exact for the keys of
-    /// the sample, and quick under load: what is written meanwhile is not waited for.
+    /// the sample, and quick under load: what is written meanwhile is not waited for. And whether it is alive, by its last heartbeat.
     pub(crate) async fn caught_up(&self, direction: Direction) -> Gate {
         let name = direction.gate();
         let sample = match self.sample(direction).await {
@@ -184,40 +207,70 @@ impl Probe<'_> {
         };
         let started = Instant::now();
         loop {
-            let distance = self.distance(direction, &sample).await;
-            let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let found = self.look(direction, &sample).await;
+            let ms = millis(started.elapsed());
             let over = started.elapsed() + LOOK_EVERY > self.feed_timeout;
-            match distance {
-                Ok(distance) if distance.is_zero() => return reached(direction, sample.len(), ms),
-                Ok(distance) if over => return late(name, sample.len(), ms, &distance),
-                Err(error) if over => return unasked(name, &error),
-                Ok(_) | Err(_) => sleep(LOOK_EVERY).await,
+            let gate = match found {
+                Ok(found) => self.weigh(direction, ms, &found),
+                Err(error) => unasked(name, &error),
+            };
+            if gate.verdict == Verdict::Pass || over {
+                return gate;
             }
+            sleep(LOOK_EVERY).await;
         }
     }
 
     /// A gate's answer without waiting, for a status: one look.
-    pub(crate) async fn glance(&self, direction: Direction) -> (Gate, Option<(usize, Distance)>) {
-        let looked = async {
-            let sample = self.sample(direction).await?;
-            let distance = self.distance(direction, &sample).await?;
-            Ok::<_, BoxError>((sample.len(), distance))
-        };
+    pub(crate) async fn glance(&self, direction: Direction) -> (Gate, Option<Found>) {
+        let looked = async { self.look(direction, &self.sample(direction).await?).await };
         match looked.await {
-            Ok((0, distance)) if direction == Direction::Forward => {
-                (unwritten(direction.gate()), Some((0, distance)))
+            Ok(found) if found.sampled == 0 && direction == Direction::Forward => {
+                (unwritten(direction.gate()), Some(found))
             }
-            Ok((sampled, distance)) if distance.is_zero() => {
-                (reached(direction, sampled, 0), Some((sampled, distance)))
-            }
-            // Under load some key is always on its way; only the gate itself waits to see.
-            Ok((sampled, distance)) => {
-                let mut gate = late(direction.gate(), sampled, 0, &distance);
-                gate.verdict = Verdict::Inconclusive;
-                (gate, Some((sampled, distance)))
+            Ok(found) => {
+                let mut gate = self.weigh(direction, 0, &found);
+                if !found.distance.is_zero() {
+                    // Under load some key is always on its way; only the gate itself waits to see.
+                    gate.verdict = Verdict::Inconclusive;
+                }
+                (gate, Some(found))
             }
             Err(error) => (unasked(direction.gate(), &error), None),
         }
+    }
+
+    /// Keys first: of a feed that is behind, a heartbeat shows nothing.
+    fn weigh(&self, direction: Direction, ms: u64, found: &Found) -> Gate {
+        let Found { sampled, distance, heard } = found;
+        let name = direction.gate();
+        let age = heard.last().map(|heartbeat| heartbeat.age);
+        let gate = match (heard, age) {
+            _ if !distance.is_zero() => late(name, *sampled, ms, distance),
+            (Heard::Unsent, _) => reached(direction, *sampled, ms),
+            (_, None) => {
+                let found = "no heartbeat has come through it yet; nothing waits";
+                Gate {
+                    verdict: Verdict::Inconclusive,
+                    found: found.to_owned(),
+                    ..reached(direction, *sampled, ms)
+                }
+            }
+            (_, Some(age)) if age > self.heartbeat_max => {
+                let found = format!(
+                    "the last heartbeat came {} s ago, {} s are allowed: the feed stands still, though no key is behind",
+                    age.as_secs(),
+                    self.heartbeat_max.as_secs()
+                );
+                Gate { verdict: Verdict::Fail, found, ..reached(direction, *sampled, ms) }
+            }
+            (_, Some(age)) => {
+                let gate = reached(direction, *sampled, ms);
+                let found = format!("{}; the last heartbeat came {} s ago", gate.found, age.as_secs());
+                Gate { found, ..gate }
+            }
+        };
+        gate.heard(heard)
     }
 
     async fn bounded<T>(&self, ask: impl Future<Output = Result<T, BoxError>>) -> Result<T, BoxError> {
@@ -226,6 +279,10 @@ impl Probe<'_> {
             Err(_) => Err(format!("no answer within {} ms", self.ask_timeout.as_millis()).into()),
         }
     }
+}
+
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn unwritten(name: &str) -> Gate {

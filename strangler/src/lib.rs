@@ -18,6 +18,7 @@ mod domain;
 mod error;
 mod gate;
 pub mod handover;
+mod heartbeat;
 mod home;
 mod memory;
 mod owners;
@@ -47,6 +48,7 @@ pub use decisions::{DecisionClass, DecisionCount, DecisionSample, Decisions, Mut
 pub use domain::{Domain, Key, KeyCopy, Movable, Pinned};
 pub use error::{BoxError, Error, Refusal};
 pub use gate::{Gate, Verdict};
+pub use heartbeat::{Heard, Heartbeat};
 pub use home::{Epoch, Home, Ownership, Phase};
 pub use memory::Memory;
 pub use owners::{Owners, Taken};

@@ -8,7 +8,9 @@ use time::OffsetDateTime;
 
 use crate::handover::target::{Message, Row};
 use crate::handover::{Effect, Facts, Refusal};
-use crate::{Applied, BoxError, Checksum, Decisions, Epoch, Evidence, Health, KeyCopy, Peer, Pinned, Reply};
+use crate::{
+    Applied, BoxError, Checksum, Decisions, Epoch, Evidence, Health, Heard, KeyCopy, Peer, Pinned, Reply,
+};
 
 /// A target that answers what it was told to, and moves keys by the table. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +30,8 @@ struct State {
     asked_known: u64,
     spoilt: BTreeSet<String>,
     decisions: Decisions,
+    heard: Heard,
+    beats: u64,
 }
 
 impl Memory {
@@ -124,6 +128,16 @@ impl Memory {
         self.state(|state| state.decisions = decisions);
     }
 
+    /// Sets what its replica has heard of the other home; at first [`Heard::Unsent`].
+    pub fn set_heard(&self, heard: Heard) {
+        self.state(|state| state.heard = heard);
+    }
+
+    /// How often it was told to publish a heartbeat.
+    pub fn beats(&self) -> u64 {
+        self.state(|state| state.beats)
+    }
+
     fn state<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -201,6 +215,17 @@ impl Peer for Memory {
     async fn published(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
         self.health().await?;
         Evidence::published(self, limit).await
+    }
+
+    async fn beat(&self) -> Result<(), BoxError> {
+        self.health().await?;
+        self.state(|state| state.beats += 1);
+        Ok(())
+    }
+
+    async fn heard(&self) -> Result<Heard, BoxError> {
+        self.health().await?;
+        Ok(self.state(|state| state.heard.clone()))
     }
 
     async fn ready(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError> {

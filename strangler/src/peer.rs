@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use crate::copies::Checksum;
-use crate::{BoxError, Decisions, Epoch, KeyCopy, Pinned, Reply};
+use crate::{BoxError, Decisions, Epoch, Heard, KeyCopy, Pinned, Reply};
 
 /// The most keys in one question for evidence.
 pub(crate) const KEYS_MAX: usize = 1_000;
@@ -68,6 +68,12 @@ pub trait Peer: Send + Sync {
 
     /// What it published last itself, at most `limit` keys, 1 to 1,000. See [`Evidence::published`].
     async fn published(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError>;
+
+    /// Has it publish a heartbeat. See [`crate::Movable::beat`].
+    async fn beat(&self) -> Result<(), BoxError>;
+
+    /// What its replica has heard of the source. See [`crate::Movable::heard`].
+    async fn heard(&self) -> Result<Heard, BoxError>;
 
     /// Whether it has applied the offers of these keys, of exactly these epochs: [`Reply::Ready`], or `NotYet`, or `Stale`. At most
     /// 500 keys; one reply for each.

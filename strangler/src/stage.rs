@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, Home};
 
 /// The policy of a migration, in the order in which it is walked. Ownership is not a stage's: it is stored per key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -56,6 +56,16 @@ impl Stage {
             | Self::Primary
             | Self::Sealed
             | Self::Removed => false,
+        }
+    }
+
+    /// Whether a home publishes heartbeats in it: while it has the feed that begins there, and the stage before, whose gates must hear
+    /// them.
+    pub(crate) fn beats(self, home: Home) -> bool {
+        match self {
+            Self::Local | Self::Sealed | Self::Removed => false,
+            Self::Following | Self::Shadowing => home == Home::Source,
+            Self::Reading | Self::Ramping | Self::Primary => true,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::handover::target::{Message, Row, Standing};
 use crate::handover::{Effect, Facts, Refusal};
 use crate::peer::{COPIES_MAX, KEY_BYTES_MAX, KEYS_MAX, MOVES_MAX, REPAIRS_MAX};
 use crate::store::{authority as store, policy};
-use crate::{Authority, BoxError, Checksum, Epoch, Error, KeyCopy, Movable, Pinned};
+use crate::{Authority, BoxError, Checksum, Epoch, Error, Heard, KeyCopy, Movable, Pinned};
 
 /// How long a call waits for writes under way, all of its keys together. Longer, and the caller asks again.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
@@ -177,6 +177,25 @@ impl Target {
         }
         tx.commit().await?;
         Ok(left)
+    }
+
+    /// Publishes a heartbeat of this home, in a transaction of its own.
+    ///
+    /// # Errors
+    /// [`Error::Domain`]; [`Error::Database`].
+    pub async fn beat(&self) -> Result<(), Error> {
+        let mut tx = self.domain.begin().await.map_err(domain)?;
+        policy::limit_waits(&mut tx, LOCK_TIMEOUT).await?;
+        self.domain.beat(&mut tx).await.map_err(domain)?;
+        Ok(tx.commit().await?)
+    }
+
+    /// What this home's replica has heard of the source.
+    ///
+    /// # Errors
+    /// [`Error::Domain`].
+    pub async fn heard(&self) -> Result<Heard, Error> {
+        self.domain.heard().await.map_err(domain)
     }
 
     /// How many keys were asked for with an epoch that is over, since this target was made.

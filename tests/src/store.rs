@@ -1,11 +1,15 @@
 //! SQL of the world and of the outbox's fixtures. The checker's is in `checker/store.rs`.
 
 use anyhow::Result;
+use outbox::Event as _;
+use proto::events::FeedHeartbeat;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
-/// Events that a database's outbox has not delivered.
+/// Events that a database's outbox has not delivered. No heartbeats: they come without anybody's doing, up to the moment in which the
+/// processes stop.
 pub(crate) async fn pending(pool: &PgPool) -> Result<i64> {
-    Ok(sqlx::query_scalar("select count(*) from outbox.pending").fetch_one(pool).await?)
+    let sql = "select count(*) from outbox.pending p join outbox.event e using (position, created_at) where e.kind <> $1";
+    Ok(sqlx::query_scalar(sql).bind(FeedHeartbeat::KIND).fetch_one(pool).await?)
 }
 
 /// Whether the database has an outbox.

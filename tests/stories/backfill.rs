@@ -36,9 +36,9 @@ pub(crate) async fn empty(target: &PgPool) -> Result<()> {
          alter table payments.ledger_entry disable trigger not_emptied;
          truncate payments.payment cascade;
          alter table payments.ledger_entry enable always trigger not_emptied;
-         delete from outbox.cursor where handler = 'payments.replica';
-         delete from outbox.applied_id where handler = 'payments.replica';
-         delete from outbox.head where topic = 'payments.v1';
+         delete from outbox.cursor where handler = 'payments.replica' and key <> 'heartbeat.target';
+         delete from outbox.applied_id where handler = 'payments.replica' and key <> 'heartbeat.target';
+         delete from outbox.head where topic = 'payments.v1' and key <> 'heartbeat.target';
          commit",
     )
     .execute(target)

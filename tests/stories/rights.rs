@@ -23,7 +23,7 @@ fn allowed(side: Side, role: &str, schema: &str, table: &str) -> &'static [&'sta
         | ("orders", "orders", "orders" | "line")
         | ("notifications", "notifications", "receipt")
         | ("webhooks", "webhooks", "notice") => &["select", "insert", "update", "delete"],
-        ("payments", "payments", "payment" | "intent") => &["select", "insert", "update"],
+        ("payments", "payments", "payment" | "intent" | "heartbeat") => &["select", "insert", "update"],
         // Answers are kept for 7 days.
         ("payments", "payments", "idempotency") => &["select", "insert", "update", "delete"],
         ("payments", "payments", "difference" | "reconciliation") => &["select", "insert", "update"],

@@ -51,6 +51,10 @@ target: the target serves
 controller: 77-ab
 "
     );
+    let feed =
+        json!({ "sampled": 1_000, "behind": 0, "parked": 0, "awaiting": 0, "heartbeat_age_ms": 3_400 });
+    let alive = status(json!({ "reverse_feed": feed }));
+    assert!(alive.contains("0 of 1 000 behind, heartbeat 3 s ago"), "{alive}");
     let held =
         status(json!({ "held": "numbers look odd", "draining": true, "controller": null, "next": null }));
     assert!(held.contains("held: numbers look odd (`banyan advance --resume` lifts it)\n"), "{held}");

@@ -60,9 +60,9 @@ pub(super) async fn empty(target: &PgPool) -> Result<()> {
          alter table payments.ledger_entry disable trigger not_emptied;
          truncate payments.payment cascade;
          alter table payments.ledger_entry enable always trigger not_emptied;
-         delete from outbox.cursor where handler = 'payments.replica';
-         delete from outbox.applied_id where handler = 'payments.replica';
-         delete from outbox.head where topic = 'payments.v1';
+         delete from outbox.cursor where handler = 'payments.replica' and key <> 'heartbeat.target';
+         delete from outbox.applied_id where handler = 'payments.replica' and key <> 'heartbeat.target';
+         delete from outbox.head where topic = 'payments.v1' and key <> 'heartbeat.target';
          commit",
     )
     .execute(target)
@@ -76,7 +76,7 @@ pub(super) async fn filled(target: &PgPool, then: OffsetDateTime) -> Result<(i64
         "select count(*), extract(epoch from max(at) - min(at))::double precision
          from (
              select a.key, min(a.applied_at) as at
-             from outbox.applied_id a join payments.payment p on p.id = a.key::uuid
+             from outbox.applied_id a join payments.payment p on p.id::text = a.key
              where a.handler = 'payments.replica' and a.topic = 'payments.v1' and a.applied_at >= $1 and p.requested_at < $1
              group by a.key
          ) applied",

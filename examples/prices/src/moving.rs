@@ -101,7 +101,7 @@ impl Evidence for Prices {
     }
 
     async fn published(&self, limit: i64) -> Result<Vec<(String, i64)>> {
-        Ok(outbox::recent_heads(&self.relay, PRICES, limit).await?)
+        Ok(outbox::recent_heads(&self.relay, PRICES, &[], limit).await?)
     }
 }
 

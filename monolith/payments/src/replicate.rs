@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use outbox::{BoxError, Event as _, Received};
-use proto::{PaymentId, PaymentStream, events as wire};
+use proto::{PaymentFeed, PaymentId, PaymentStream, events as wire};
 use sqlx::postgres::PgTransaction;
 
 use crate::events::{
@@ -88,21 +88,29 @@ impl Replicate {
 
 impl outbox::StateTransfer for Replicate {
     const NAME: &'static str = "payments.replica";
-    type Event = PaymentStream;
+    type Event = PaymentFeed;
 
     fn is_snapshot(kind: &str) -> bool {
-        [wire::PaymentSnapshot::KIND, wire::AuthorityOffered::KIND, wire::AuthorityReleased::KIND]
-            .contains(&kind)
+        let wholes =
+            [wire::PaymentSnapshot::KIND, wire::AuthorityOffered::KIND, wire::AuthorityReleased::KIND];
+        // Of heartbeats the last says all.
+        wholes.contains(&kind) || kind == wire::FeedHeartbeat::KIND
     }
 
-    async fn apply(
-        &self,
-        tx: &mut PgTransaction<'_>,
-        event: Received<PaymentStream>,
-    ) -> Result<(), BoxError> {
-        self.dispatch(tx, event).await?;
-        self.home.crash.point(Point::ReplicaApplied);
-        Ok(())
+    async fn apply(&self, tx: &mut PgTransaction<'_>, event: Received<PaymentFeed>) -> Result<(), BoxError> {
+        let Received { event, meta } = event;
+        match event {
+            PaymentFeed::Payment(event) => {
+                self.dispatch(tx, Received { event: *event, meta }).await?;
+                self.home.crash.point(Point::ReplicaApplied);
+                Ok(())
+            }
+            // The first of this home's own comes here, too, and is no sign of the other one.
+            PaymentFeed::Heartbeat(wire::FeedHeartbeat { home }) if home == self.home.name => Ok(()),
+            PaymentFeed::Heartbeat(wire::FeedHeartbeat { home }) => {
+                Ok(store::note_heartbeat(tx, &home, meta.version, meta.time).await?)
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod claim;
 mod decision;
 mod differences;
 mod floors;
+mod heartbeat;
 mod idempotency;
 mod intent;
 mod ledger;
@@ -32,6 +33,7 @@ pub(crate) use differences::{
 pub(crate) use floors::Floors;
 #[cfg(test)]
 pub(crate) use floors::Start;
+pub(crate) use heartbeat::{heartbeat, note_heartbeat};
 #[cfg(test)]
 pub(crate) use idempotency::KEYS_MAX;
 pub(crate) use idempotency::{Kept, Record, claim_key, find_key, forget_answers, keep_answer, load_answers};
@@ -56,7 +58,7 @@ use crate::Error;
 pub(crate) async fn grant_home(admin: &PgPool, role: &str) -> Result<(), Error> {
     let sql = "select payments.grant_home($1::text::name), payments.grant_audit($1::text::name),
                    payments.grant_reconciliation($1::text::name), payments.grant_adjustments($1::text::name),
-                   payments.grant_decisions($1::text::name)";
+                   payments.grant_decisions($1::text::name), payments.grant_heartbeats($1::text::name)";
     sqlx::query(sql).bind(role).execute(admin).await?;
     Ok(())
 }

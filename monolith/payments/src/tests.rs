@@ -8,6 +8,7 @@ mod commands;
 mod copies;
 mod crash;
 mod fair;
+mod heartbeat;
 mod keys;
 mod moving;
 mod notice;
@@ -174,7 +175,7 @@ impl World {
     ) -> Result<(), outbox::BoxError> {
         let mut tx = self.home.pool.begin().await?;
         outbox::follow(&mut tx, PAYMENTS, &id.to_string(), version, Uuid::now_v7()).await?;
-        replicate.apply(&mut tx, Received { event, meta: meta(id, version) }).await?;
+        replicate.apply(&mut tx, Received { event: event.into(), meta: meta(id, version) }).await?;
         Ok(tx.commit().await?)
     }
 

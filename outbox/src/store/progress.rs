@@ -44,13 +44,22 @@ pub(crate) async fn awaiting_count(pool: &PgPool, handler: &str) -> sqlx::Result
 }
 
 /// Walks the log's primary key backwards. Only events published here are in it, foreign ones move heads alone.
-pub(crate) async fn recent_heads(pool: &PgPool, topic: &str, limit: i64) -> sqlx::Result<Vec<(String, i64)>> {
+pub(crate) async fn recent_heads(
+    pool: &PgPool,
+    topic: &str,
+    except: &[&str],
+    limit: i64,
+) -> sqlx::Result<Vec<(String, i64)>> {
     sqlx::query_as(
         "select recent.key, max(recent.version)
-         from (select e.key, e.version from outbox.event e where e.topic = $1 order by e.position desc limit $2) recent
+         from (
+             select e.key, e.version from outbox.event e where e.topic = $1 and e.key <> all ($2)
+             order by e.position desc limit $3
+         ) recent
          group by recent.key",
     )
     .bind(topic)
+    .bind(except)
     .bind(limit)
     .fetch_all(pool)
     .await

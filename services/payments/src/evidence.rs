@@ -5,7 +5,7 @@ use chassis::VERSION;
 use outbox::StateTransfer as _;
 use payments::Replicate;
 use payments::shadow::{Class, Differing, Tried};
-use proto::PAYMENTS;
+use proto::{HEARTBEAT_KEYS, PAYMENTS};
 use sqlx::PgPool;
 use strangler::{
     Applied, Authority, BoxError, DecisionClass, DecisionCount, DecisionSample, Decisions, Evidence,
@@ -32,7 +32,7 @@ impl Evidence for Kept {
     }
 
     async fn published(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
-        Ok(outbox::recent_heads(&self.relay, PAYMENTS, limit).await?)
+        Ok(outbox::recent_heads(&self.relay, PAYMENTS, &HEARTBEAT_KEYS, limit).await?)
     }
 
     async fn decisions(&self, since: OffsetDateTime) -> Result<Decisions, BoxError> {

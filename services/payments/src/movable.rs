@@ -6,7 +6,7 @@ use payments::movable::{self, Record};
 use proto::{InvalidId, PaymentId};
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
-use strangler::{BoxError, KeyCopy, Movable, Pinned};
+use strangler::{BoxError, Heard, Home, KeyCopy, Movable, Pinned};
 
 /// This home's payments, as the migration moves them. The pool is the module's own.
 #[derive(Debug, Clone)]
@@ -35,6 +35,19 @@ impl Movable for Payments {
 
     async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError> {
         Ok(movable::gained(tx, &ids(keys)?).await?)
+    }
+
+    async fn beat(&self, tx: &mut PgTransaction<'_>) -> Result<(), BoxError> {
+        payments::beat(tx, Home::Target.name()).await?;
+        Ok(())
+    }
+
+    async fn heard(&self) -> Result<Heard, BoxError> {
+        let last = payments::heard(&self.0).await?;
+        let last = last.map(|payments::Heartbeat { sequence, sent_at, received_at, age }| {
+            Heard::Last(strangler::Heartbeat { sequence, sent_at, received_at, age })
+        });
+        Ok(last.unwrap_or(Heard::Nothing))
     }
 
     async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {

@@ -5,6 +5,7 @@ mod commands;
 mod copies;
 mod decisions;
 mod edge;
+mod heartbeats;
 mod moving;
 mod notices;
 mod statements;
@@ -129,7 +130,7 @@ impl World {
         let mut tx = self.home.pool.begin().await.unwrap();
         outbox::follow(&mut tx, PAYMENTS, &id.to_string(), 1, Uuid::now_v7()).await.unwrap();
         let event = PaymentStream::Requested(requested(id, owner));
-        replicate.apply(&mut tx, Received { event, meta: meta(id) }).await.unwrap();
+        replicate.apply(&mut tx, Received { event: event.into(), meta: meta(id) }).await.unwrap();
         tx.commit().await.unwrap();
         id
     }

@@ -11,11 +11,11 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::v1::{
-    EvidenceReply, EvidenceRequest, KnownRequest, PublishedRequest, RepairRequest,
+    BeatRequest, EvidenceReply, EvidenceRequest, HeardRequest, KnownRequest, PublishedRequest, RepairRequest,
     control_client::ControlClient,
 };
-use super::{copies, decisions, moves};
-use crate::{Applied, BoxError, Checksum, Decisions, Epoch, Health, KeyCopy, Peer, Pinned, Reply};
+use super::{copies, decisions, heartbeats, moves};
+use crate::{Applied, BoxError, Checksum, Decisions, Epoch, Health, Heard, KeyCopy, Peer, Pinned, Reply};
 
 /// How long one call may take, connecting included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -68,6 +68,18 @@ impl<I: Interceptor + Clone + Send + Sync + 'static> Peer for Client<I> {
         let mut client = ControlClient::new(self.service());
         let reply = client.published(bounded(PublishedRequest { limit })).await.map_err(said)?;
         Ok(reply.into_inner().published.into_iter().map(|key| (key.key, key.version)).collect())
+    }
+
+    async fn beat(&self) -> Result<(), BoxError> {
+        let mut client = ControlClient::new(self.service());
+        client.beat(bounded(BeatRequest {})).await.map_err(said)?;
+        Ok(())
+    }
+
+    async fn heard(&self) -> Result<Heard, BoxError> {
+        let mut client = ControlClient::new(self.service());
+        let reply = client.heard(bounded(HeardRequest {})).await.map_err(said)?;
+        heartbeats::heard(reply.into_inner())
     }
 
     async fn ready(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError> {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::v1::{
-    ChecksumReply, CopiesReply, CopiesRequest, DecisionsReply, DecisionsRequest, EvidenceReply,
-    EvidenceRequest, KeyVersion, KnownReply, KnownRequest, MoveReply, MoveRequest, PublishedReply,
-    PublishedRequest, RepairReply, RepairRequest,
+    BeatReply, BeatRequest, ChecksumReply, CopiesReply, CopiesRequest, DecisionsReply, DecisionsRequest,
+    EvidenceReply, EvidenceRequest, HeardReply, HeardRequest, KeyVersion, KnownReply, KnownRequest,
+    MoveReply, MoveRequest, PublishedReply, PublishedRequest, RepairReply, RepairRequest,
     control_server::{Control, ControlServer},
 };
-use super::{copies, decisions, moves};
+use super::{copies, decisions, heartbeats, moves};
 use crate::peer::{KEY_BYTES_MAX, KEYS_MAX};
 use crate::{Applied, BoxError, Error, Evidence, Target};
 
@@ -55,6 +55,18 @@ impl<E: Evidence> Control for Server<E> {
         }
         let published = self.evidence.published(limit).await.map_err(unread)?;
         Ok(Response::new(PublishedReply { published: published.into_iter().map(key_version).collect() }))
+    }
+
+    async fn beat(&self, _: Request<BeatRequest>) -> Result<Response<BeatReply>, Status> {
+        let target = self.target.clone();
+        carried_out("a heartbeat could not be published", async move { target.beat().await }).await?;
+        Ok(Response::new(BeatReply {}))
+    }
+
+    async fn heard(&self, _: Request<HeardRequest>) -> Result<Response<HeardReply>, Status> {
+        let heard = self.target.heard().await;
+        let heard = heard.map_err(|error| refused("the last heartbeat could not be read", error))?;
+        Ok(Response::new(heartbeats::reply(heard)))
     }
 
     async fn ready(&self, request: Request<MoveRequest>) -> Result<Response<MoveReply>, Status> {

@@ -4,10 +4,10 @@ use time::OffsetDateTime;
 
 use super::Controller;
 use super::handover::LATE;
-use crate::gate::{Direction, Distance, Gate, Verdict};
+use crate::gate::{Direction, Distance, Found, Gate, Verdict, millis};
 use crate::policy::Policy;
 use crate::store::{backfill, keys, moves, policy as store};
-use crate::{Error, Feed, NextGate, PinnedKeys, PolicyView, Stage, Status};
+use crate::{Error, Feed, Home, NextGate, PinnedKeys, PolicyView, Stage, Status};
 
 /// How many changes a status shows.
 const HISTORY_MAX: i64 = 10;
@@ -44,8 +44,8 @@ impl Controller {
             came_back: moves::count_pinned_for(pool, migration, LATE).await?,
             backfill: backfill::find(pool, migration).await?,
             target: healthy.found.clone(),
-            feed: there.map(feed),
-            reverse_feed: here.map(feed),
+            feed: there.map(|found| feed(found, policy.stage, Home::Source)),
+            reverse_feed: here.map(|found| feed(found, policy.stage, Home::Target)),
             controller: store::leader(pool, migration).await?,
             plan: self.plan_view(),
             approvals: match policy.ahead(self.planned_tenants()) {
@@ -93,7 +93,10 @@ impl Controller {
     }
 }
 
-fn feed((sampled, distance): (usize, Distance)) -> Feed {
+/// The feed that begins at a home. Where the stage has no heartbeats in it, the age of an earlier stage's last one would only alarm.
+fn feed(Found { sampled, distance, heard }: Found, stage: Stage, from: Home) -> Feed {
     let Distance { behind, parked, awaiting } = distance;
-    Feed { sampled, behind: behind.len(), parked, awaiting }
+    let heartbeat = heard.last().filter(|_| stage.beats(from));
+    let heartbeat_age_ms = heartbeat.map(|heartbeat| millis(heartbeat.age));
+    Feed { sampled, behind: behind.len(), parked, awaiting, heartbeat_age_ms }
 }

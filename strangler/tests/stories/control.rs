@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::postgres::PgTransaction;
 use strangler::control::{Client, serve};
 use strangler::{
-    Authority, BoxError, Checksum, Epoch, Health, KeyCopy, Memory, Movable, Peer, Pinned, Target,
+    Authority, BoxError, Checksum, Epoch, Health, Heard, KeyCopy, Memory, Movable, Peer, Pinned, Target,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -151,6 +151,18 @@ async fn a_caller_without_the_token_and_too_many_keys_are_refused() {
     let refused = client(port, TOKEN).applied(&[String::new()]).await.unwrap_err().to_string();
     assert!(refused.contains("1 to 255 bytes"), "{refused}");
     let refused = client(port, "another").applied(&keys[..1]).await.unwrap_err().to_string();
+    assert!(refused.contains("a token is needed"), "{refused}");
+    running.abort();
+}
+
+#[tokio::test]
+async fn heartbeats_are_asked_for_by_the_source_alone() {
+    let (port, _reporter, running) = target(&Memory::default()).await;
+    let refused = client(port, TOKEN).beat().await.unwrap_err().to_string();
+    assert!(refused.contains("could not be published now"), "{refused}");
+    // This home sends none, and says so.
+    assert_eq!(client(port, TOKEN).heard().await.unwrap(), Heard::Unsent);
+    let refused = client(port, "another").beat().await.unwrap_err().to_string();
     assert!(refused.contains("a token is needed"), "{refused}");
     running.abort();
 }

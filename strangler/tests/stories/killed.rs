@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use strangler::{
-    Applied, BoxError, Checksum, Controller, Decisions, Epoch, Health, Home, KeyCopy, Memory, Peer, Pinned,
-    Reply, Settings,
+    Applied, BoxError, Checksum, Controller, Decisions, Epoch, Health, Heard, Home, KeyCopy, Memory, Peer,
+    Pinned, Reply, Settings,
 };
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -42,6 +42,14 @@ impl Peer for Lost {
 
     async fn published(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
         Peer::published(&self.memory, limit).await
+    }
+
+    async fn beat(&self) -> Result<(), BoxError> {
+        self.memory.beat().await
+    }
+
+    async fn heard(&self) -> Result<Heard, BoxError> {
+        self.memory.heard().await
     }
 
     async fn ready(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError> {

@@ -10,6 +10,7 @@ mod domain;
 mod filling;
 mod forward;
 mod gates;
+mod heartbeats;
 mod holds;
 mod killed;
 mod leaders;

@@ -10,8 +10,8 @@ use sqlx::{AssertSqlSafe, PgPool};
 use strangler::plan_file::PlanFile;
 use strangler::{
     Advance, Applied, BoxError, Controller, DecisionClass, DecisionCount, Decisions, Domain, Epoch, Error,
-    Gate, Health, Home, Key, KeyCopy, Memory, Movable, MutantCount, Owners, Ownership, Phase, Pinned,
-    ProviderAccess, Settings, Stage, Step,
+    Gate, Health, Heard, Home, Key, KeyCopy, Memory, Movable, MutantCount, Owners, Ownership, Peer, Phase,
+    Pinned, ProviderAccess, Settings, Stage, Step,
 };
 
 use crate::domain::{Relay, TABLES, Tables, rights};
@@ -37,7 +37,7 @@ pub(crate) struct World {
     pub(crate) target: Memory,
 }
 
-/// A domain of one table. What both replicas consumed of later versions is what the test says.
+/// A domain of one table. What both replicas consumed of later versions, and have heard, is what the test says.
 #[derive(Clone)]
 pub(crate) struct Shop {
     pub(crate) pool: PgPool,
@@ -248,6 +248,14 @@ impl Movable for Shop {
 
     async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError> {
         self.tables.gained(tx, keys).await
+    }
+
+    async fn beat(&self, _: &mut PgTransaction<'_>) -> Result<(), BoxError> {
+        Peer::beat(&self.replica).await
+    }
+
+    async fn heard(&self) -> Result<Heard, BoxError> {
+        Peer::heard(&self.replica).await
     }
 
     async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::Result;
+use outbox::Event as _;
+use proto::events::FeedHeartbeat;
 use sqlx::PgPool;
 
 use super::{Movement, journal, store};
@@ -202,6 +204,8 @@ impl Evidence {
 pub async fn gather(places: &Places<'_>, accepted: Vec<Accepted>) -> Result<Evidence> {
     let mut records = places.kafka.read(proto::ORDERS.name()).await?;
     records.extend(places.kafka.read(proto::PAYMENTS.name()).await?);
+    // They go on while this looks, and tell of no payment.
+    records.retain(|record| record.header("ce_type") != FeedHeartbeat::KIND);
     Ok(Evidence {
         accepted,
         orders: store::orders(places.source)

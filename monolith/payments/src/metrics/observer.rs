@@ -10,8 +10,8 @@ use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Metrics;
-use crate::Error;
 use crate::store::{self, OpenWork};
+use crate::{Error, Heartbeat};
 
 /// How long a reading may take, a connection that does not answer included.
 const READING_MAX: Duration = Duration::from_secs(30);
@@ -53,13 +53,15 @@ pub async fn observe(pool: PgPool, metrics: Metrics, every: Duration, shutdown: 
 pub(super) struct Observed {
     read_at: Instant,
     work: OpenWork,
+    heartbeat: Option<Heartbeat>,
 }
 
 impl Observed {
     async fn read(pool: &PgPool) -> Result<Self, Error> {
         let late = || Error::Database(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
-        let work = timeout(READING_MAX, store::open_work(pool)).await.map_err(|_| late())??;
-        Ok(Self { read_at: Instant::now(), work })
+        let read = async { Ok::<_, Error>((store::open_work(pool).await?, store::heartbeat(pool).await?)) };
+        let (work, heartbeat) = timeout(READING_MAX, read).await.map_err(|_| late())??;
+        Ok(Self { read_at: Instant::now(), work, heartbeat })
     }
 
     /// Nothing has told us that the oldest is done, so its age grows from reading to reading.
@@ -100,6 +102,13 @@ impl Gauges {
                 "payments.oldest_requested_age",
                 "Age of the oldest requested payment that is not known to be the other home's.",
                 |it| it.age_s(it.work.oldest_requested_s),
+            ),
+            gauge_s(
+                meter,
+                &shown,
+                "payments.feed.heartbeat_age",
+                "Since the last heartbeat of the other home was applied here; 0 before the first.",
+                |it| it.age_s(it.heartbeat.as_ref().map(|last| last.age.as_secs_f64())),
             ),
             gauge_s(meter, &shown, "payments.observation_age", "Since the gauges were last read.", |it| {
                 it.read_at.elapsed().as_secs_f64()

@@ -18,7 +18,7 @@ impl World {
         outbox::follow(&mut tx, PAYMENTS, &id.to_string(), 2, Uuid::now_v7()).await.unwrap();
         let event = PaymentStream::Captured(self.captured_event(id, fee_minor).await);
         let meta = Meta { version: 2, ..meta(id) };
-        replicate.apply(&mut tx, Received { event, meta }).await.unwrap();
+        replicate.apply(&mut tx, Received { event: event.into(), meta }).await.unwrap();
         tx.commit().await.unwrap();
         // Its task writes once more when it ends.
         let ended = CancellationToken::new();

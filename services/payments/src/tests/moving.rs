@@ -30,7 +30,7 @@ impl World {
         let mut tx = self.home.pool.begin().await.unwrap();
         outbox::follow(&mut tx, PAYMENTS, &id.to_string(), 2, Uuid::now_v7()).await.unwrap();
         let meta = Meta { version: 2, ..meta(id) };
-        replicate.apply(&mut tx, Received { event, meta }).await.unwrap();
+        replicate.apply(&mut tx, Received { event: event.into(), meta }).await.unwrap();
         tx.commit().await.unwrap();
     }
 

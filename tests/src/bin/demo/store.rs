@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use outbox::Event as _;
-use proto::events::{AuthorityOffered, AuthorityReleased, PaymentSnapshot};
+use proto::events::{AuthorityOffered, AuthorityReleased, FeedHeartbeat, PaymentSnapshot};
 use proto::{ORDERS, PAYMENTS};
 use sqlx::types::Json;
 use sqlx::{Connection as _, PgConnection, PgPool};
@@ -160,9 +160,11 @@ pub(crate) async fn homes(pool: &PgPool) -> Result<Homes> {
     Ok(counts.fetch_one(pool).await?)
 }
 
-/// Payments that the target has written: its log has an event of theirs that is more than their whole or their hand-over.
+/// Payments that the target has written: its log has an event of theirs that is more than their whole or their hand-over. A
+/// heartbeat is of no payment.
 pub(crate) async fn written(target: &PgPool) -> Result<i64> {
-    let wholes = [PaymentSnapshot::KIND, AuthorityOffered::KIND, AuthorityReleased::KIND];
+    let wholes =
+        [PaymentSnapshot::KIND, AuthorityOffered::KIND, AuthorityReleased::KIND, FeedHeartbeat::KIND];
     let sql = "select count(distinct key) from outbox.event where topic = $1 and kind <> all ($2::text[])";
     Ok(sqlx::query_scalar(sql).bind(PAYMENTS.name()).bind(wholes.as_slice()).fetch_one(target).await?)
 }
@@ -178,16 +180,19 @@ pub(crate) async fn queue(pool: &PgPool) -> Result<i64> {
     Ok(sqlx::query_scalar("select count(*) from outbox.pending").fetch_one(pool).await?)
 }
 
-/// Deletes some of them at random and names what was deleted.
+/// Deletes some of them at random, no heartbeats, which nobody would miss, and names what was deleted.
 pub(crate) async fn steal(pool: &PgPool, loot: i64) -> Result<Vec<String>> {
     let stolen = sqlx::query_scalar(
         "with stolen as (
              delete from outbox.pending
-             where (bucket, position) in (select bucket, position from outbox.pending order by random() limit $1)
+             where (bucket, position) in (
+                 select p.bucket, p.position from outbox.pending p join outbox.event e using (position, created_at)
+                 where e.kind <> $2 order by random() limit $1
+             )
              returning position, created_at
          )
          select format('%s/%s version %s', e.topic, e.key, e.version)
          from stolen join outbox.event e using (position, created_at)",
     );
-    Ok(stolen.bind(loot).fetch_all(pool).await?)
+    Ok(stolen.bind(loot).bind(FeedHeartbeat::KIND).fetch_all(pool).await?)
 }

@@ -8,7 +8,7 @@ use outbox::{BoxError, StateTransfer as _};
 use proto::{PAYMENTS, PaymentId};
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
-use strangler::{Applied, Key, KeyCopy, Pinned};
+use strangler::{Applied, Heard, Home, Key, KeyCopy, Pinned};
 use tokio_util::task::TaskTracker;
 
 use super::books::Books;
@@ -56,6 +56,19 @@ impl strangler::Movable for PaymentsDomain {
 
     async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError> {
         Ok(movable::gained(tx, &ids(keys)?).await?)
+    }
+
+    async fn beat(&self, tx: &mut PgTransaction<'_>) -> Result<(), BoxError> {
+        ::payments::beat(tx, Home::Source.name()).await?;
+        Ok(())
+    }
+
+    async fn heard(&self) -> Result<Heard, BoxError> {
+        let last = ::payments::heard(&self.payments).await?;
+        let last = last.map(|::payments::Heartbeat { sequence, sent_at, received_at, age }| {
+            Heard::Last(strangler::Heartbeat { sequence, sent_at, received_at, age })
+        });
+        Ok(last.unwrap_or(Heard::Nothing))
     }
 
     async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {

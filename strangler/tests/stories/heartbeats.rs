@@ -1,0 +1,144 @@
+//! A feed that stands still while nobody writes is known by its heartbeats.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use strangler::{Advance, Heard, Heartbeat, Settings, Stage, Verdict};
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{SOON, World, eventually, gate, refusal, settings};
+
+/// The last heartbeat came so many seconds ago.
+fn came(seconds_ago: u64) -> Heard {
+    let (now, age) = (OffsetDateTime::now_utc(), Duration::from_secs(seconds_ago));
+    Heard::Last(Heartbeat { sequence: 7, sent_at: now - age, received_at: now - age, age })
+}
+
+#[tokio::test]
+async fn a_feed_without_traffic_that_stands_still_fails_with_the_age_and_the_way_on() {
+    let world = World::new().await;
+    let controller = world.controller();
+    world.read(&controller).await;
+    // Nothing was published since, so by its keys each feed has reached everything.
+    world.shop.replica.set_heard(came(42));
+    let said = refusal(controller.advance(&Advance::ramp(1), "a test").await);
+    let rule =
+        "gate `reverse_feed` of stage ramping failed: the last heartbeat came 42 s ago, 15 s are allowed";
+    assert!(said.contains(rule) && said.contains("let it catch up"), "{said}");
+    let status = controller.status().await.unwrap();
+    assert_eq!(status.reverse_feed.unwrap().heartbeat_age_ms, Some(42_000));
+    let next = status.next.unwrap();
+    assert_eq!((next.gate.as_str(), next.verdict), ("reverse_feed", Verdict::Fail), "{next:?}");
+
+    world.shop.replica.set_heard(came(3));
+    world.target.set_heard(came(16));
+    let said = refusal(controller.advance(&Advance::ramp(1), "a test").await);
+    assert!(said.contains("gate `feed` of stage ramping failed: the last heartbeat came 16 s ago"), "{said}");
+
+    world.target.set_heard(came(15));
+    let step = controller.advance(&Advance::ramp(1), "a test").await.unwrap();
+    let found = &gate(&step, "reverse_feed").found;
+    assert!(found.contains("published nothing yet"), "{found}");
+    assert!(found.ends_with("the last heartbeat came 3 s ago"), "{found}");
+    assert_eq!(gate(&step, "reverse_feed").evidence["heartbeat"]["sequence"], 7);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_feed_through_which_no_heartbeat_has_come_is_inconclusive() {
+    let world = World::new().await;
+    let controller = world.controller();
+    world.follow(&controller).await;
+    world.target.set_heard(Heard::Nothing);
+    let said = refusal(controller.advance(&Advance::to(Stage::Shadowing), "a test").await);
+    assert!(said.contains("gate `feed` of stage shadowing is inconclusive: no heartbeat has come"), "{said}");
+    assert_eq!(controller.status().await.unwrap().feed.unwrap().heartbeat_age_ms, None);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_feed_that_is_behind_fails_by_its_keys_however_fresh_its_heartbeat_is() {
+    let world = World::new().await;
+    let controller = world.controller();
+    world.read(&controller).await;
+    world.shop.replica.set_heard(came(0));
+    world.target.publish("first", 2);
+    let said = refusal(controller.advance(&Advance::ramp(1), "a test").await);
+    assert!(said.contains("gate `reverse_feed` of stage ramping failed: 1 of 1 keys behind"), "{said}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_comes_while_the_gate_looks_is_enough() {
+    let world = World::new().await;
+    let patient = Settings { feed_timeout: SOON, ..settings() };
+    let controller = world.controller_of(Arc::new(world.shop.clone()), patient);
+    world.read(&controller).await;
+    world.shop.replica.set_heard(came(42));
+    let before = world.shop.asked.load(Ordering::SeqCst);
+    let step = Advance::ramp(1);
+    let (step, ()) = tokio::join!(controller.advance(&step, "a test"), async {
+        let looked = async || world.shop.asked.load(Ordering::SeqCst) > before;
+        eventually("the gate has looked, and found no heartbeat", looked).await;
+        world.shop.replica.set_heard(came(0));
+    });
+    step.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn for_all_keys_a_heartbeat_alone_does_not_show_that_they_would_come_back() {
+    let world = World::new().await;
+    let controller = world.ramp(0).await;
+    world.shop.replica.set_heard(came(0));
+    world.target.set_heard(came(0));
+    controller.advance(&Advance::ramp(100), "a test").await.unwrap();
+    let said = refusal(controller.advance(&Advance::to(Stage::Primary), "a test").await);
+    assert!(said.contains("gate `reverse_feed` of stage primary is inconclusive"), "{said}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn each_home_sends_while_the_stage_or_the_next_gate_needs_it() {
+    let world = World::new().await;
+    let often = Settings { heartbeat_every: Duration::from_millis(20), ..settings() };
+    let controller = world.controller_of(Arc::new(world.shop.clone()), often);
+    world.shadow(&controller).await;
+    assert_eq!((world.shop.replica.beats(), world.target.beats()), (0, 0), "nobody leads yet");
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(controller.clone().run(shutdown.clone()));
+    eventually("the source to send some", async || world.shop.replica.beats() >= 3).await;
+    assert_eq!(world.target.beats(), 0, "in shadowing nothing comes from the target");
+
+    controller.advance(&Advance::to(Stage::Reading), "a test").await.unwrap();
+    eventually("the target to send some", async || world.target.beats() >= 3).await;
+    // The source goes on though the target can't be reached.
+    world.target.set_health(None);
+    let (here, there) = (world.shop.replica.beats(), world.target.beats());
+    eventually("the source to send more", async || world.shop.replica.beats() > here + 2).await;
+    assert!(world.target.beats() <= there + 1, "one may have been under way");
+    shutdown.cancel();
+    running.await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_interval_has_one_heartbeat_though_the_controller_looks_often() {
+    let world = World::new().await;
+    let rarely = Settings { heartbeat_every: Duration::from_secs(3_600), ..settings() };
+    let controller = world.controller_of(Arc::new(world.shop.clone()), rarely);
+    world.shadow(&controller).await;
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(controller.clone().run(shutdown.clone()));
+    eventually("the first", async || world.shop.replica.beats() > 0).await;
+    // It has looked again when it has seen what is broken now.
+    world.shop.set_broken(Some("the books are not balanced"));
+    let held = async || controller.status().await.unwrap().policy.held.is_some();
+    eventually("a later look", held).await;
+    assert_eq!(world.shop.replica.beats(), 1);
+    shutdown.cancel();
+    running.await.unwrap();
+    world.end().await;
+}
