@@ -3,6 +3,7 @@
 mod client;
 mod copies;
 mod decisions;
+mod logged;
 mod moves;
 mod server;
 

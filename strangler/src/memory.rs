@@ -8,7 +8,10 @@ use time::OffsetDateTime;
 
 use crate::handover::target::{Message, Row};
 use crate::handover::{Effect, Facts, Refusal};
-use crate::{Applied, BoxError, Checksum, Decisions, Epoch, Evidence, Health, KeyCopy, Peer, Pinned, Reply};
+use crate::{
+    Applied, BoxError, Checksum, Decisions, Epoch, Evidence, Health, KeyCopy, Logged, Missing, Peer, Pinned,
+    Reply,
+};
 
 /// A target that answers what it was told to, and moves keys by the table. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +31,7 @@ struct State {
     asked_known: u64,
     spoilt: BTreeSet<String>,
     decisions: Decisions,
+    log: Vec<Logged>,
 }
 
 impl Memory {
@@ -44,6 +48,11 @@ impl Memory {
     /// Notes that it published a version of a key itself.
     pub fn publish(&self, key: &str, version: i64) {
         self.state(|state| state.published.insert(key.to_owned(), version));
+    }
+
+    /// Notes an event in the log that it gives from. Those of a key are given in the order in which they were noted.
+    pub fn log(&self, event: Logged) {
+        self.state(|state| state.log.push(event));
     }
 
     /// Sets how many events wait.
@@ -182,6 +191,15 @@ impl Evidence for Memory {
 
     async fn decisions(&self, _: OffsetDateTime) -> Result<Decisions, BoxError> {
         Ok(self.state(|state| state.decisions.clone()))
+    }
+
+    async fn logged(&self, missing: Missing<'_>) -> Result<Vec<Logged>, BoxError> {
+        let limit = usize::try_from(missing.limit)?;
+        let wanted = |event: &&Logged| {
+            let within = event.version > missing.after && event.version <= missing.until;
+            within && event.topic == missing.topic && event.key == missing.key
+        };
+        Ok(self.state(|state| state.log.iter().filter(wanted).take(limit).cloned().collect()))
     }
 }
 

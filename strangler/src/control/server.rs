@@ -7,10 +7,10 @@ use tonic::{Request, Response, Status, async_trait};
 use super::v1::{
     ChecksumReply, CopiesReply, CopiesRequest, DecisionsReply, DecisionsRequest, EvidenceReply,
     EvidenceRequest, KeyVersion, KnownReply, KnownRequest, MoveReply, MoveRequest, PublishedReply,
-    PublishedRequest, RepairReply, RepairRequest,
+    PublishedRequest, RefillReply, RefillRequest, RepairReply, RepairRequest,
     control_server::{Control, ControlServer},
 };
-use super::{copies, decisions, moves};
+use super::{copies, decisions, logged, moves};
 use crate::peer::{KEY_BYTES_MAX, KEYS_MAX};
 use crate::{Applied, BoxError, Error, Evidence, Target};
 
@@ -109,6 +109,14 @@ impl<E: Evidence> Control for Server<E> {
         let since = decisions::since(request.into_inner()).map_err(unreadable)?;
         let found = self.evidence.decisions(since).await.map_err(unread)?;
         Ok(Response::new(decisions::reply(found)))
+    }
+
+    async fn refill(&self, request: Request<RefillRequest>) -> Result<Response<RefillReply>, Status> {
+        let request = request.into_inner();
+        let missing = logged::missing(&request);
+        missing.check().map_err(unreadable)?;
+        let events = self.evidence.logged(missing).await.map_err(unread)?;
+        Ok(Response::new(logged::reply(events, missing.limit)?))
     }
 }
 
