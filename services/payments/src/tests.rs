@@ -7,6 +7,7 @@ mod decisions;
 mod edge;
 mod moving;
 mod notices;
+mod refill;
 mod statements;
 
 use std::sync::Arc;
