@@ -64,9 +64,7 @@ impl MemoryRefill {
     /// Adds an event as it was in the broker. One without key or `banyan-version` header can't be asked for, and is left out;
     /// one with the same topic, key and version is replaced.
     pub fn add(&self, message: Message) {
-        let version = message.headers.iter().find(|(name, _)| name == "banyan-version");
-        let version = version.and_then(|(_, value)| value.parse().ok());
-        if let (Some(key), Some(version)) = (message.key.clone(), version) {
+        if let (Some(key), Some(version)) = (message.key.clone(), message.version()) {
             self.locked().insert((message.topic.clone(), key, version), message);
         }
     }

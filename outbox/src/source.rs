@@ -21,6 +21,14 @@ pub struct Message {
     pub headers: Vec<(String, String)>,
 }
 
+impl Message {
+    /// The version in its key's stream, as its headers say; `None` when they say none.
+    pub fn version(&self) -> Option<i64> {
+        let (_, version) = self.headers.iter().find(|(name, _)| name == "banyan-version")?;
+        version.parse().ok()
+    }
+}
+
 /// A partition, as one consumer group sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place {

@@ -4,6 +4,7 @@ mod client;
 mod copies;
 mod decisions;
 mod heartbeats;
+mod logged;
 mod moves;
 mod server;
 

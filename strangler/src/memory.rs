@@ -9,7 +9,8 @@ use time::OffsetDateTime;
 use crate::handover::target::{Message, Row};
 use crate::handover::{Effect, Facts, Refusal};
 use crate::{
-    Applied, BoxError, Checksum, Decisions, Epoch, Evidence, Health, Heard, KeyCopy, Peer, Pinned, Reply,
+    Applied, BoxError, Checksum, Decisions, Epoch, Evidence, Health, Heard, KeyCopy, Logged, Missing, Peer,
+    Pinned, Reply,
 };
 
 /// A target that answers what it was told to, and moves keys by the table. Clones share it.
@@ -32,6 +33,7 @@ struct State {
     decisions: Decisions,
     heard: Heard,
     beats: u64,
+    log: Vec<Logged>,
 }
 
 impl Memory {
@@ -48,6 +50,11 @@ impl Memory {
     /// Notes that it published a version of a key itself.
     pub fn publish(&self, key: &str, version: i64) {
         self.state(|state| state.published.insert(key.to_owned(), version));
+    }
+
+    /// Notes an event in the log that it gives from. Those of a key are given in the order in which they were noted.
+    pub fn log(&self, event: Logged) {
+        self.state(|state| state.log.push(event));
     }
 
     /// Sets how many events wait.
@@ -196,6 +203,15 @@ impl Evidence for Memory {
 
     async fn decisions(&self, _: OffsetDateTime) -> Result<Decisions, BoxError> {
         Ok(self.state(|state| state.decisions.clone()))
+    }
+
+    async fn logged(&self, missing: Missing<'_>) -> Result<Vec<Logged>, BoxError> {
+        let limit = usize::try_from(missing.limit)?;
+        let wanted = |event: &&Logged| {
+            let within = event.version > missing.after && event.version <= missing.until;
+            within && event.topic == missing.topic && event.key == missing.key
+        };
+        Ok(self.state(|state| state.log.iter().filter(wanted).take(limit).cloned().collect()))
     }
 }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use crate::copies::Checksum;
-use crate::{BoxError, Decisions, Epoch, Heard, KeyCopy, Pinned, Reply};
+use crate::{BoxError, Decisions, Epoch, Heard, KeyCopy, Logged, Missing, Pinned, Reply};
 
 /// The most keys in one question for evidence.
 pub(crate) const KEYS_MAX: usize = 1_000;
@@ -54,6 +54,14 @@ pub trait Evidence: Send + Sync + 'static {
     async fn decisions(&self, since: OffsetDateTime) -> Result<Decisions, BoxError> {
         let _ = since;
         Ok(Decisions::default())
+    }
+
+    /// What this home's own log has of what a consumer elsewhere misses, in the order of versions: events that this home published and
+    /// that were delivered. Those of other homes, and those that the log no longer has, are left out. Only topics that the asking home
+    /// may read belong into it. A home that has no such log, as by default, can't be asked.
+    async fn logged(&self, missing: Missing<'_>) -> Result<Vec<Logged>, BoxError> {
+        let _ = missing;
+        Err("this home gives nothing from a log".into())
     }
 }
 

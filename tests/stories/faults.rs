@@ -2,6 +2,7 @@
 
 mod feeds;
 mod leaders;
+mod refill;
 mod rollback;
 mod steps;
 mod target;

@@ -212,6 +212,7 @@ async fn a_role_calls_the_functions_of_others_that_it_needs_and_no_other() {
                 );
                 assert_eq!(has("follow"), role == "payments", "{side:?}, role {role}: {outbox:?}");
                 assert_eq!(has("lease"), role == "outbox", "{side:?}, role {role}: {outbox:?}");
+                assert_eq!(has("log_of"), role == "outbox", "{side:?}, role {role}: {outbox:?}");
                 let keeps = has("make_partitions") && has("needed");
                 assert_eq!(keeps, role == "housekeeper", "{side:?}, role {role}: {outbox:?}");
                 assert!(!has("grant_module") && !has("grant_relay"), "{side:?}, role {role}: {outbox:?}");

@@ -14,7 +14,7 @@ use chassis::{Shutdown, Tasks, Telemetry, admin, never_fails, server};
 use notifications::QueueReceipts;
 use orders::{FollowPayment, Orders};
 use outbox::retention::Housekeeping;
-use outbox::{Inbox, Metrics, Relay, RelayOptions, RelayStatus, Tracer, Wake, kafka};
+use outbox::{DatabaseRefill, Inbox, Metrics, Refill, Relay, RelayOptions, RelayStatus, Tracer, Wake, kafka};
 use sqlx::PgPool;
 use strangler::{Controller, Owners, Settings, control};
 use tokio::net::TcpListener;
@@ -24,6 +24,7 @@ use tonic::transport::{Channel, Endpoint};
 use webhooks::{Dispatcher, Step, Watch};
 
 use crate::half::Half;
+use crate::refill::{Logs, ServiceLog};
 use crate::token::{AUDIENCE, ISSUER, SERVICE, SERVICE_AUDIENCE};
 use crate::{
     Config, DeliverNotices, MIGRATION, Pools, Remote, RequestPayments, Roles, Shop, controller, http, plan,
@@ -182,14 +183,20 @@ impl Parts {
     fn inbox(&self, config: &Config, tasks: &mut Tasks) -> anyhow::Result<()> {
         let kafka = &config.kafka;
         let inbox = |pool: &PgPool, group: &str| -> anyhow::Result<_> {
-            let inbox = Inbox::new(pool.clone(), kafka::source(kafka, group)?);
+            let inbox = Inbox::new(pool.clone(), kafka::source(kafka, group)?).refill(self.logs());
             Ok(inbox.metrics(self.metrics.clone()).tracer(self.tracer.clone()))
         };
         let orders = inbox(&self.pools.orders, "monolith.orders")?.register(FollowPayment);
         tasks.spawn("orders", orders.run(tasks.shutdown()));
         let receipts = inbox(&self.pools.notifications, "monolith.receipts")?.register(QueueReceipts);
         tasks.spawn("notifications", receipts.run(tasks.shutdown()));
-        self.half.inbox(config, (&self.telemetry, &self.metrics, &self.tracer), tasks)
+        self.half.inbox(config, self.logs(), (&self.telemetry, &self.metrics, &self.tracer), tasks)
+    }
+
+    /// What both homes have published: each consumer here reads the stream of payments, to which both write.
+    fn logs(&self) -> Arc<dyn Refill> {
+        let service = ServiceLog::new(control::Client::new(self.channel.clone(), self.bearer.clone()));
+        Arc::new(Logs { here: DatabaseRefill(self.pools.outbox.clone()), there: service })
     }
 
     /// Gives webhooks to the owners of their payments.

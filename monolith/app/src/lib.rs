@@ -16,6 +16,7 @@ mod payments;
 mod plan;
 mod pools;
 mod readiness;
+mod refill;
 mod remote;
 mod token;
 

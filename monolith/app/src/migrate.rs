@@ -84,6 +84,7 @@ async fn grant(admin: &PgPool, databases: &Databases) -> anyhow::Result<()> {
         outbox::grant_module(admin, role, origin, topics).await?;
     }
     outbox::grant_relay(admin, &relay).await?;
+    outbox::grant_refill(admin, &relay).await?;
     ensure_member(admin, &housekeeper).await?;
     outbox::grant_housekeeper(admin, &housekeeper).await?;
     strangler::grant_assigner(admin, &orders).await?;

@@ -2,21 +2,21 @@
 
 use async_trait::async_trait;
 use chassis::VERSION;
-use outbox::StateTransfer as _;
+use outbox::{DatabaseRefill, Message, Refill as _, StateTransfer as _};
 use payments::Replicate;
 use payments::shadow::{Class, Differing, Tried};
 use proto::{HEARTBEAT_KEYS, PAYMENTS};
 use sqlx::PgPool;
 use strangler::{
-    Applied, Authority, BoxError, DecisionClass, DecisionCount, DecisionSample, Decisions, Evidence,
-    MutantCount, ProviderAccess,
+    Applied, Authority, BoxError, DecisionClass, DecisionCount, DecisionSample, Decisions, Evidence, Logged,
+    Missing, MutantCount, ProviderAccess,
 };
 use time::OffsetDateTime;
 
 /// Reads what the home keeps.
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
-    /// As the relay's role, which may read the replica's cursors and the log.
+    /// As the relay's role, which may read the replica's cursors and the log, and give from it.
     pub(crate) relay: PgPool,
     /// As the module's.
     pub(crate) module: PgPool,
@@ -45,6 +45,23 @@ impl Evidence for Kept {
         let samples = found.samples.into_iter().map(sample).collect();
         Ok(Decisions { version: VERSION.to_owned(), counts, mutants, samples, provider: Some(access) })
     }
+
+    async fn logged(&self, missing: Missing<'_>) -> Result<Vec<Logged>, BoxError> {
+        let Missing { topic, key, after, until, limit } = missing;
+        // Whatever else may once be in this log is not the source's to read.
+        if topic != PAYMENTS.name() {
+            return Ok(Vec::new());
+        }
+        let log = DatabaseRefill(self.relay.clone());
+        log.events(topic, key, after, until, limit).await?.into_iter().map(logged).collect()
+    }
+}
+
+fn logged(message: Message) -> Result<Logged, BoxError> {
+    let version = message.version().ok_or("an event of the log has no version")?;
+    let Message { topic, key, headers, payload, .. } = message;
+    let key = String::from_utf8(key.ok_or("an event of the log has no key")?)?;
+    Ok(Logged { topic, key, version, headers, payload })
 }
 
 fn class(class: Class) -> DecisionClass {

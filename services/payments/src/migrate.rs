@@ -53,7 +53,8 @@ pub(crate) async fn database(admin: &PgPool, databases: &Databases) -> anyhow::R
     grant(admin, databases).await
 }
 
-/// The module's role may use its own tables and call the functions of the others; the relay's works on the queue.
+/// The module's role may use its own tables and call the functions of the others; the relay's works on the queue, and
+/// gives from the log what the source misses.
 async fn grant(admin: &PgPool, databases: &Databases) -> anyhow::Result<()> {
     let (module, relay) = (databases.payments.username(), databases.outbox.username());
     let housekeeper = databases.housekeeper.username();
@@ -62,6 +63,7 @@ async fn grant(admin: &PgPool, databases: &Databases) -> anyhow::Result<()> {
     outbox::grant_replica(admin, &module).await?;
     strangler::grant_home(admin, &module).await?;
     outbox::grant_relay(admin, &relay).await?;
+    outbox::grant_refill(admin, &relay).await?;
     ensure_member(admin, &housekeeper).await?;
     outbox::grant_housekeeper(admin, &housekeeper).await?;
     for schema in schemas() {

@@ -8,6 +8,7 @@ mod edge;
 mod heartbeats;
 mod moving;
 mod notices;
+mod refill;
 mod statements;
 
 use std::sync::Arc;

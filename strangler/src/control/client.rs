@@ -14,8 +14,11 @@ use super::v1::{
     BeatRequest, EvidenceReply, EvidenceRequest, HeardRequest, KnownRequest, PublishedRequest, RepairRequest,
     control_client::ControlClient,
 };
-use super::{copies, decisions, heartbeats, moves};
-use crate::{Applied, BoxError, Checksum, Decisions, Epoch, Health, Heard, KeyCopy, Peer, Pinned, Reply};
+use super::{copies, decisions, heartbeats, logged, moves};
+use crate::{
+    Applied, BoxError, Checksum, Decisions, Epoch, Error, Health, Heard, KeyCopy, Logged, Missing, Peer,
+    Pinned, Reply,
+};
 
 /// How long one call may take, connecting included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -31,6 +34,20 @@ impl<I: Interceptor + Clone + Send + Sync + 'static> Client<I> {
     /// Over a channel that may be connected lazily: a target that is down is an answer.
     pub fn new(channel: Channel, interceptor: I) -> Self {
         Self { channel, interceptor }
+    }
+
+    /// What the target's own log has of what a consumer misses, in order. Fewer events than were asked for, or none, when it has no
+    /// more of them or they are over 3 MiB together: ask again after the last. Asked once, for at most 2 s; who waits asks again.
+    ///
+    /// # Errors
+    /// [`Error::Target`] when it can't be asked, refuses the question, or answers with what was not asked for.
+    pub async fn logged(&self, missing: Missing<'_>) -> Result<Vec<Logged>, Error> {
+        let mut client = ControlClient::new(self.service());
+        let reply = client.refill(bounded(logged::request(missing))).await;
+        let reply = reply.map_err(|status| Error::Target(said(status).to_string()))?;
+        let events = logged::events(reply.into_inner());
+        missing.verify(&events).map_err(Error::Target)?;
+        Ok(events)
     }
 
     fn service(&self) -> InterceptedService<Channel, I> {

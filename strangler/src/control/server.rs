@@ -7,10 +7,11 @@ use tonic::{Request, Response, Status, async_trait};
 use super::v1::{
     BeatReply, BeatRequest, ChecksumReply, CopiesReply, CopiesRequest, DecisionsReply, DecisionsRequest,
     EvidenceReply, EvidenceRequest, HeardReply, HeardRequest, KeyVersion, KnownReply, KnownRequest,
-    MoveReply, MoveRequest, PublishedReply, PublishedRequest, RepairReply, RepairRequest,
+    MoveReply, MoveRequest, PublishedReply, PublishedRequest, RefillReply, RefillRequest, RepairReply,
+    RepairRequest,
     control_server::{Control, ControlServer},
 };
-use super::{copies, decisions, heartbeats, moves};
+use super::{copies, decisions, heartbeats, logged, moves};
 use crate::peer::{KEY_BYTES_MAX, KEYS_MAX};
 use crate::{Applied, BoxError, Error, Evidence, Target};
 
@@ -121,6 +122,14 @@ impl<E: Evidence> Control for Server<E> {
         let since = decisions::since(request.into_inner()).map_err(unreadable)?;
         let found = self.evidence.decisions(since).await.map_err(unread)?;
         Ok(Response::new(decisions::reply(found)))
+    }
+
+    async fn refill(&self, request: Request<RefillRequest>) -> Result<Response<RefillReply>, Status> {
+        let request = request.into_inner();
+        let missing = logged::missing(&request);
+        missing.check().map_err(unreadable)?;
+        let events = self.evidence.logged(missing).await.map_err(unread)?;
+        Ok(Response::new(logged::reply(events, missing.limit)?))
     }
 }
 

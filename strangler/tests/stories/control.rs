@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use sqlx::postgres::PgTransaction;
 use strangler::control::{Client, serve};
 use strangler::{
-    Authority, BoxError, Checksum, Epoch, Health, Heard, KeyCopy, Memory, Movable, Peer, Pinned, Target,
+    Authority, BoxError, Checksum, Epoch, Error, Health, Heard, KeyCopy, Logged, Memory, Missing, Movable,
+    Peer, Pinned, Target,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -28,7 +29,10 @@ fn channel(port: u16) -> Channel {
     Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap().connect_lazy()
 }
 
-pub(crate) fn client(port: u16, token: &'static str) -> impl Peer {
+pub(crate) fn client(
+    port: u16,
+    token: &'static str,
+) -> Client<impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + Send + Sync + 'static> {
     Client::new(channel(port), move |mut request: Request<()>| {
         request.metadata_mut().insert("x-token", token.parse().unwrap());
         Ok::<_, Status>(request)
@@ -140,6 +144,7 @@ async fn a_target_that_is_down_is_an_error_and_not_an_answer() {
     assert!(client(port, TOKEN).health().await.is_err());
     assert!(client(port, TOKEN).applied(&["k".to_owned()]).await.is_err());
     assert!(client(port, TOKEN).published(1).await.is_err());
+    assert!(matches!(client(port, TOKEN).logged(ALL).await, Err(Error::Target(_))));
 }
 
 #[tokio::test]
@@ -233,5 +238,78 @@ async fn questions_and_repairs_need_sound_keys() {
         let refused = peer.repair(&keys).await.unwrap_err().to_string();
         assert!(refused.contains(text), "{refused:?} lacks {text:?}");
     }
+    running.abort();
+}
+
+fn event(key: &str, version: i64, bytes: usize) -> Logged {
+    Logged {
+        topic: "prices.v1".to_owned(),
+        key: key.to_owned(),
+        version,
+        headers: vec![("tenant".to_owned(), "acme".to_owned())],
+        payload: vec![7; bytes],
+    }
+}
+
+const ALL: Missing<'static> = Missing { topic: "prices.v1", key: "k", after: 0, until: 9, limit: 10 };
+
+#[tokio::test]
+async fn what_is_missed_comes_from_the_log_and_what_that_lacks_does_not() {
+    let memory = Memory::default();
+    let some = [event("k", 2, 3), event("k", 3, 0), event("k", 5, 1)];
+    for event in some.iter().cloned().chain([event("other", 4, 1)]) {
+        memory.log(event);
+    }
+    let (port, _reporter, running) = target(&memory).await;
+    let client = client(port, TOKEN);
+    assert_eq!(client.logged(ALL).await.unwrap(), some);
+    assert_eq!(client.logged(Missing { after: 2, until: 3, ..ALL }).await.unwrap(), some[1..2]);
+    assert_eq!(client.logged(Missing { limit: 2, ..ALL }).await.unwrap(), some[..2]);
+    assert!(client.logged(Missing { after: 3, until: 4, ..ALL }).await.unwrap().is_empty());
+    assert!(client.logged(Missing { topic: "other.v1", ..ALL }).await.unwrap().is_empty());
+    running.abort();
+}
+
+#[tokio::test]
+async fn an_answer_is_below_what_a_client_takes_and_the_next_question_goes_on() {
+    let memory = Memory::default();
+    for version in 1..=9 {
+        memory.log(event("k", version, 900_000));
+    }
+    let (port, _reporter, running) = target(&memory).await;
+    let client = client(port, TOKEN);
+    let (mut after, mut pages) = (0, Vec::new());
+    while after < ALL.until {
+        let page = client.logged(Missing { after, ..ALL }).await.unwrap();
+        after = page.last().unwrap().version;
+        pages.push(page.len());
+    }
+    assert_eq!(pages, [3, 3, 3]);
+    running.abort();
+}
+
+#[tokio::test]
+async fn the_log_answers_nobody_without_the_token_and_no_senseless_question() {
+    let memory = Memory::default();
+    memory.log(event("k", 1, 1));
+    let (port, _reporter, running) = target(&memory).await;
+    let refused = client(port, "another").logged(ALL).await.unwrap_err();
+    assert!(matches!(&refused, Error::Target(why) if why.contains("a token is needed")), "{refused}");
+    for (missing, text) in [
+        (Missing { key: "", ..ALL }, "key: must be 1 to 255 bytes"),
+        (Missing { after: 9, ..ALL }, "after: must be 0 or more and below"),
+        (Missing { limit: 1_001, ..ALL }, "limit: must be 1 to 1000"),
+    ] {
+        let refused = client(port, TOKEN).logged(missing).await.unwrap_err();
+        assert!(matches!(&refused, Error::Target(why) if why.contains(text)), "{refused} lacks {text:?}");
+    }
+    running.abort();
+    // Two versions in the wrong order.
+    let odd = Memory::default();
+    odd.log(event("k", 2, 1));
+    odd.log(event("k", 1, 1));
+    let (port, _reporter, running) = target(&odd).await;
+    let refused = client(port, TOKEN).logged(ALL).await.unwrap_err();
+    assert!(matches!(&refused, Error::Target(why) if why.contains("version 1 of prices.v1/k")), "{refused}");
     running.abort();
 }

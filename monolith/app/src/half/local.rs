@@ -14,7 +14,7 @@ use chassis::health::Readiness;
 use chassis::migrations::Migrations;
 use chassis::{Reader, Tasks, Telemetry, never_fails};
 use orders::Orders;
-use outbox::{Metrics, Replica, Tracer, Wake, kafka};
+use outbox::{Metrics, Refill, Replica, Tracer, Wake, kafka};
 use proto::PAYMENTS;
 use sqlx::PgPool;
 use strangler::{Domain, Owners, ReadMetrics, ReadSettings, Reads};
@@ -96,9 +96,11 @@ impl Half {
     }
 
     /// What runs beside the modules' handlers. It works on this home's tables, so it ends when they are sealed; the process goes on.
+    /// What the replica misses comes from `logs`.
     pub(crate) fn inbox(
         &self,
         config: &Config,
+        logs: Arc<dyn Refill>,
         (telemetry, metrics, tracer): (&Telemetry, &Metrics, &Tracer),
         tasks: &mut Tasks,
     ) -> anyhow::Result<()> {
@@ -108,6 +110,7 @@ impl Half {
         let replicate = Replicate::new(self.home.clone(), Arc::new(births)).metrics(self.counted.clone());
         let source = kafka::source(&config.kafka, "monolith.payments")?;
         let replica = Replica::new(pool.clone(), source, "monolith.payments", replicate)
+            .refill(logs)
             .metrics(metrics.clone())
             .tracer(tracer.clone());
         let replica = |stop| replica.run(stop);

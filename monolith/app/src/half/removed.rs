@@ -9,7 +9,7 @@ use chassis::health::Readiness;
 use chassis::migrations::Migrations;
 use chassis::{Reader, Tasks, Telemetry};
 use orders::Orders;
-use outbox::{Metrics, Tracer, Wake};
+use outbox::{Metrics, Refill, Tracer, Wake};
 use sqlx::PgPool;
 use strangler::{Domain, Seal};
 use tokio_util::task::TaskTracker;
@@ -83,6 +83,7 @@ impl Half {
     pub(crate) fn inbox(
         &self,
         _: &Config,
+        _: Arc<dyn Refill>,
         _: (&Telemetry, &Metrics, &Tracer),
         _: &mut Tasks,
     ) -> anyhow::Result<()> {
