@@ -256,14 +256,14 @@ mod tests {
     /// Made up; it shows the shape of the JSON and the page that comes of it.
     #[test]
     fn a_page_is_written_from_its_json() {
-        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/example.json"));
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/page/outbox.json"));
         insta::assert_snapshot!(from_json(path).unwrap().page());
     }
 
     /// Made up, as well.
     #[test]
     fn a_page_of_payments_is_written_from_its_json() {
-        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/payments.json"));
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/page/payments.json"));
         let report = from_json(path).unwrap();
         assert_eq!((report.page_path(), report.is_debug()), ("docs/performance-payments.md", false));
         insta::assert_snapshot!(report.page());
@@ -272,7 +272,7 @@ mod tests {
     /// Made up, too.
     #[test]
     fn a_page_of_a_migration_is_written_from_its_json() {
-        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/migration.json"));
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/page/migration.json"));
         let report = from_json(path).unwrap();
         assert_eq!((report.page_path(), report.is_debug()), ("docs/performance-migration.md", false));
         let page = report.page();

@@ -1,7 +1,8 @@
 //! What a run found: the JSON that the page is written from.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 /// A spread over this share of the median makes a claim inconclusive.
@@ -172,6 +173,13 @@ impl Report {
     /// A figure that was noted.
     pub(crate) fn figure(&self, row: &str, name: &str) -> Option<&Figure> {
         self.figures.iter().find(|figure| figure.row == row && figure.name == name)
+    }
+
+    /// Writes all that was found so far, if a file was named for it.
+    pub(crate) fn save(&self, path: Option<&Path>) -> Result<()> {
+        let Some(path) = path else { return Ok(()) };
+        let text = serde_json::to_string_pretty(self)?;
+        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
     }
 
     /// Whether the programs that were measured were built for debugging.
