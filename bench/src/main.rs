@@ -16,7 +16,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
-/// Benchmarks. Figures are ratios to a limit measured in the same run; a wide spread is reported as inconclusive.
+/// Benchmarks. Figures are ratios to a limit measured in the same run; a wide spread is reported as inconclusive, unless every
+/// round misses the bound.
 #[derive(Parser)]
 struct Args {
     #[command(subcommand)]

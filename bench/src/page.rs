@@ -47,7 +47,8 @@ impl Report {
             "Written by `cargo xtask bench report FILE` from the JSON of one run; nothing here is typed by hand.\n\n\
              ```\n{}\n```\nStarted {}, {} s. Each figure stands beside {beside} measured in the same run in \
              turn; one round before the first warms up and does not count. A figure is the median of its rounds. A \
-             spread (largest minus smallest, over the median) of more than 25 % concludes nothing.\n",
+             spread (largest minus smallest, over the median) of more than 25 % concludes nothing, unless every round \
+             misses the bound.\n",
             c.command, c.started, c.seconds
         );
         self.claims(&mut page);
