@@ -47,7 +47,7 @@ fn every_step_is_taken() {
     let mut taken = holds("one key, plain", Bounds { empties: 0, ..ROUND }, Rules::TRUE);
     taken.extend(holds("one key, read only", Bounds { writes: 0, snapshots: 1, ..ROUND }, Rules::TRUE));
     // The gate and the cursors keep a second first event away. Should they not, the row stays as it is.
-    taken.insert("born here before");
+    assert!(taken.insert("born here before"), "it is reached by now: it needs no exemption");
     let names = source::STEPS.iter().map(|step| step.name).chain(target::STEPS.iter().map(|step| step.name));
     let never: Vec<_> = names.filter(|name| !taken.contains(name)).collect();
     assert!(never.is_empty(), "{never:?}");
