@@ -15,7 +15,10 @@ use rdkafka::{
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use stack::{Choice, Database, Stack};
 
-use crate::{contender::Contender, process::Process, workload};
+use crate::{
+    outbox::{Contender, workload},
+    process::Process,
+};
 
 /// The logical topic of every contender.
 pub(crate) const TOPIC: outbox::Topic = outbox::Topic::new("bench.v1");

@@ -8,9 +8,14 @@ use rdkafka::{
     client::DefaultClientContext,
 };
 use sqlx::PgPool;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::{Instant, sleep};
 
-use crate::{cpu, ground, ground::Ground, report::Starts};
+use crate::{
+    cpu, ground,
+    ground::Ground,
+    report::{Circumstances, Starts},
+};
 
 /// A machine with less than this share of its cores busy is idle.
 const IDLE: f64 = 0.10;
@@ -21,6 +26,30 @@ const LOOK: Duration = Duration::from_millis(500);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Facts = BTreeMap<String, String>;
+
+/// Machine, servers, build and command of a run that begins now.
+pub(crate) async fn circumstances(ground: &Ground, options: Facts) -> Result<Circumstances> {
+    let database = ground.stack.database("facts").await?;
+    let pool = PgPool::connect(database.url()).await?;
+    let postgres = postgres(&pool).await?;
+    pool.close().await;
+    database.drop_now().await?;
+    // Without paths of this machine.
+    let word = |word: String| if word.contains('/') { "FILE".to_owned() } else { word };
+    let command: Vec<String> = std::env::args().skip(1).map(word).collect();
+    let mut circumstances = Circumstances {
+        started: OffsetDateTime::now_utc().format(&Rfc3339)?,
+        command: format!("cargo xtask bench {}", command.join(" ")),
+        machine: machine()?,
+        build: build(),
+        postgres,
+        kafka: kafka(ground).await?,
+        options,
+        ..Circumstances::default()
+    };
+    circumstances.machine.insert("stack".into(), ground.stack.source().to_owned());
+    Ok(circumstances)
+}
 
 /// Waits until two looks in a row find the machine idle, at most `timeout`, and notes how it went.
 pub(crate) async fn settle(starts: &mut Starts, timeout: Duration) -> Result<()> {
@@ -45,7 +74,7 @@ pub(crate) async fn settle(starts: &mut Starts, timeout: Duration) -> Result<()>
 }
 
 /// Cores, memory, processor, kernel.
-pub(crate) fn machine() -> Result<Facts> {
+fn machine() -> Result<Facts> {
     let mut facts = Facts::new();
     let cores = std::thread::available_parallelism()?;
     facts.insert("cores".into(), cores.to_string());
@@ -68,7 +97,7 @@ pub(crate) fn machine() -> Result<Facts> {
 }
 
 /// Profile and compiler.
-pub(crate) fn build() -> Facts {
+fn build() -> Facts {
     let profile =
         if cfg!(debug_assertions) { "debug: these are not figures" } else { "release (opt-level 3, no LTO)" };
     let mut facts = Facts::from([("profile".to_owned(), profile.to_owned())]);
@@ -79,7 +108,7 @@ pub(crate) fn build() -> Facts {
 }
 
 /// PostgreSQL's version and the settings that matter here.
-pub(crate) async fn postgres(pool: &PgPool) -> Result<Facts> {
+async fn postgres(pool: &PgPool) -> Result<Facts> {
     let rows: Vec<(String, String)> = sqlx::query_as(
         "select name, current_setting(name) from pg_settings where name in
              ('server_version', 'fsync', 'synchronous_commit', 'full_page_writes', 'wal_level', 'wal_sync_method',
@@ -95,7 +124,7 @@ pub(crate) async fn postgres(pool: &PgPool) -> Result<Facts> {
 }
 
 /// Kafka's settings, and where this machine may look, its version and its JVM's flags.
-pub(crate) async fn kafka(ground: &Ground) -> Result<Facts> {
+async fn kafka(ground: &Ground) -> Result<Facts> {
     let admin: AdminClient<DefaultClientContext> = ground::client(ground.stack.kafka()).create()?;
     let asked = tokio::task::spawn_blocking(move || {
         let found = admin.inner().fetch_metadata(None, REQUEST_TIMEOUT)?;

@@ -1,31 +1,23 @@
 //! `cargo xtask bench`: each figure beside its limit, alternating in the same run, with the spread.
 
-mod contender;
 mod cpu;
-mod drive;
 mod ground;
 mod limits;
-mod listener;
 mod machine;
 mod migration;
-mod options;
+mod outbox;
 mod page;
 mod payments;
 mod process;
-mod profile;
 mod report;
-mod rows;
-mod run;
-mod verify;
-mod workload;
-mod writers;
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 
-/// Benchmarks. Figures are ratios to a limit measured in the same run; a wide spread is reported as inconclusive.
+/// Benchmarks. Figures are ratios to a limit measured in the same run; a wide spread is reported as inconclusive, unless every
+/// round misses the bound.
 #[derive(Parser)]
 struct Args {
     #[command(subcommand)]
@@ -35,7 +27,7 @@ struct Args {
 #[derive(Subcommand)]
 enum What {
     /// The outbox and the inbox, each figure beside its limit.
-    Outbox(Box<options::Options>),
+    Outbox(Box<outbox::Options>),
     /// Paid orders, with payments in the monolith and in the service, beside bare commits.
     Payments(Box<payments::Options>),
     /// Handing payments over, filling a service, both feeds, and what the seam and the owner's lock cost.
@@ -53,7 +45,7 @@ enum What {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Args::parse().what {
-        What::Outbox(options) => Box::pin(run::outbox(*options)).await,
+        What::Outbox(options) => Box::pin(outbox::run(*options)).await,
         What::Payments(options) => Box::pin(payments::run(*options)).await,
         What::Migration(options) => Box::pin(migration::run(*options)).await,
         What::Report { json, out } => {

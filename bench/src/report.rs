@@ -1,10 +1,11 @@
 //! What a run found: the JSON that the page is written from.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-/// A spread over this share of the median makes a claim inconclusive.
+/// A spread over this share of the median makes a claim inconclusive, unless every round misses the bound.
 const SPREAD_MAX: f64 = 0.25;
 
 /// Fewer rounds than this are a try, not a measurement.
@@ -106,7 +107,7 @@ pub(crate) enum Wanted {
 pub(crate) enum Verdict {
     Holds,
     Fails,
-    /// The spread is over 25 %.
+    /// The spread is over 25 %, and some round is within the bound.
     Inconclusive,
     /// Some rounds hold, others don't.
     Mixed,
@@ -174,6 +175,13 @@ impl Report {
         self.figures.iter().find(|figure| figure.row == row && figure.name == name)
     }
 
+    /// Writes all that was found so far, if a file was named for it.
+    pub(crate) fn save(&self, path: Option<&Path>) -> Result<()> {
+        let Some(path) = path else { return Ok(()) };
+        let text = serde_json::to_string_pretty(self)?;
+        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
+    }
+
     /// Whether the programs that were measured were built for debugging.
     pub(crate) fn is_debug(&self) -> bool {
         self.circumstances.build.get("profile").is_some_and(|profile| profile.starts_with("debug"))
@@ -227,7 +235,7 @@ impl Claim {
         let all =
             |holds: &dyn Fn(f64) -> bool| !self.values.is_empty() && self.values.iter().all(|v| holds(*v));
         let middle = median(&self.values);
-        let holds = match self.wanted {
+        let (holds, misses) = match self.wanted {
             // A count proves itself in any number of rounds.
             Wanted::Exactly(wanted) => {
                 return if all(&|v| (v - wanted).abs() < 0.5) { Verdict::Holds } else { Verdict::Fails };
@@ -240,11 +248,14 @@ impl Claim {
                     (false, false) => Verdict::Mixed,
                 };
             }
-            Wanted::AtLeast(least) => middle >= least,
-            Wanted::AtMost(most) => middle <= most,
+            Wanted::AtLeast(least) => (middle >= least, all(&|v| v < least)),
+            Wanted::AtMost(most) => (middle <= most, all(&|v| v > most)),
         };
         if self.values.len() < ROUNDS_MIN {
             Verdict::Tried
+        } else if misses {
+            // However far the rounds are apart, none of them reached it.
+            Verdict::Fails
         } else if spread(&self.values).is_nan() || spread(&self.values) > SPREAD_MAX {
             Verdict::Inconclusive
         } else if holds {
@@ -314,6 +325,16 @@ mod tests {
         assert_eq!(claim(Wanted::AtLeast(1.0), &[2.0, 2.0, 2.0, 2.0, 2.6]), Verdict::Inconclusive);
         assert_eq!(claim(Wanted::AtLeast(1.0), &[2.0, 2.0, 2.0, 2.0, 2.4]), Verdict::Holds);
         assert_eq!(claim(Wanted::AtMost(1.0), &[2.0, 2.0, 2.0, 2.0, 2.4]), Verdict::Fails);
+    }
+
+    #[test]
+    fn what_every_round_misses_fails_whatever_the_spread() {
+        let rates = [75.2, 105.0, 122.0, 98.0, 110.0];
+        assert_eq!(claim(Wanted::AtLeast(300.0), &rates), Verdict::Fails);
+        assert_eq!(claim(Wanted::AtMost(15.0), &rates), Verdict::Fails);
+        assert_eq!(claim(Wanted::AtLeast(120.0), &rates), Verdict::Inconclusive, "one round reaches it");
+        assert_eq!(claim(Wanted::AtMost(80.0), &rates), Verdict::Inconclusive, "one round is below it");
+        assert_eq!(claim(Wanted::AtLeast(300.0), &rates[..4]), Verdict::Tried);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
 /// Follows the state of keys that another home may own. Its stream's first event is applied by every home, whoever
 /// published it; after that, events of its own module only move the cursor.
 pub trait StateTransfer: Send + Sync + 'static {
-    /// Names its cursors, such as `payments.replica`.
+    /// Names its cursors, such as `prices.replica`.
     const NAME: &'static str;
     /// The stream it follows.
     type Event: Incoming;
@@ -41,7 +41,7 @@ pub trait StateTransfer: Send + Sync + 'static {
 pub struct Replica<S>(Inbox<S>);
 
 impl<S: Source> Replica<S> {
-    /// A replica at the home that publishes this stream as `module`, such as `payments-service`.
+    /// A replica at the home that publishes this stream as `module`, such as `prices-service`.
     pub fn new<T: StateTransfer>(pool: PgPool, source: S, module: &str, transfer: T) -> Self {
         let kind = Kind::Replica { module: module.to_owned() };
         Self(Inbox::new(pool, source).gate(kind, Arc::new(Following(transfer))))

@@ -23,7 +23,7 @@ pub enum Answer {
 
 /// The two homes of a domain, as the seam sees them. Implemented by a type of the program that knows both.
 pub trait Homes: Send + Sync + 'static {
-    /// What both homes are, such as `dyn payments::Desk`.
+    /// What both homes are, such as `dyn prices::Desk`.
     type Desk: ?Sized + Send + Sync + 'static;
     /// Their error.
     type Error: Send;

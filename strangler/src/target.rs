@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use opentelemetry::metrics::Meter;
 use sqlx::postgres::PgTransaction;
 
 use crate::error::{CANCELED, LOCKED, code};
@@ -66,6 +67,20 @@ impl Target {
     /// Over the authority of a migration and the domain at this home.
     pub fn new(authority: Authority, domain: Arc<dyn Movable>) -> Self {
         Self { authority, domain, stale: Arc::default() }
+    }
+
+    /// Shows [`Target::stale`] as the counter `strangler.control.stale`, from the beginning. Once per meter.
+    #[must_use]
+    pub fn shown(self, meter: &Meter) -> Self {
+        let stale = Arc::clone(&self.stale);
+        meter
+            .u64_observable_counter("strangler.control.stale")
+            .with_description(
+                "Keys that a control call, or a write's grant, named with an epoch that is over.",
+            )
+            .with_callback(move |to| to.observe(stale.load(Ordering::Relaxed), &[]))
+            .build();
+        self
     }
 
     /// Whether the offers of these keys, of exactly these epochs, are applied. Changes nothing.

@@ -297,6 +297,14 @@ impl<'w> Shop<'w> {
         }
     }
 
+    /// Empties the replica of a service that does not run and has never owned a payment. Its place in the topic stays, at the end.
+    ///
+    /// # Errors
+    /// When a payment was offered to it, or the database does not answer.
+    pub async fn empty_replica(&self) -> Result<()> {
+        store::empty_replica(&self.target).await
+    }
+
     /// What is still under way.
     ///
     /// # Errors

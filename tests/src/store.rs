@@ -1,6 +1,6 @@
 //! SQL of the world and of the outbox's fixtures. The checker's is in `checker/store.rs`.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use outbox::Event as _;
 use proto::events::FeedHeartbeat;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
@@ -63,5 +63,30 @@ pub(crate) async fn free(pool: &PgPool) -> Result<()> {
     let leases = "update outbox.lease set relay = null, expires_at = '-infinity' where expires_at > now()";
     sqlx::query(leases).execute(pool).await?;
     sqlx::query("delete from outbox.relay").execute(pool).await?;
+    Ok(())
+}
+
+/// Empties the replica of a service: its tables, its cursors, and the heads that follow them. Refuses where a payment was the service's, or
+/// offered to it.
+pub(crate) async fn empty_replica(target: &PgPool) -> Result<()> {
+    // Such a service must keep its heads and cursors when it is emptied.
+    let offered: i64 =
+        sqlx::query_scalar("select count(*) from strangler.authority").fetch_one(target).await?;
+    ensure!(
+        offered == 0,
+        "{offered} payments were the service's or offered to it: it can't be emptied like this"
+    );
+    sqlx::raw_sql(
+        "begin;
+         alter table payments.ledger_entry disable trigger not_emptied;
+         truncate payments.payment cascade;
+         alter table payments.ledger_entry enable always trigger not_emptied;
+         delete from outbox.cursor where handler = 'payments.replica' and key <> 'heartbeat.target';
+         delete from outbox.applied_id where handler = 'payments.replica' and key <> 'heartbeat.target';
+         delete from outbox.head where topic = 'payments.v1' and key <> 'heartbeat.target';
+         commit",
+    )
+    .execute(target)
+    .await?;
     Ok(())
 }

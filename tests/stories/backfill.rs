@@ -28,24 +28,6 @@ async fn paid(client: &Client) -> Result<Vec<Accepted>> {
     placed.buffer_unordered(AT_ONCE).try_collect().await
 }
 
-/// Empties the replica of a service that does not run: its tables, its cursors, and the heads that follow them. Its place in the topic
-/// stays, at the end.
-pub(crate) async fn empty(target: &PgPool) -> Result<()> {
-    sqlx::raw_sql(
-        "begin;
-         alter table payments.ledger_entry disable trigger not_emptied;
-         truncate payments.payment cascade;
-         alter table payments.ledger_entry enable always trigger not_emptied;
-         delete from outbox.cursor where handler = 'payments.replica' and key <> 'heartbeat.target';
-         delete from outbox.applied_id where handler = 'payments.replica' and key <> 'heartbeat.target';
-         delete from outbox.head where topic = 'payments.v1' and key <> 'heartbeat.target';
-         commit",
-    )
-    .execute(target)
-    .await?;
-    Ok(())
-}
-
 /// A number that a status tells of the backfill.
 fn filled(status: &Value, field: &str) -> i64 {
     status.pointer(&format!("/backfill/{field}")).and_then(Value::as_i64).unwrap_or(-1)
@@ -70,7 +52,7 @@ async fn a_service_gets_what_it_lacks_under_load_and_what_differs_is_named_and_m
         let old = paid(&client).await?;
         shop.settle(SETTLED).await?;
         let service = world.stop("payments-service").await?;
-        empty(&shop.target).await?;
+        shop.empty_replica().await?;
         let clients = vec![shop.client("acme")?, shop.client("globex")?];
         let load = Load::start(Plan { rate: 5, ..Plan::default() }, clients).await?;
         shop.start_ready(service).await?;

@@ -30,7 +30,7 @@ fn say(line: impl Display) -> Result<()> {
 }
 
 /// Waits until so many more orders are accepted.
-async fn more(load: &Load, wanted: usize) -> Result<()> {
+pub(crate) async fn more(load: &Load, wanted: usize) -> Result<()> {
     let enough = load.book().accepted() + wanted;
     until("more orders", SOON, async || Ok((load.book().accepted() >= enough).then_some(()))).await
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use chassis::listening::Listening;
 use chassis::token::{Issuer, Role};
 use chassis::{Secret, service_token};
 use proto::payments::payments_service_client::PaymentsServiceClient;
@@ -11,6 +12,7 @@ use proto::payments::{
     VoidPaymentRequest,
 };
 use serde_json::json;
+use strangler::{Epoch, Peer as _, Reply, control};
 use tests::checker::Ended;
 use tests::load::Client;
 use tests::{Binaries, MONOLITH, SERVICE, Shop, story, until};
@@ -23,6 +25,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 use tonic_types::StatusExt;
 
 use crate::orders::{order, place};
+use crate::telemetry::{scrape, sum};
 
 const SOON: Duration = Duration::from_secs(30);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -166,17 +169,34 @@ fn refund(payment: &str, amount_minor: Option<i64>, key: &str) -> RefundPaymentR
     RefundPaymentRequest { payment_id, amount_minor, idempotency_key, reason: None, currency: None }
 }
 
+/// Calls a payment that was born at the service back at the epoch of its birth: it stays there, and the process shows that it was asked.
+async fn stale_and_counted(shop: &Shop<'_>, service: &Listening, payment: &str) -> Result<()> {
+    let counted = async || sum(&scrape(service).await?, "strangler_control_stale_total", "");
+    let before = counted().await?;
+    let bearer = service_token::Bearer::new(shop.issuer(), "monolith", SERVICE);
+    let controller = control::Client::new(connect(shop).await?, bearer);
+    let replies = controller.recall(&[(payment.to_owned(), Epoch::BIRTH)]).await;
+    let replies = replies.map_err(anyhow::Error::from_boxed)?;
+    assert_eq!(replies, [(payment.to_owned(), Reply::Stale)]);
+    assert_eq!(counted().await?, before + 1.0);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_error_has_its_code() {
     story(async |world, stack| {
         let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
         // Each call to the provider takes this long, so that a short deadline passes before its answer.
-        shop.start_all(&["acme"], &[("PROVIDER_LATENCY", "300ms")]).await?;
+        shop.migrate(&["acme"]).await?;
+        shop.start_provider(&[("PROVIDER_LATENCY", "300ms")]).await?;
+        shop.start_monolith("monolith", "all").await?;
+        let service = shop.start_service("payments-service", "all").await?;
         let (client, operator) = (shop.client("acme")?, shop.operator()?);
         let at_source = born(&client, "source", "manual", "authorized").await?;
         operator.follow().await?;
         operator.ramp(100).await?;
         let captured = born(&client, "captured", "automatic", "captured").await?;
+        stale_and_counted(&shop, &service, &captured).await?;
         let mut payments = Payments::new(connect(&shop).await?);
 
         let answer = payments.get_payment(from_monolith(&shop, get("42"))?).await.expect_err("no id");

@@ -9,6 +9,7 @@ use tests::checker::{Accepted, Ended};
 use tests::load::{Client, Load, Plan};
 use tests::{Binaries, Operator, Shop, story, until};
 
+use crate::faults::more;
 use crate::migration::{command, until_status};
 use crate::orders::{order, place};
 use crate::webhooks::{Sender, event};
@@ -61,6 +62,15 @@ pub(crate) async fn paid(client: &Client, name: &str, orders: usize) -> Result<V
     Ok(placed)
 }
 
+/// Asks for a refund of 100 once, and must hear this status. Its key is that of [`command`], which asks again later.
+pub(crate) async fn refund_once(client: &Client, payment: &str, status: u16) -> Result<()> {
+    let key = format!("refunds-{payment}");
+    let path = format!("/v1/payments/{payment}/refunds");
+    let answer = client.post(&path, &key, &json!({ "amount_minor": 100 })).await?;
+    ensure!(answer.status == status, "{} {}", answer.status, answer.body);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_payments_go_to_the_service_and_back_and_there_again_under_load() {
     story(async |world, stack| {
@@ -71,29 +81,25 @@ async fn all_payments_go_to_the_service_and_back_and_there_again_under_load() {
         let before = paid(&client, "before", CAPTURED).await?;
         let clients = vec![shop.client("acme")?, shop.client("globex")?];
         let load = Load::start(Plan { rate: 4, ..Plan::default() }, clients).await?;
-        // A part is over when this many more orders were accepted in it.
-        let more = async |wanted: usize| {
-            let enough = load.book().accepted() + wanted;
-            until("more orders", SOON, async || Ok((load.book().accepted() >= enough).then_some(()))).await
-        };
 
-        more(20).await?;
+        // A part is over when this many more orders were accepted in it.
+        more(&load, 20).await?;
         operator.follow().await?;
         operator.ramp(100).await?;
         operator.primary().await?;
         until_all_at(&operator, "target").await?;
         command(&client, &before[0].payment, "refunds", &json!({ "amount_minor": 100 })).await?;
-        more(20).await?;
+        more(&load, 20).await?;
         operator.rollback().await?;
         until_all_at(&operator, "source").await?;
         // The key was used at the other home: it gives the same answer here.
         command(&client, &before[0].payment, "refunds", &json!({ "amount_minor": 100 })).await?;
         command(&client, &before[1].payment, "refunds", &json!({})).await?;
-        more(20).await?;
+        more(&load, 20).await?;
         operator.ramp(100).await?;
         operator.primary().await?;
         until_all_at(&operator, "target").await?;
-        more(20).await?;
+        more(&load, 20).await?;
 
         let tally = load.stop().await?;
         ensure!(tally.failures.is_empty(), "{tally}");
@@ -131,9 +137,7 @@ async fn a_service_that_is_away_keeps_its_payments_until_it_is_back_and_gives_th
         .await?;
         // Nobody can prove that the service writes nothing more: its payments wait, and those of others don't.
         let payment = accepted[0].payment.clone();
-        let path = format!("/v1/payments/{payment}/refunds");
-        let waits = client.post(&path, "waits", &json!({ "amount_minor": 100 })).await?;
-        ensure!(waits.status == 503, "{} {}", waits.status, waits.body);
+        refund_once(&client, &payment, 503).await?;
         accepted.extend(paid(&client, "meanwhile", 3).await?);
         let why = operator.why(&payment).await?;
         assert_eq!((&why["owner"], &why["phase"]), (&json!("target"), &json!("settled")));
@@ -141,12 +145,7 @@ async fn a_service_that_is_away_keeps_its_payments_until_it_is_back_and_gives_th
 
         shop.start_ready(service).await?;
         until_all_at(&operator, "source").await?;
-        until("the refund that waited", SOON, async || {
-            let answer = client.post(&path, "waits", &json!({ "amount_minor": 100 })).await?;
-            ensure!(answer.status == 200, "{} {}", answer.status, answer.body);
-            Ok(Some(()))
-        })
-        .await?;
+        command(&client, &payment, "refunds", &json!({ "amount_minor": 100 })).await?;
         shop.settle(SETTLED).await?;
         let findings = shop.check(accepted).await?;
         assert!(findings.holds(), "{findings}");

@@ -27,18 +27,8 @@ async fn without_its_half_the_monolith_sells_on_and_the_copy_may_be_deleted() {
         let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
         let removed = Binaries::removed().await?;
         let counted = counts_statements(&shop).await?;
-        let webhooks = shop.webhook_url();
-        shop.start_all(&["acme"], &[("PROVIDER_WEBHOOK_URL", &webhooks)]).await?;
+        let mut accepted = all_at_the_target(&shop).await?;
         let (operator, client) = (shop.operator()?, shop.client("acme")?);
-        let mut accepted = paid(&client, "before", 5).await?;
-        operator.follow().await?;
-        operator.ramp(100).await?;
-        accepted.extend(paid(&client, "ramped", 5).await?);
-        operator.primary().await?;
-        until_all_at(&operator, "target").await?;
-        shop.settle(SETTLED).await?;
-        let findings = shop.check(accepted.clone()).await?;
-        assert!(findings.holds(), "{findings}");
         refused(&shop, &removed).await?;
 
         seal(&shop).await?;

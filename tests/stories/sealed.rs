@@ -20,18 +20,8 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
 async fn a_sealed_source_goes_on_selling_and_writes_no_payment() {
     story(async |world, stack| {
         let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
-        let webhooks = shop.webhook_url();
-        shop.start_all(&["acme"], &[("PROVIDER_WEBHOOK_URL", &webhooks)]).await?;
+        let accepted = all_at_the_target(&shop).await?;
         let (operator, client) = (shop.operator()?, shop.client("acme")?);
-        let mut accepted = paid(&client, "before", 5).await?;
-        operator.follow().await?;
-        operator.ramp(100).await?;
-        accepted.extend(paid(&client, "ramped", 5).await?);
-        operator.primary().await?;
-        until_all_at(&operator, "target").await?;
-        shop.settle(SETTLED).await?;
-        let findings = shop.check(accepted.clone()).await?;
-        assert!(findings.holds(), "{findings}");
 
         seal(&shop).await?;
         let copied = payments_at_source(&shop).await?;
@@ -55,6 +45,23 @@ async fn a_sealed_source_goes_on_selling_and_writes_no_payment() {
         until_right(&shop, &[accepted, after].concat()).await
     })
     .await;
+}
+
+/// A shop in `primary` whose payments are all the service's, among them some from before; what was accepted.
+pub(crate) async fn all_at_the_target(shop: &Shop<'_>) -> Result<Vec<Accepted>> {
+    let webhooks = shop.webhook_url();
+    shop.start_all(&["acme"], &[("PROVIDER_WEBHOOK_URL", &webhooks)]).await?;
+    let (operator, client) = (shop.operator()?, shop.client("acme")?);
+    let mut accepted = paid(&client, "before", 5).await?;
+    operator.follow().await?;
+    operator.ramp(100).await?;
+    accepted.extend(paid(&client, "ramped", 5).await?);
+    operator.primary().await?;
+    until_all_at(&operator, "target").await?;
+    shop.settle(SETTLED).await?;
+    let findings = shop.check(accepted.clone()).await?;
+    ensure!(findings.holds(), "{findings}");
+    Ok(accepted)
 }
 
 /// Waits until the checker finds nothing. The source's copy stands still, or is gone: its balances are taken for the target's.

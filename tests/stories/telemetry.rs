@@ -126,7 +126,7 @@ async fn the_numbers_of_running_processes_are_true() {
         let documented = named_in("docs/telemetry.md")?;
         // The gauges of a handler show at the first reading after it was registered.
         let shown = until("the documentation to name what is shown, and all of it", SOON, async || {
-            let text = scrape(&monolith).await?;
+            let text = scrape(&monolith).await? + &scrape(&service).await?;
             let shown = families(&text).into_iter().filter(|name| is_ours(name));
             let shown = shown.chain(RARE.map(str::to_owned)).chain(rare.clone());
             let shown: BTreeSet<String> = shown.collect();

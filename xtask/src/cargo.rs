@@ -2,7 +2,7 @@
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::Context;
 
@@ -45,6 +45,16 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
     anyhow::ensure!(status.success(), "`{line}` failed ({status})");
     Ok(())
+}
+
+/// Runs a command to its end and returns what it wrote to its standard output; its failure is ours.
+pub(crate) fn said(command: &mut Command) -> anyhow::Result<String> {
+    let line = line(command);
+    eprintln!("xtask: {line}");
+    let output =
+        command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start `{line}`"))?;
+    anyhow::ensure!(output.status.success(), "`{line}` failed ({})", output.status);
+    String::from_utf8(output.stdout).with_context(|| format!("`{line}` wrote no text"))
 }
 
 /// Becomes the command; comes back only when it can't be started.

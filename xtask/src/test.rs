@@ -33,7 +33,7 @@ pub(crate) struct Inside {
     /// Only tests of this package; may be repeated.
     #[arg(long, short, value_name = "PACKAGE")]
     package: Vec<String>,
-    /// Only tests whose names contain one of these words.
+    /// Only tests whose names contain one of these words; one that no name contains is refused.
     words: Vec<String>,
 }
 
@@ -53,6 +53,7 @@ impl Test {
         // The tests start binaries of other packages too. With the tests, so that dependencies are built once: without them
         // cargo would choose other features.
         cargo::run(cargo::cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
+        self.inside.names_tests()?;
         stack.current_dir(cargo::root()).env("BANYAN_BIN_DIR", &binaries);
         stack.arg("run");
         if let Some(source) = self.stack {
@@ -79,22 +80,64 @@ impl Inside {
             removed.arg("test").args(cargo::REMOVED).args(["--no-fail-fast", "--test", "shop"]);
             cargo::run(removed.arg("--").args(&self.words))?;
         }
-        let mut tests = cargo::cargo();
-        tests.args(["test", "--no-fail-fast"]);
-        if self.package.is_empty() {
-            tests.arg("--workspace");
-        }
-        for package in &self.package {
-            tests.args(["--package", package]);
-        }
+        let mut tests = self.tests();
+        tests.arg("--no-fail-fast");
         if !self.words.is_empty() {
             tests.arg("--").args(self.words);
         }
         Err(become_it(tests))
     }
 
+    /// Refuses a word that is in no test's name: nothing would run for it, and all would seem well.
+    fn names_tests(&self) -> anyhow::Result<()> {
+        if self.words.is_empty() {
+            return Ok(());
+        }
+        let mut list = self.tests();
+        list.args(["--tests", "--", "--list", "--format", "terse"]);
+        let unknown = unknown(&cargo::said(&mut list)?, &self.words);
+        anyhow::ensure!(
+            unknown.is_empty(),
+            "no test has {} in its name; `cargo test -- --list` shows all names",
+            unknown.join(", ")
+        );
+        Ok(())
+    }
+
+    /// `cargo test` for the packages that are asked for.
+    fn tests(&self) -> Command {
+        let mut tests = cargo::cargo();
+        tests.arg("test");
+        if self.package.is_empty() {
+            tests.arg("--workspace");
+        }
+        for package in &self.package {
+            tests.args(["--package", package]);
+        }
+        tests
+    }
+
     /// Whether tests of a package are asked for.
     fn has(&self, package: &str) -> bool {
         self.package.is_empty() || self.package.iter().any(|asked| asked == package)
+    }
+}
+
+/// The words that are in no name of a list of tests. What begins with a dash is an option of the tests.
+fn unknown<'a>(list: &str, words: &'a [String]) -> Vec<&'a str> {
+    let names: Vec<&str> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    let words = words.iter().map(String::as_str).filter(|word| !word.starts_with('-'));
+    words.filter(|word| !names.iter().any(|name| name.contains(word))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unknown;
+
+    #[test]
+    fn a_word_that_is_in_no_name_is_found() {
+        let list = "ordering::late_commits: test\nrights::all: test\npublishing: benchmark\n";
+        let words = ["rights", "late", "publishing", "--nocapture", "order by"].map(str::to_owned);
+        assert_eq!(unknown(list, &words), ["publishing", "order by"]);
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
 use super::produce::{headers, settings};
-use crate::{ground::Scene, workload};
+use crate::{ground::Scene, outbox::workload};
 
 /// How long the last records may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);

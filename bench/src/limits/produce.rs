@@ -18,7 +18,7 @@ use rdkafka::{
 
 use crate::{
     ground::{self, Ground, TOPIC},
-    workload,
+    outbox::workload,
 };
 
 /// Waits for room in the producer's queue and for the last reports.

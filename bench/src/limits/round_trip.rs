@@ -9,8 +9,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use super::produce::settings;
 use crate::{
     ground::{Ground, TOPIC},
-    listener::Listener,
-    workload,
+    outbox::{Listener, workload},
 };
 
 /// How long a record may be on its way.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use sqlx::{Connection as _, PgConnection};
 
 use super::produce::per_second;
-use crate::{ground::Scene, workload};
+use crate::{ground::Scene, outbox::workload};
 
 /// Events a transaction.
 const BATCH: u64 = 500;

@@ -45,31 +45,6 @@ pub(super) async fn commands(pool: &PgPool, names: &[String]) -> Result<Vec<(Str
     Ok(sqlx::query_as(sql).bind(names).fetch_all(pool).await?)
 }
 
-/// Empties the replica of a service that does not run and has never owned a payment: its tables, its cursors, and the heads that
-/// follow them. Its place in the topic stays, at the end.
-pub(super) async fn empty(target: &PgPool) -> Result<()> {
-    // A service that was offered a payment must keep its heads and cursors when it is emptied.
-    let offered: i64 =
-        sqlx::query_scalar("select count(*) from strangler.authority").fetch_one(target).await?;
-    ensure!(
-        offered == 0,
-        "{offered} payments were the service's or offered to it: it can't be emptied like this"
-    );
-    sqlx::raw_sql(
-        "begin;
-         alter table payments.ledger_entry disable trigger not_emptied;
-         truncate payments.payment cascade;
-         alter table payments.ledger_entry enable always trigger not_emptied;
-         delete from outbox.cursor where handler = 'payments.replica' and key <> 'heartbeat.target';
-         delete from outbox.applied_id where handler = 'payments.replica' and key <> 'heartbeat.target';
-         delete from outbox.head where topic = 'payments.v1' and key <> 'heartbeat.target';
-         commit",
-    )
-    .execute(target)
-    .await?;
-    Ok(())
-}
-
 /// How many payments of before then the target has applied since, and the seconds from the first to the last, by its clock.
 pub(super) async fn filled(target: &PgPool, then: OffsetDateTime) -> Result<(i64, f64)> {
     let (keys, seconds): (i64, Option<f64>) = sqlx::query_as(

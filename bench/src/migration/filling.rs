@@ -47,7 +47,7 @@ pub(super) async fn round(field: &Field<'_>, options: &Options) -> Result<Filled
     };
     let before = alone().await?;
     let service = shop.world.stop("payments-service").await?;
-    database::empty(&shop.target).await?;
+    shop.empty_replica().await?;
     shop.start_ready(service).await?;
     checkpoint(&shop.source).await?;
     let since = now(&shop.source).await?;

@@ -17,7 +17,6 @@ use crate::{
     limits, machine,
     payments::quantile,
     report::{Bench, Claim, Report, SCHEMA, Wanted, median},
-    run::{circumstances, save},
 };
 
 /// Payments a second that are wanted.
@@ -51,7 +50,7 @@ const WRITE: &str = "the owner's lock on a write: its time over what is allowed"
 pub(crate) async fn run(options: Options) -> Result<()> {
     let options = options.settled();
     let ground = Ground::new(options.stack).await?;
-    let circumstances = circumstances(&ground, options.facts()).await?;
+    let circumstances = machine::circumstances(&ground, options.facts()).await?;
     let report = Report { schema: SCHEMA, bench: Bench::Migration, circumstances, ..Report::default() };
     let logs = ground.folder.path().join("migration");
     std::fs::create_dir(&logs)?;
@@ -108,7 +107,7 @@ impl Run<'_> {
     fn keep(&mut self, began: Instant) -> Result<()> {
         self.report.circumstances.seconds = began.elapsed().as_secs();
         self.report.claims = claims(&self.report);
-        save(&self.report, self.options.json.as_deref())
+        self.report.save(self.options.json.as_deref())
     }
 
     /// What the seam and the lock cost, then the service's copies.

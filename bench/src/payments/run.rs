@@ -16,7 +16,6 @@ use crate::{
     ground::Ground,
     limits, machine,
     report::{Bench, Claim, Report, SCHEMA, Wanted},
-    run::{circumstances, save},
 };
 
 /// How long a shop may take to come to rest at the end.
@@ -44,7 +43,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let ground = Ground::new(options.stack).await?;
     database::prepare(ground.stack.postgres_url()).await?;
     let admin = PgPool::connect(ground.stack.postgres_url()).await?;
-    let circumstances = circumstances(&ground, options.facts()).await?;
+    let circumstances = machine::circumstances(&ground, options.facts()).await?;
     let report = Report { schema: SCHEMA, bench: Bench::Payments, circumstances, ..Report::default() };
     let mut worlds = Vec::new();
     for way in Way::ALL {
@@ -102,7 +101,7 @@ impl<'a> Run<'a> {
             }
             self.report.circumstances.seconds = began.elapsed().as_secs();
             self.report.claims = Way::ALL.into_iter().flat_map(|way| claims(&self.report, way)).collect();
-            save(&self.report, self.options.json.as_deref())?;
+            self.report.save(self.options.json.as_deref())?;
         }
         for lane in &mut lanes {
             at_rest(&mut lane.side).await.with_context(|| lane.side.way.name())?;

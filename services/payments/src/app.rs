@@ -68,7 +68,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         let listener = listen("PAYMENTS_GRPC_LISTEN", config.grpc_listen).await?;
         listening = listening.at("grpc", listener.local_addr()?);
         let verifier = Verifier::new(ISSUER, AUDIENCE, &config.token_key);
-        let target = target(&module, &authority);
+        let target = target(&module, &authority).shown(&telemetry.meter());
         let desk = desk(&home, &target, (&work, &counted));
         let requests = telemetry.grpc();
         let evidence = kept(&relay, &module, &authority);

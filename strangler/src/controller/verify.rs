@@ -159,22 +159,22 @@ mod tests {
         let granted = |role: &str| Granted {
             role: role.to_owned(),
             privilege: "SELECT".to_owned(),
-            object: "shop.payment".to_owned(),
+            object: "shop.price".to_owned(),
         };
         let touched =
             |by: &str, shown: &str| Touched { shown: shown.to_owned(), by: by.to_owned(), seconds: 61.2 };
         let found = Found {
             blind: Some("no extension".to_owned()),
             grants: vec![granted("reports")],
-            touched: vec![touched("", "shop.payment"), touched("reports", "select 1 from shop.payment")],
+            touched: vec![touched("", "shop.price"), touched("reports", "select 1 from shop.price")],
             ..clean()
         };
         let (verdict, said) = found.weigh(7);
         assert_eq!(verdict, Verdict::Fail);
         assert_eq!(
             said,
-            "reports may select shop.payment; shop.payment was touched, found 61 s ago; \
-             select 1 from shop.payment by reports was touched, found 61 s ago"
+            "reports may select shop.price; shop.price was touched, found 61 s ago; \
+             select 1 from shop.price by reports was touched, found 61 s ago"
         );
         let many = Found { grants: (0..7).map(|n| granted(&n.to_string())).collect(), ..clean() };
         assert!(many.weigh(7).1.ends_with("; and 2 more"));

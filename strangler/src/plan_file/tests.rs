@@ -4,14 +4,14 @@ use super::{PlanFile, Thresholds};
 
 const PLAN: &str = r#"
 [migration]
-name = "payments"
+name = "prices"
 
 [business]
 metric = "p99 of checkout, in ms"
 baseline = 180
 target = 120.5
 guardrail = "declines stay under 2 %"
-owner = "payments team"
+owner = "prices team"
 decide_by = 2027-03-31
 "#;
 
@@ -26,7 +26,7 @@ fn refused(text: &str) -> String {
 fn a_whole_plan_is_read_and_thresholds_have_defaults() {
     let plan = PlanFile::parse(PLAN).unwrap();
     assert_eq!(plan.thresholds, Thresholds::default());
-    assert_eq!(plan.says(), "p99 of checkout, in ms: from 180 to 120.5 by 2027-03-31, for payments team");
+    assert_eq!(plan.says(), "p99 of checkout, in ms: from 180 to 120.5 by 2027-03-31, for prices team");
     let quoted = PLAN.replace("2027-03-31", "\"2027-03-31\"");
     assert_eq!(PlanFile::parse(&quoted).unwrap(), plan);
     let low = format!("{PLAN}[thresholds]\nreads_min = 1\nstale_reads_percent_max = 5\n");
@@ -49,7 +49,7 @@ fn each_missing_field_is_named() {
         let said = refused(&lines.collect::<Vec<_>>().join("\n"));
         assert!(said.contains(&format!("missing field `{field}`")), "{said}");
     }
-    assert!(refused("[migration]\nname = \"payments\"").contains("[business]: it is missing"));
+    assert!(refused("[migration]\nname = \"prices\"").contains("[business]: it is missing"));
 }
 
 #[test]
@@ -58,13 +58,9 @@ fn what_contradicts_itself_or_is_unknown_is_refused_with_the_way_on() {
         ("target = 120.5", "target = 180", "business.target: it equals the baseline"),
         ("target = 120.5", "target = nan", "[business]: invalid type: null"),
         ("declines stay under 2 %", " p99 of checkout, in ms", "business.guardrail: it is the metric itself"),
-        ("payments team", " ", "business.owner: empty or too long; write 1 to 200"),
+        ("prices team", " ", "business.owner: empty or too long; write 1 to 200"),
         ("2027-03-31", "\"soon\"", "\"soon\" is no day such as 2027-03-31"),
-        (
-            "name = \"payments\"",
-            "name = \"Payments!\"",
-            "migration.name: \"Payments!\" is no migration's name",
-        ),
+        ("name = \"prices\"", "name = \"Prices!\"", "migration.name: \"Prices!\" is no migration's name"),
         ("owner =", "owners =", "unknown field `owners`"),
         ("[business]", "dual_write = true\n[business]", "dual_write: there is no such policy"),
         ("[migration]", "dual_write = false\n[migration]", "dual_write: there is no such policy"),

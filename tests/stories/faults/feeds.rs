@@ -8,9 +8,9 @@ use strangler::Stage;
 use tests::checker::{Accepted, Ended};
 use tests::{Binaries, Operator, Shop, story, until};
 
-use super::{MOVED, SETTLED, SOON, number, say, start_apart, until_back};
-use crate::handover::{count, none_is_pinned, paid, until_all_at};
-use crate::migration::until_status;
+use super::{MOVED, SETTLED, number, say, start_apart, until_back};
+use crate::handover::{count, none_is_pinned, paid, refund_once, until_all_at};
+use crate::migration::{command, until_status};
 use crate::orders::{order, place};
 
 /// How long the relay stands still.
@@ -123,21 +123,14 @@ async fn a_reverse_feed_that_stands_still_stops_the_way_forward_and_the_way_back
         .await?;
         // Released there, and not taken here: nobody owns them, and their reads go on.
         until_status(&client, &accepted[20].payment, "captured").await?;
-        let path = format!("/v1/payments/{}/refunds", accepted[20].payment);
-        let waits = client.post(&path, "waits", &json!({ "amount_minor": 100 })).await?;
-        ensure!(waits.status == 503, "{} {}", waits.status, waits.body);
+        refund_once(&client, &accepted[20].payment, 503).await?;
         let status = operator.status().await?;
         assert_eq!((count(&status, "recalling"), &status["stage"]), (8, &json!("ramping")), "{status}");
 
         world.resume("inbox").await?;
         until_back(&operator, Stage::Following).await?;
         until_all_at(&operator, "source").await?;
-        until("the refund that waited", SOON, async || {
-            let answer = client.post(&path, "waits", &json!({ "amount_minor": 100 })).await?;
-            ensure!(answer.status == 200, "{} {}", answer.status, answer.body);
-            Ok(Some(()))
-        })
-        .await?;
+        command(&client, &accepted[20].payment, "refunds", &json!({ "amount_minor": 100 })).await?;
         shop.settle(SETTLED).await?;
         none_is_pinned(&operator).await?;
         let findings = shop.check(accepted).await?;

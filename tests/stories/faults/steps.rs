@@ -11,7 +11,6 @@ use tests::load::Client;
 use tests::{Binaries, Operator, Shop, Spec, story, until};
 
 use super::{SETTLED, number, say, until_back};
-use crate::backfill::empty;
 use crate::handover::{none_is_pinned, paid, until_all_at};
 
 const SIGABRT: i32 = 6;
@@ -98,7 +97,7 @@ impl Mortal<'_> {
     async fn prepare(&self, cause: Cause) -> Result<()> {
         if matches!(cause, Cause::Fill { emptied: true }) {
             let service = self.shop.world.stop("payments-service").await?;
-            empty(&self.shop.target).await?;
+            self.shop.empty_replica().await?;
             self.shop.start_ready(service).await?;
         }
         Ok(())

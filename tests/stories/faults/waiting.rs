@@ -9,7 +9,7 @@ use tests::load::Client;
 use tests::{Binaries, Process, Shop, World, story, until};
 
 use super::{MOVED, SETTLED, SOON};
-use crate::handover::{count, none_is_pinned, paid, until_all_at};
+use crate::handover::{count, none_is_pinned, paid, refund_once, until_all_at};
 use crate::migration::{command, until_status};
 use crate::orders::{order, place};
 use crate::webhooks::{Sender, event, until_notice};
@@ -70,16 +70,6 @@ async fn start(shop: &Shop<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Refunds a payment while the provider is away: the command is taken, and nobody knows its outcome.
-async fn refund_in_the_dark(client: &Client, payment: &str) -> Result<()> {
-    let body = json!({ "amount_minor": 100 });
-    // The key is the one of `command`, which asks again when the provider is back.
-    let key = format!("refunds-{payment}");
-    let answer = client.post(&format!("/v1/payments/{payment}/refunds"), &key, &body).await?;
-    ensure!(answer.status == 202, "{} {}", answer.status, answer.body);
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_move_stays_with_its_reason_and_all_others_go() {
     story(async |world, stack| {
@@ -100,7 +90,8 @@ async fn what_cannot_move_stays_with_its_reason_and_all_others_go() {
         command(&client, &parked.payment, "capture", &json!({})).await?;
         until_parked(&shop.source, &parked.payment).await?;
         let provider = world.kill("provider").await?;
-        refund_in_the_dark(&client, &unknown).await?;
+        // It is taken, and nobody knows its outcome.
+        refund_once(&client, &unknown, 202).await?;
         operator.primary().await?;
         let why = [
             (unknown.as_str(), "a refund is under way"),

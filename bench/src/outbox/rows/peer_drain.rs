@@ -4,15 +4,17 @@ use anyhow::Result;
 
 use super::{KEYS, backlog};
 use crate::{
-    contender::Contender,
-    drive::{self, Drained, Look, Tail},
     ground::Scene,
     limits::per_second,
+    outbox::{
+        contender::Contender,
+        drive::{self, Drained, Look, Tail},
+        profile,
+        run::Run,
+        workload,
+    },
     process::Process,
-    profile,
     report::{Figure, Wanted},
-    run::Run,
-    workload,
 };
 
 /// Each contender in turn, with many keys and few.

@@ -14,13 +14,15 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    contender::Contender,
-    drive::{self, Look},
     ground::{Scene, TOPIC},
     limits::{self, UPSERT, per_second},
+    outbox::{
+        contender::Contender,
+        drive::{self, Look},
+        run::Run,
+        workload::{self, ACCOUNTS},
+    },
     report::{Figure, Wanted},
-    run::Run,
-    workload::{self, ACCOUNTS},
 };
 
 /// How long a round may take.

@@ -3,7 +3,8 @@
 use anyhow::Result;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
-use crate::{contender::Contender, ground::Scene};
+use super::contender::Contender;
+use crate::ground::Scene;
 
 /// Rows of the business table; each transaction updates one of them, which is the event's key.
 pub(crate) const ACCOUNTS: i64 = 10_000;
@@ -131,7 +132,7 @@ mod tests {
     #[test]
     fn a_payload_has_its_size_and_says_what_it_is() {
         let bytes = payload("10000", 123_456);
-        let booked: crate::verify::Booked = serde_json::from_slice(&bytes).unwrap();
+        let booked: super::super::verify::Booked = serde_json::from_slice(&bytes).unwrap();
         assert_eq!((bytes.len(), booked.key.as_str(), booked.version), (PAYLOAD, "10000", 123_456));
     }
 

@@ -9,14 +9,16 @@ use anyhow::Result;
 use tokio::time::{sleep, sleep_until};
 
 use crate::{
-    contender::Contender,
-    drive::{self, Tail},
     ground::{Ground, Scene},
+    outbox::{
+        contender::Contender,
+        drive::{self, Tail},
+        run::Run,
+        workload::{self, ACCOUNTS, LATE_ACCOUNT},
+        writers,
+    },
     process::Process,
     report::{Claim, Wanted},
-    run::Run,
-    workload::{self, ACCOUNTS, LATE_ACCOUNT},
-    writers,
 };
 
 /// One of the two relays is killed this often.

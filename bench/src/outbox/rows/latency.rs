@@ -6,15 +6,18 @@ use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
 
 use crate::{
-    contender::Contender,
-    cpu, drive,
+    cpu,
     ground::{Ground, Scene},
     limits::{self, Direct},
-    listener::Listener,
+    outbox::{
+        contender::Contender,
+        drive,
+        listener::Listener,
+        run::Run,
+        workload::ACCOUNTS,
+        writers::{self, Commit},
+    },
     report::{Figure, Wanted},
-    run::Run,
-    workload::ACCOUNTS,
-    writers::{self, Commit},
 };
 
 /// Milliseconds that the 99th percentile may take.

@@ -10,14 +10,16 @@ use anyhow::{Context, Result, bail};
 use rdkafka::consumer::BaseConsumer;
 use tokio::time::sleep;
 
+use super::{
+    profile::{Perf, Sessions},
+    verify::{self, Seen},
+};
 use crate::{
     cpu::{self, Usage, Used},
     ground::{self, Ground, Scene},
     limits::per_second,
     process::Process,
-    profile::{Perf, Sessions},
     report::{Delivery, Share},
-    verify::{self, Seen},
 };
 
 /// How long a backlog may take; one that takes longer is an error, and says how far it came.

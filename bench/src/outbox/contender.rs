@@ -20,7 +20,7 @@ pub(crate) enum Contender {
 }
 
 /// As migration `20260213152819_init` of outbox-postgres 0.3.0 makes it.
-const OUTBOX_CORE_SCHEMA: &str = include_str!("../peers/outbox-core/schema.sql");
+const OUTBOX_CORE_SCHEMA: &str = include_str!("../../peers/outbox-core/schema.sql");
 
 /// The columns that the event router's documentation names; rows stay, as ours do.
 const DEBEZIUM_SCHEMA: &str = "create table public.outbox (id uuid primary key, aggregatetype text not null,

@@ -3,8 +3,9 @@
 use anyhow::Result;
 
 use crate::{
-    contender::Contender, drive::Tail, limits::per_second, report::Figure, run::Run, workload::ACCOUNTS,
-    writers,
+    limits::per_second,
+    outbox::{contender::Contender, drive::Tail, run::Run, workload::ACCOUNTS, writers},
+    report::Figure,
 };
 
 /// Seconds of writing before the relay counts as warm; a JVM takes longest.

@@ -6,10 +6,8 @@ use anyhow::Result;
 
 use super::latency::{note, open_loop};
 use crate::{
-    contender::Contender,
-    drive,
+    outbox::{contender::Contender, drive, run::Run},
     report::{Figure, Wanted},
-    run::Run,
 };
 
 /// Each contender in turn, at the same rate.

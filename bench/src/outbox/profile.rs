@@ -7,7 +7,8 @@ use sqlx::PgPool;
 use tokio::{process::Command, task::JoinHandle, time::interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::{cpu::Used, drive::Drained, ground::Ground, report::Share};
+use super::drive::Drained;
+use crate::{cpu::Used, ground::Ground, report::Share};
 
 /// How often sessions are looked at: rarely, since looking costs processor time itself.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

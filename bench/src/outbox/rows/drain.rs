@@ -6,13 +6,16 @@ use anyhow::{Context, Result};
 
 use super::{KEYS, backlog};
 use crate::{
-    contender::Contender,
-    drive::{self, Drained, Look},
     ground::{Ground, Scene},
-    limits, profile,
+    limits,
+    outbox::{
+        contender::Contender,
+        drive::{self, Drained, Look},
+        profile,
+        run::Run,
+        workload,
+    },
     report::{Figure, Wanted},
-    run::Run,
-    workload,
 };
 
 /// Most memory that a relay may take, in MB.

@@ -11,10 +11,10 @@ use std::{
 use anyhow::Result;
 use tokio::{task::JoinSet, time::sleep_until};
 
+use super::workload;
 use crate::{
     ground::Scene,
     limits::{Direct, per_second},
-    workload,
 };
 
 /// Transactions of an open loop that may be open at once; when all are, the next are late, and that counts.

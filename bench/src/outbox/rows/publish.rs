@@ -13,11 +13,13 @@ use sqlx::{PgPool, postgres::PgTransaction};
 use tokio::task::JoinSet;
 
 use crate::{
-    contender::Contender,
     limits::per_second,
+    outbox::{
+        contender::Contender,
+        run::Run,
+        workload::{self, ACCOUNTS},
+    },
     report::{Figure, Wanted},
-    run::Run,
-    workload::{self, ACCOUNTS},
 };
 
 /// What a transaction does after its business update.

@@ -6,12 +6,14 @@ use anyhow::Result;
 
 use super::{KEYS, peer_drain};
 use crate::{
-    contender::Contender,
-    drive::{self, Tail},
     ground::Scene,
+    outbox::{
+        contender::Contender,
+        drive::{self, Tail},
+        run::Run,
+        workload,
+    },
     report::{Delivery, Figure},
-    run::Run,
-    workload,
 };
 
 /// Kills in one backlog, each after another fifth of its records, repeats included.

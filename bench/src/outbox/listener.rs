@@ -18,7 +18,8 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{ground, verify};
+use super::verify;
+use crate::ground;
 
 /// How long one look for records takes at most.
 const POLL: Duration = Duration::from_millis(50);

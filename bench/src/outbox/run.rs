@@ -1,21 +1,18 @@
 //! One run: the rows in their order, and the report that grows with each.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use anyhow::Result;
 
-use crate::{
+use super::{
     contender::Contender,
+    options::{Options, Row},
+    rows,
+};
+use crate::{
     ground::{Ground, Scene},
     machine,
-    options::{Options, Row},
     report::{Circumstances, Claim, Delivery, Figure, Report, SCHEMA},
-    rows,
 };
 
 /// A run under way.
@@ -26,13 +23,14 @@ pub(crate) struct Run {
 }
 
 /// Runs the rows that were asked for.
-pub(crate) async fn outbox(options: Options) -> Result<()> {
+pub(crate) async fn run(options: Options) -> Result<()> {
     let options = options.settled();
     let ground = Ground::new(options.stack).await?;
     let contenders =
         if options.peers || !options.only.is_empty() { &Contender::ALL[..] } else { &[Contender::Banyan] };
     let contenders = contenders.iter().map(|c| (c.name().to_owned(), c.settings().to_owned())).collect();
-    let circumstances = Circumstances { contenders, ..circumstances(&ground, options.facts()).await? };
+    let circumstances =
+        Circumstances { contenders, ..machine::circumstances(&ground, options.facts()).await? };
     let report = Report { schema: SCHEMA, circumstances, ..Report::default() };
     let mut run = Run { ground, options, report };
     let began = Instant::now();
@@ -54,33 +52,6 @@ pub(crate) async fn outbox(options: Options) -> Result<()> {
     }
     print!("{}", run.report.summary());
     Ok(run.ground.stack.close().await?)
-}
-
-/// Machine, servers, build and command of a run that begins now.
-pub(crate) async fn circumstances(
-    ground: &Ground,
-    options: BTreeMap<String, String>,
-) -> Result<Circumstances> {
-    let database = ground.stack.database("facts").await?;
-    let pool = sqlx::PgPool::connect(database.url()).await?;
-    let postgres = machine::postgres(&pool).await?;
-    pool.close().await;
-    database.drop_now().await?;
-    // Without paths of this machine.
-    let word = |word: String| if word.contains('/') { "FILE".to_owned() } else { word };
-    let command: Vec<String> = std::env::args().skip(1).map(word).collect();
-    let mut circumstances = Circumstances {
-        started: OffsetDateTime::now_utc().format(&Rfc3339)?,
-        command: format!("cargo xtask bench {}", command.join(" ")),
-        machine: machine::machine()?,
-        build: machine::build(),
-        postgres,
-        kafka: machine::kafka(ground).await?,
-        options,
-        ..Circumstances::default()
-    };
-    circumstances.machine.insert("stack".into(), ground.stack.source().to_owned());
-    Ok(circumstances)
 }
 
 impl Run {
@@ -121,13 +92,6 @@ impl Run {
     }
 
     fn save(&self) -> Result<()> {
-        save(&self.report, self.options.json.as_deref())
+        self.report.save(self.options.json.as_deref())
     }
-}
-
-/// Writes all that was found so far, if a file was named for it.
-pub(crate) fn save(report: &Report, path: Option<&Path>) -> Result<()> {
-    let Some(path) = path else { return Ok(()) };
-    let text = serde_json::to_string_pretty(report)?;
-    std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
