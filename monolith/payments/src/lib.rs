@@ -23,7 +23,6 @@ pub mod movable;
 mod notice;
 mod payment;
 pub mod provider;
-mod recent;
 mod reconcile;
 mod replicate;
 mod schema;
@@ -34,6 +33,7 @@ mod store;
 mod tests;
 mod transitions;
 mod turns;
+mod unbalanced;
 mod whole;
 
 pub use adjust::{AdjustedEvent, Adjustment, adjust};
@@ -55,7 +55,6 @@ pub use metrics::{Metrics, observe};
 pub use notice::{Delivered, Notice};
 pub use payment::{CaptureMethod, Epoch, IdempotencyKey, Payment, Status, Tenant};
 pub use provider::{Provider, Stripe, StripeConfig};
-pub use recent::{recent, unbalanced};
 pub use reconcile::{
     Difference, DifferenceKind, Order, ReconcileConfig, ReconcileMetrics, Reconciled, Reconciler, Told,
     accept, differences, operate, table,
@@ -64,3 +63,4 @@ pub use replicate::Replicate;
 pub use schema::{MIGRATOR, grant};
 pub use snapshot::snapshot;
 pub use transitions::{Share, TRANSITIONS, Transition};
+pub use unbalanced::unbalanced;

@@ -19,13 +19,13 @@ use crate::payments::keys;
 pub struct PaymentsDomain {
     orders: Orders,
     payments: PgPool,
-    /// Its role may read cursors.
+    /// Its role may read cursors and the log.
     outbox: PgPool,
     books: Books,
 }
 
 impl PaymentsDomain {
-    /// `payments` is the module's own pool, `outbox` one whose role may read cursors.
+    /// `payments` is the module's own pool, `outbox` one whose role may read cursors and the log.
     pub fn new(orders: Orders, payments: PgPool, outbox: PgPool) -> Self {
         Self { orders, payments, outbox, books: Books::default() }
     }
@@ -92,9 +92,10 @@ impl strangler::Domain for PaymentsDomain {
         keys(&self.orders, after, limit).await
     }
 
+    /// From the log, by its index: what this home published is what the other one must reach. The table of payments has no index on
+    /// its time, and each status asks.
     async fn versions(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
-        let recent = ::payments::recent(&self.payments, limit).await?;
-        Ok(recent.into_iter().map(|(id, version)| (id.to_string(), version)).collect())
+        Ok(outbox::recent_heads(&self.outbox, PAYMENTS, limit).await?)
     }
 
     async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError> {
