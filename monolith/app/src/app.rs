@@ -72,7 +72,9 @@ struct Parts {
 pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow::Result<()> {
     let shutdown = Shutdown::listen(config.grace)?;
     let parts = Parts::make(config, telemetry)?;
-    parts.half.may_start().await?;
+    if !parts.half.may_start(&shutdown.token()).await? {
+        return Ok(shutdown.run(parts.finish()).await?);
+    }
     let mut tasks = Tasks::new(shutdown.token());
     let readiness = Readiness::new();
     readiness::databases(&readiness, &parts.pools);
