@@ -27,7 +27,6 @@ mod reconcile;
 mod replicate;
 mod schema;
 pub mod shadow;
-mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -61,6 +60,5 @@ pub use reconcile::{
 };
 pub use replicate::Replicate;
 pub use schema::{MIGRATOR, grant};
-pub use snapshot::snapshot;
 pub use transitions::{Share, TRANSITIONS, Transition};
 pub use unbalanced::unbalanced;
