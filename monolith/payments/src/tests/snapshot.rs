@@ -22,8 +22,8 @@ async fn tables(world: &World, id: PaymentId) -> Vec<String> {
 /// A snapshot in a transaction of its own: its version, or why there is none.
 async fn try_take(world: &World, id: PaymentId) -> Result<i64, String> {
     let mut tx = world.home.pool.begin().await.unwrap();
-    if let Some((left, why)) = movable::snapshot(&mut tx, &[id]).await.unwrap().pop() {
-        assert_eq!(left, id);
+    if let Some((left, why)) = movable::snapshot(&mut tx, &named(&[id])).await.unwrap().pop() {
+        assert_eq!(left, id.to_string());
         tx.rollback().await.unwrap();
         return Err(why);
     }

@@ -5,7 +5,7 @@ use ::payments::{PaymentCopy, Replicate};
 use async_trait::async_trait;
 use orders::Orders;
 use outbox::{BoxError, StateTransfer as _};
-use proto::{PAYMENTS, PaymentId};
+use proto::PAYMENTS;
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
 use strangler::{Applied, Key, KeyCopy, Pinned};
@@ -38,8 +38,7 @@ impl strangler::Movable for PaymentsDomain {
     }
 
     async fn pinned(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
-        let pinned = movable::pinned(tx, &ids(keys)?).await?;
-        Ok(pinned.into_iter().map(|(id, why)| Pinned { key: id.to_string(), why }).collect())
+        Ok(pins(movable::pinned(tx, keys).await?))
     }
 
     async fn give(
@@ -47,23 +46,20 @@ impl strangler::Movable for PaymentsDomain {
         tx: &mut PgTransaction<'_>,
         keys: &[(String, strangler::Epoch)],
     ) -> Result<(), BoxError> {
-        let given = keys.iter().map(|(key, epoch)| key.parse().map(|id: PaymentId| (id, epoch_of(*epoch))));
-        let given = given.collect::<Result<Vec<_>, proto::InvalidId>>()?;
+        let given: Vec<_> = keys.iter().map(|(key, epoch)| (key.as_str(), epoch_of(*epoch))).collect();
         Ok(movable::give(tx, &given, Record::Offer).await?)
     }
 
     async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError> {
-        Ok(movable::gained(tx, &ids(keys)?).await?)
+        Ok(movable::gained(tx, keys).await?)
     }
 
     async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
-        let known = movable::known(tx, &ids(keys)?).await?;
-        Ok(known.iter().map(PaymentId::to_string).collect())
+        Ok(movable::known(tx, keys).await?)
     }
 
     async fn snapshot(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
-        let left = movable::snapshot(tx, &ids(keys)?).await?;
-        Ok(left.into_iter().map(|(id, why)| Pinned { key: id.to_string(), why }).collect())
+        Ok(pins(movable::snapshot(tx, keys).await?))
     }
 
     async fn copies(
@@ -72,17 +68,14 @@ impl strangler::Movable for PaymentsDomain {
         upto: Option<&str>,
         limit: i64,
     ) -> Result<Vec<KeyCopy>, BoxError> {
-        let after = after.map(str::parse::<PaymentId>).transpose()?;
-        let upto = upto.map(str::parse::<PaymentId>).transpose()?;
         let copies = ::payments::copies(&self.payments, after, upto, limit).await?;
-        let copy =
-            |PaymentCopy { payment, version, hash }| KeyCopy { key: payment.to_string(), version, hash };
+        let copy = |PaymentCopy { key, version, hash }| KeyCopy { key, version, hash };
         Ok(copies.into_iter().map(copy).collect())
     }
 }
 
-fn ids(keys: &[String]) -> Result<Vec<PaymentId>, proto::InvalidId> {
-    keys.iter().map(|key| key.parse()).collect()
+fn pins(found: Vec<(String, String)>) -> Vec<Pinned> {
+    found.into_iter().map(|(key, why)| Pinned { key, why }).collect()
 }
 
 #[async_trait]
