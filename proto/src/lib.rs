@@ -1,5 +1,6 @@
 //! The shared language of the house: ids, money, events and the gRPC messages. No I/O.
 
+pub mod homes;
 mod ids;
 mod money;
 mod orders;

@@ -96,8 +96,9 @@ pub trait Domain: Movable {
     /// `after`. An empty answer is the end.
     async fn keys(&self, after: Option<&str>, limit: i64) -> Result<Vec<Key>, BoxError>;
 
-    /// The keys that were written most recently, at either home, each with the last version that this home knows of, at
-    /// most `limit` of them. What the feed to the target is measured by.
+    /// The keys that this home wrote last, each with a version that the target must reach, at most `limit` of them: what the feed
+    /// to the target is measured by. Each status asks, too, so it must be cheap however many keys there are:
+    /// `outbox::recent_heads` is.
     async fn versions(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError>;
 
     /// What the source's replica has consumed of these keys (its cursors, events of its own included): the feed from the

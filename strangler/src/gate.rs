@@ -167,7 +167,7 @@ impl Probe<'_> {
         }
     }
 
-    /// What a feed must have reached: for the target, the keys written last with the versions they have now at the source;
+    /// What a feed must have reached: for the target, the keys that the source wrote last, with the versions they have now;
     /// for the source, what the target itself published last. The source's own tables could not show that: they move with
     /// its cursors, in one transaction, and know nothing of what is stuck at the target.
     async fn sample(&self, direction: Direction) -> Result<Sample, BoxError> {

@@ -50,6 +50,30 @@ impl Seal {
         }
     }
 
+    /// Whether it is set, as soon as the database tells: one that is away is asked again each second. None when the shutdown comes
+    /// before the answer.
+    pub async fn told(&self, shutdown: &CancellationToken) -> Option<bool> {
+        let mut warned = false;
+        loop {
+            match self.is_set().await {
+                Ok(set) => return Some(set),
+                Err(error) if !warned => {
+                    warned = true;
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(
+                        error,
+                        "nobody knows whether the source is sealed: what goes by that waits"
+                    );
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return None,
+                () = sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
     /// Runs a part of the source until `shutdown`, or until the seal is set: then the part is told to end, and this waits for the
     /// shutdown. A part of a source that is sealed already does not begin. What it fails with after the seal was set is no failure:
     /// it has lost its rights.
@@ -66,7 +90,7 @@ impl Seal {
         F: Future<Output = Result<(), E>>,
         E: std::fmt::Display,
     {
-        let Some(set) = self.first_look(&shutdown).await else { return Ok(()) };
+        let Some(set) = self.told(&shutdown).await else { return Ok(()) };
         if !set {
             let stop = shutdown.child_token();
             let mut part = Box::pin(part(stop.clone()));
@@ -94,26 +118,6 @@ impl Seal {
     async fn set(&self) {
         while !matches!(self.look().await, Ok(true)) {
             sleep(LOOK_EVERY).await;
-        }
-    }
-
-    /// The first answer; none when the shutdown comes before it.
-    async fn first_look(&self, shutdown: &CancellationToken) -> Option<bool> {
-        let mut told = false;
-        loop {
-            match self.is_set().await {
-                Ok(set) => return Some(set),
-                Err(error) if !told => {
-                    told = true;
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "nobody knows whether the source is sealed: its parts wait");
-                }
-                Err(_) => {}
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => return None,
-                () = sleep(LOOK_EVERY) => {}
-            }
         }
     }
 

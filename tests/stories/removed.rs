@@ -1,21 +1,24 @@
 //! A monolith without its half of payments: it serves a sealed source, and nothing it does touches the copy that is left there.
 
+use std::convert::Infallible;
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use tests::checker::Accepted;
 use tests::load::Client;
 use tests::{Binaries, Process, Shop, Spec, story, until};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use url::Url;
 
-use crate::handover::{paid, until_all_at};
+use crate::handover::paid;
 use crate::migration::command;
-use crate::sealed::{approve, people, seal, until_right};
+use crate::sealed::{all_at_the_target, approve, people, seal, until_right};
 
 const SOON: Duration = Duration::from_secs(60);
-const SETTLED: Duration = Duration::from_secs(90);
 /// A start that is refused, or a migration.
 const ENDS: Duration = Duration::from_secs(60);
 /// What only the half needed.
@@ -28,8 +31,9 @@ async fn without_its_half_the_monolith_sells_on_and_the_copy_may_be_deleted() {
         let removed = Binaries::removed().await?;
         let counted = counts_statements(&shop).await?;
         let mut accepted = all_at_the_target(&shop).await?;
-        let (operator, client) = (shop.operator()?, shop.client("acme")?);
+        let client = shop.client("acme")?;
         refused(&shop, &removed).await?;
+        refused_late(&shop, &removed).await?;
 
         seal(&shop).await?;
         let monolith = without_half(world.stop("monolith").await?, &removed);
@@ -78,6 +82,41 @@ async fn refused(shop: &Shop<'_>, program: &Path) -> Result<()> {
         ensure!(!status.success() && said.contains("the migration is not sealed"), "{status}\n{said}");
     }
     Ok(())
+}
+
+/// One that comes too early while its database is away waits with all its parts, and ends as soon as it is told: it never holds the
+/// lease that the other program's controller needs.
+async fn refused_late(shop: &Shop<'_>, program: &Path) -> Result<()> {
+    const DATABASE: &str = "MONOLITH_STRANGLER_DATABASE_URL";
+    let mut spec = without_half(shop.running_monolith("late", "controller"), program);
+    let setting = spec.env.iter_mut().find(|(name, _)| name == DATABASE);
+    let (_, database) = setting.with_context(|| format!("{DATABASE} is not set"))?;
+    let mut url = Url::parse(database)?;
+    let server = (url.host_str().context("a host")?.to_owned(), url.port().unwrap_or(5432));
+    let door = TcpListener::bind("127.0.0.1:0").await?;
+    url.set_host(Some("127.0.0.1"))?;
+    let moved = url.set_port(Some(door.local_addr()?.port()));
+    ensure!(moved.is_ok(), "{DATABASE} takes no port");
+    *database = url.into();
+    let (status, said) = tokio::select! {
+        ended = Process::run(&spec, ENDS) => ended?,
+        broken = opens_late(&door, &server) => match broken? {},
+    };
+    let told = said.contains("nobody knows whether the source is sealed");
+    ensure!(told && said.contains("the migration is not sealed"), "{status}\n{said}");
+    ensure!(!status.success() && !said.contains("listening admin="), "no part of it began: {status}\n{said}");
+    Ok(())
+}
+
+/// A way to the database that breaks off whoever comes first.
+async fn opens_late(door: &TcpListener, server: &(String, u16)) -> Result<Infallible> {
+    drop(door.accept().await?);
+    loop {
+        let (mut near, _) = door.accept().await?;
+        let mut far = TcpStream::connect((server.0.as_str(), server.1)).await?;
+        // However a connection ends, the next one may come.
+        let _ = copy_bidirectional(&mut near, &mut far).await;
+    }
 }
 
 async fn migrate(shop: &Shop<'_>, program: &Path) -> Result<()> {

@@ -15,6 +15,7 @@ use notifications::QueueReceipts;
 use orders::{FollowPayment, Orders};
 use outbox::retention::Housekeeping;
 use outbox::{DatabaseRefill, Inbox, Metrics, Refill, Relay, RelayOptions, RelayStatus, Tracer, Wake, kafka};
+use proto::homes::{ISSUER, MONOLITH, PAYMENTS_SERVICE};
 use sqlx::PgPool;
 use strangler::{Controller, Owners, Settings, control};
 use tokio::net::TcpListener;
@@ -25,7 +26,6 @@ use webhooks::{Dispatcher, Step, Watch};
 
 use crate::half::Half;
 use crate::refill::{Logs, ServiceLog};
-use crate::token::{AUDIENCE, ISSUER, SERVICE, SERVICE_AUDIENCE};
 use crate::{
     Config, DeliverNotices, MIGRATION, Pools, Remote, RequestPayments, Roles, Shop, controller, http, plan,
     readiness,
@@ -66,7 +66,9 @@ struct Parts {
 pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow::Result<()> {
     let shutdown = Shutdown::listen(config.grace)?;
     let parts = Parts::make(config, telemetry)?;
-    parts.half.may_start().await?;
+    if !parts.half.may_start(&shutdown.token()).await? {
+        return Ok(shutdown.run(parts.finish()).await?);
+    }
     let mut tasks = Tasks::new(shutdown.token());
     let readiness = Readiness::new();
     readiness::databases(&readiness, &parts.pools);
@@ -130,8 +132,8 @@ impl Parts {
                 .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
                 .keep_alive_while_idle(true)
                 .connect_lazy(),
-            bearer: Bearer::new(Issuer::new(ISSUER, &config.token_key), SERVICE, SERVICE_AUDIENCE),
-            verifier: Verifier::new(ISSUER, AUDIENCE, &config.token_key),
+            bearer: Bearer::new(Issuer::new(ISSUER, &config.token_key), MONOLITH, PAYMENTS_SERVICE),
+            verifier: Verifier::new(ISSUER, MONOLITH, &config.token_key),
             metrics: Metrics::new(&telemetry.meter()),
             notices: webhooks::Metrics::new(&telemetry.meter()),
             tracer: telemetry.tracers().map_or_else(Tracer::noop, Tracer::new),

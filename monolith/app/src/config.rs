@@ -7,9 +7,9 @@ use std::time::Duration;
 use ::payments::Crash;
 use chassis::{Reader, Secret, Url, telemetry};
 use outbox::kafka;
+use proto::homes::MONOLITH;
 
 use crate::HalfConfig;
-use crate::token::SERVICE;
 
 /// How many modules have a role.
 const MODULES: usize = if cfg!(feature = "local-payments") { 8 } else { 7 };
@@ -252,7 +252,7 @@ fn controller_crash(reader: &mut Reader) -> strangler::Crash {
 }
 
 fn kafka(reader: &mut Reader) -> Option<kafka::Config> {
-    kafka::Config::read(SERVICE, |name, absent, allowed| reader.text(name, absent, allowed))
+    kafka::Config::read(MONOLITH, |name, absent, allowed| reader.text(name, absent, allowed))
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ mod pools;
 mod readiness;
 mod refill;
 mod remote;
-mod token;
 
 pub use app::run;
 pub use cli::{Cli, Command, MigrateArgs, Role, Roles, WebhooksCommand};
@@ -30,11 +29,11 @@ pub use http::{Shop, openapi, router};
 pub use migrate::migrate;
 pub use notices::DeliverNotices;
 pub use operate::operate_webhooks;
+pub use payments::RequestPayments;
 #[cfg(feature = "local-payments")]
 pub use payments::{AtSource, MovingPayments, PaymentsDomain};
-pub use payments::{MIGRATION, RequestPayments};
 #[cfg(not(feature = "local-payments"))]
 pub use payments::{RetiredDomain, ServicePayments};
 pub use pools::Pools;
+pub use proto::homes::{ISSUER, MIGRATION, MONOLITH as AUDIENCE, PAYMENTS_SERVICE as SERVICE_AUDIENCE};
 pub use remote::Remote;
-pub use token::{AUDIENCE, ISSUER, SERVICE_AUDIENCE};

@@ -7,14 +7,12 @@ use chassis::migrations::{Migrations, exclusively};
 use chassis::role::{ensure_member, ensure_role};
 use outbox::Topic;
 use outbox::kafka::create_topics;
+use proto::homes::PARTITIONS;
 use proto::{ORDERS, PAYMENTS};
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 
 use crate::{Databases, MIGRATION, MigrateConfig, half};
-
-/// How many partitions a topic gets: the most consumers of one group that share its work.
-const PARTITIONS: i32 = 6;
 
 static STRANGLER: Migrator = strangler::SOURCE_MIGRATOR;
 

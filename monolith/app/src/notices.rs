@@ -7,9 +7,6 @@ use async_trait::async_trait;
 use outbox::BoxError;
 use webhooks::{Delivered, Notice, Payments};
 
-/// The seam finds the owner's epoch.
-const UNKNOWN_EPOCH: Epoch = Epoch(0);
-
 /// Gives notices to the owners of their payments.
 #[derive(Clone)]
 pub struct DeliverNotices(pub Arc<dyn Desk>);
@@ -27,7 +24,8 @@ impl Payments for DeliverNotices {
             command: notice.command,
             created: notice.happened_at,
         };
-        Ok(match self.0.deliver(&notice, UNKNOWN_EPOCH).await? {
+        // The seam finds the owner's epoch.
+        Ok(match self.0.deliver(&notice, Epoch::UNKNOWN).await? {
             ::payments::Delivered::Applied => Delivered::Applied,
             ::payments::Delivered::Surprise(what) => Delivered::Surprise(what),
             ::payments::Delivered::Early => Delivered::Early,

@@ -22,9 +22,6 @@ pub use self::local::{AtSource, MovingPayments, PaymentsDomain};
 #[cfg(not(feature = "local-payments"))]
 pub use self::removed::{RetiredDomain, ServicePayments};
 
-/// The name of the migration.
-pub const MIGRATION: &str = "payments";
-
 /// Opens payments for orders.
 #[derive(Debug, Clone)]
 pub struct RequestPayments {

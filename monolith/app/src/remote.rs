@@ -11,6 +11,7 @@ use payments::{
     Actor, Balance, Capture, Delivered, Desk, Epoch, Error, Notice, Page, Payment, Refund, Tenant, Violation,
     Void,
 };
+use proto::homes::{ACTOR, AT_LEAST, EPOCH};
 use proto::payments as wire;
 use proto::payments::payments_service_client::PaymentsServiceClient;
 use proto::{Money, PaymentId};
@@ -30,15 +31,6 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// How many notices may be with the service at once: half of those that a dispatcher delivers at once.
 const NOTICES_MAX: usize = 8;
-
-/// The metadata that carries the owner's epoch as this home knows it.
-const EPOCH: &str = "x-authority-epoch";
-
-/// The metadata that asks for a copy that is no older than this version.
-const AT_LEAST: &str = "x-min-version";
-
-/// The metadata that says who asks; else the service would take this process for it.
-const ACTOR: &str = "x-actor";
 
 /// The desk of the payments service. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -164,6 +156,7 @@ fn command<T>(message: T, tenant: &Tenant, by: &Actor, epoch: Epoch) -> Result<R
         .as_str()
         .parse()
         .map_err(|_| Error::Invalid(vec![Violation::new("actor", "not a header's value")]))?;
+    // Else the service would take this process for who asks.
     request.metadata_mut().insert(ACTOR, by);
     request.metadata_mut().insert(EPOCH, MetadataValue::from(epoch.0));
     Ok(request)

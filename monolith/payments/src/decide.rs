@@ -335,21 +335,6 @@ impl Outcome {
     }
 }
 
-impl Refusal {
-    /// A stable word for callers.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Refusal::IllegalTransition { .. } => "illegal_transition",
-            Refusal::AmountTooLarge { .. } => "amount_too_large",
-            Refusal::AmountNotAllowed { .. } => "amount_not_allowed",
-            Refusal::Provider { .. } => "provider_refused",
-            Refusal::WrongOutcome { .. } => "wrong_outcome",
-            Refusal::EmptyAdjustment => "empty_adjustment",
-            Refusal::Money(_) => "amount_out_of_range",
-        }
-    }
-}
-
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())

@@ -24,17 +24,16 @@ pub mod movable;
 mod notice;
 mod payment;
 pub mod provider;
-mod recent;
 mod reconcile;
 mod replicate;
 mod schema;
 pub mod shadow;
-mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
 mod transitions;
 mod turns;
+mod unbalanced;
 mod whole;
 
 pub use adjust::{AdjustedEvent, Adjustment, adjust};
@@ -57,12 +56,11 @@ pub use metrics::{Metrics, observe};
 pub use notice::{Delivered, Notice};
 pub use payment::{CaptureMethod, Epoch, IdempotencyKey, Payment, Status, Tenant};
 pub use provider::{Provider, Stripe, StripeConfig};
-pub use recent::{recent, unbalanced};
 pub use reconcile::{
     Difference, DifferenceKind, Order, ReconcileConfig, ReconcileMetrics, Reconciled, Reconciler, Told,
     accept, differences, open_differences, operate, table,
 };
 pub use replicate::Replicate;
 pub use schema::{MIGRATOR, grant};
-pub use snapshot::snapshot;
 pub use transitions::{Share, TRANSITIONS, Transition};
+pub use unbalanced::unbalanced;

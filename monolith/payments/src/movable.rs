@@ -1,11 +1,12 @@
 //! What a hand-over needs of payments, the same at both homes: which may move, giving them up, going on with them.
 //!
-//! Each function works in a transaction of the caller, read committed, which has locked the owner rows of its payments.
+//! Each function works in a transaction of the caller, read committed, which has locked the owner rows of its payments. Payments are named
+//! by their keys, as a migration knows them: a key that is no payment's is [`Error::Corrupt`].
 
 use std::collections::{HashMap, HashSet};
 
 use outbox::{Held, HeldBy, Outgoing};
-use proto::{PAYMENTS, PaymentId, events as wire};
+use proto::{InvalidId, PAYMENTS, PaymentId, events as wire};
 use sqlx::postgres::PgTransaction;
 use uuid::Uuid;
 
@@ -34,12 +35,10 @@ pub enum Record {
 /// A payment that is requested and not begun may move: its next owner begins.
 ///
 /// # Errors
-/// [`Error::Database`], [`Error::Outbox`].
-pub async fn pinned(
-    tx: &mut PgTransaction<'_>,
-    payments: &[PaymentId],
-) -> Result<Vec<(PaymentId, String)>, Error> {
-    let (ids, keys) = (uuids(payments), keys(payments));
+/// [`Error::Database`], [`Error::Outbox`], [`Error::Corrupt`].
+pub async fn pinned(tx: &mut PgTransaction<'_>, payments: &[String]) -> Result<Vec<(String, String)>, Error> {
+    let ids = uuids(payments)?;
+    let keys = keys(&ids);
     let free: HashSet<Uuid> = store::lock_free(tx, &ids).await?.into_iter().collect();
     // Statements of their own: what they see is not older than the locks.
     let standings = store::standings(tx, PAYMENTS.name(), &ids).await?;
@@ -48,9 +47,8 @@ pub async fn pinned(
     for one in outbox::held(tx, PAYMENTS, &keys).await? {
         held.entry(one.key.clone()).or_insert(one);
     }
-    let pinned = payments.iter().zip(&keys).filter_map(|(payment, key)| {
-        let id = payment.uuid();
-        Some((*payment, why(standings.get(&id), free.contains(&id), held.get(key))?))
+    let pinned = ids.iter().zip(&keys).filter_map(|(id, key)| {
+        Some((key.clone(), why(standings.get(id), free.contains(id), held.get(key))?))
     });
     Ok(pinned.collect())
 }
@@ -102,13 +100,10 @@ fn waits(held: &Held) -> String {
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Behind`] when a row is not what its stream ends with; [`Error::Outbox`]. All of them are for a
-/// payment that [`pinned`] tells, and nothing is published then, once the transaction is rolled back.
-pub async fn give(
-    tx: &mut PgTransaction<'_>,
-    given: &[(PaymentId, Epoch)],
-    record: Record,
-) -> Result<(), Error> {
-    let epochs: HashMap<PaymentId, Epoch> = given.iter().copied().collect();
+/// payment that [`pinned`] tells, and nothing is published then, once the transaction is rolled back. [`Error::Corrupt`].
+pub async fn give(tx: &mut PgTransaction<'_>, given: &[(&str, Epoch)], record: Record) -> Result<(), Error> {
+    let epochs = given.iter().map(|(key, epoch)| Ok::<_, Error>((payment(key)?, *epoch)));
+    let epochs = epochs.collect::<Result<HashMap<PaymentId, Epoch>, Error>>()?;
     let ids: Vec<Uuid> = epochs.keys().map(|payment| payment.uuid()).collect();
     let record = |payment: PaymentId, whole: wire::PaymentSnapshot| {
         // Each is one of those that were given.
@@ -122,12 +117,12 @@ pub async fn give(
 /// reason. A payment need not be quiet: what is under way goes on from the next version.
 ///
 /// # Errors
-/// [`Error::Database`], [`Error::Outbox`].
+/// [`Error::Database`], [`Error::Outbox`], [`Error::Corrupt`].
 pub async fn snapshot(
     tx: &mut PgTransaction<'_>,
-    payments: &[PaymentId],
-) -> Result<Vec<(PaymentId, String)>, Error> {
-    let ids = uuids(payments);
+    payments: &[String],
+) -> Result<Vec<(String, String)>, Error> {
+    let ids = uuids(payments)?;
     let free: HashSet<Uuid> = store::lock_free(tx, &ids).await?.into_iter().collect();
     let standings = store::standings(tx, PAYMENTS.name(), &ids).await?;
     let standings: HashMap<Uuid, Standing> = standings.into_iter().map(|it| (it.id, it)).collect();
@@ -135,8 +130,7 @@ pub async fn snapshot(
         Some(standing) => unpublishable(standing, free.contains(&id)),
         None => Some(NOT_APPLIED.to_owned()),
     };
-    let left: Vec<(PaymentId, String)> =
-        payments.iter().filter_map(|payment| Some((*payment, why(payment.uuid())?))).collect();
+    let left: Vec<(String, String)> = ids.iter().filter_map(|id| Some((id.to_string(), why(*id)?))).collect();
     let fit: Vec<Uuid> = ids.into_iter().filter(|id| why(*id).is_none()).collect();
     if !fit.is_empty() {
         publish(tx, fit, |_, whole| Box::new(whole) as Box<dyn Outgoing>).await?;
@@ -155,8 +149,7 @@ async fn publish(
     if before.len() != ids.len() {
         return Err(Error::NotFound);
     }
-    let keys: Vec<String> = ids.iter().map(Uuid::to_string).collect();
-    let heads = store::lock_heads(tx, PAYMENTS.name(), &keys).await?;
+    let heads = store::lock_heads(tx, PAYMENTS.name(), &keys(&ids)).await?;
     for (payment, head) in before.iter().zip(heads) {
         if payment.version != head {
             return Err(Error::Behind { here: payment.version, head });
@@ -190,9 +183,9 @@ fn message(record: Record, epoch: i64, whole: wire::PaymentSnapshot) -> Box<dyn 
 /// These payments are this home's from the commit of `tx` on: an engine looks at those that have work before them.
 ///
 /// # Errors
-/// [`Error::Database`].
-pub async fn gained(tx: &mut PgTransaction<'_>, payments: &[PaymentId]) -> Result<(), Error> {
-    let ids = uuids(payments);
+/// [`Error::Database`], [`Error::Corrupt`].
+pub async fn gained(tx: &mut PgTransaction<'_>, payments: &[String]) -> Result<(), Error> {
+    let ids = uuids(payments)?;
     store::look_now(tx, &ids).await?;
     store::due_now(tx, &ids).await
 }
@@ -200,21 +193,29 @@ pub async fn gained(tx: &mut PgTransaction<'_>, payments: &[PaymentId]) -> Resul
 /// Those of which this home's copy is whole: it was started, and awaits no snapshot.
 ///
 /// # Errors
-/// [`Error::Database`], [`Error::Outbox`].
-pub async fn known(tx: &mut PgTransaction<'_>, payments: &[PaymentId]) -> Result<Vec<PaymentId>, Error> {
-    let here: HashSet<Uuid> = store::present(tx, &uuids(payments)).await?.into_iter().collect();
-    let held = outbox::held(tx, PAYMENTS, &keys(payments)).await?;
+/// [`Error::Database`], [`Error::Outbox`], [`Error::Corrupt`].
+pub async fn known(tx: &mut PgTransaction<'_>, payments: &[String]) -> Result<Vec<String>, Error> {
+    let ids = uuids(payments)?;
+    let keys = keys(&ids);
+    let here: HashSet<Uuid> = store::present(tx, &ids).await?.into_iter().collect();
+    let held = outbox::held(tx, PAYMENTS, &keys).await?;
     let awaiting: HashSet<String> =
         held.into_iter().filter(|held| held.by == HeldBy::Awaiting).map(|held| held.key).collect();
-    let known =
-        |payment: &&PaymentId| here.contains(&payment.uuid()) && !awaiting.contains(&payment.to_string());
-    Ok(payments.iter().filter(known).copied().collect())
+    let known = ids.iter().zip(keys).filter(|(id, key)| here.contains(*id) && !awaiting.contains(key));
+    Ok(known.map(|(_, key)| key).collect())
 }
 
-fn uuids(payments: &[PaymentId]) -> Vec<Uuid> {
-    payments.iter().map(|payment| payment.uuid()).collect()
+/// The payment with this key.
+pub(crate) fn payment(key: &str) -> Result<PaymentId, Error> {
+    let corrupt = |error: InvalidId| Error::Corrupt { what: "a payment's key", source: Box::new(error) };
+    key.parse::<PaymentId>().map_err(corrupt)
 }
 
-fn keys(payments: &[PaymentId]) -> Vec<String> {
-    payments.iter().map(PaymentId::to_string).collect()
+fn uuids(keys: &[String]) -> Result<Vec<Uuid>, Error> {
+    keys.iter().map(|key| Ok(payment(key)?.uuid())).collect()
+}
+
+/// As the streams have them.
+fn keys(ids: &[Uuid]) -> Vec<String> {
+    ids.iter().map(Uuid::to_string).collect()
 }

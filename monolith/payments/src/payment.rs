@@ -22,6 +22,11 @@ pub struct IdempotencyKey(String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub i64);
 
+impl Epoch {
+    /// Of a caller who leaves it to the desk to find out, or for whom it changes no more.
+    pub const UNKNOWN: Self = Self(0);
+}
+
 /// When the money is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaptureMethod {

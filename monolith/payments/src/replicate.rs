@@ -181,7 +181,7 @@ impl Replicate {
         let mine = self.births.released(tx, payment, epoch).await?;
         self.given(tx, given).await?;
         if mine {
-            movable::gained(tx, &[payment]).await?;
+            movable::gained(tx, &[payment.to_string()]).await?;
             self.home.work.comes();
         }
         Ok(())

@@ -15,7 +15,6 @@ mod movable;
 mod notice;
 mod open;
 mod payment;
-mod recent;
 mod settled;
 
 use sqlx::PgPool;
@@ -50,7 +49,6 @@ pub(crate) use open::{OpenWork, open_work};
 pub(crate) use payment::{
     between, find, insert_requested, leave, list, load, load_all, lock, lock_all, lock_now, replace, update,
 };
-pub(crate) use recent::recent;
 pub(crate) use settled::{authorized, books, forget_settled, is_authorized, settle_entries, unseen};
 
 use crate::Error;

@@ -207,10 +207,10 @@ impl World {
     /// Gives a payment up, if nothing keeps it here.
     async fn give(&self, id: PaymentId, record: Record) -> Result<Payment, Error> {
         let mut tx = self.home.pool.begin().await?;
-        if !movable::pinned(&mut tx, &[id]).await?.is_empty() {
+        if !movable::pinned(&mut tx, &named(&[id])).await?.is_empty() {
             return Err(Error::Busy("it can't move now"));
         }
-        movable::give(&mut tx, &[(id, Epoch(2))], record).await?;
+        movable::give(&mut tx, &[(id.to_string().as_str(), Epoch(2))], record).await?;
         tx.commit().await?;
         Ok(self.payment(id).await)
     }
@@ -259,6 +259,11 @@ fn tenant() -> Tenant {
 
 fn ada() -> Actor {
     "ada".parse().unwrap()
+}
+
+/// Payments as a migration names them.
+fn named(payments: &[PaymentId]) -> Vec<String> {
+    payments.iter().map(PaymentId::to_string).collect()
 }
 
 fn key(text: &str) -> IdempotencyKey {

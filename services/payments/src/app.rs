@@ -23,11 +23,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::evidence::Kept;
 use crate::granting::Granting;
-use crate::grpc::{self, AUDIENCE, ISSUER, Server};
+use crate::grpc::{self, Server};
 use crate::migrate::ORIGIN;
 use crate::movable::Payments;
 use crate::provider::OnlyForOwn;
-use crate::{AtTarget, Config, MIGRATION, Roles, readiness};
+use crate::{AUDIENCE, AtTarget, Config, ISSUER, MIGRATION, Roles, readiness};
 
 /// How often gauges are read.
 const OBSERVE_EVERY: Duration = Duration::from_secs(5);

@@ -5,9 +5,6 @@ use payments::{Authority, Births, Epoch, Error};
 use proto::PaymentId;
 use sqlx::postgres::PgTransaction;
 
-/// The name of the migration, as the source has it.
-pub const MIGRATION: &str = "payments";
-
 /// The target's authority over payments: those born here, or handed over.
 #[derive(Debug, Clone)]
 pub struct AtTarget(pub strangler::Authority);

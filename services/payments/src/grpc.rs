@@ -15,6 +15,7 @@ use chassis::telemetry::Requests;
 use chassis::token::Verifier;
 use payments::{Capture, Desk, Error, Page, Payment, Refund, Tenant, Void};
 use proto::PaymentId;
+use proto::homes::MONOLITH;
 use proto::payments as v1;
 use proto::payments::payments_service_server::{PaymentsService, PaymentsServiceServer};
 use strangler::{Evidence, Target, control};
@@ -27,15 +28,6 @@ use tonic::{Request, Response, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use self::call::{Call, Fields, actor, at_least, tenant};
-
-/// The issuer of all tokens.
-pub const ISSUER: &str = "banyan";
-
-/// The audience of tokens for this service.
-pub const AUDIENCE: &str = "payments-service";
-
-/// The source of the migration, as its token names it: only it moves payments between the homes.
-pub(crate) const SOURCE: &str = "monolith";
 
 /// The largest request. The longest has three short fields.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
@@ -89,7 +81,8 @@ pub(crate) fn services(
     health: HealthServer<impl Health>,
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let gate = Gate::new(verifier);
-    let source = gate.clone().only(SOURCE);
+    // Only it moves payments between the homes.
+    let source = gate.clone().only(MONOLITH);
     let payments = PaymentsServiceServer::new(server)
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(ANSWER_BYTES_MAX);

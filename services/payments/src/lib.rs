@@ -19,9 +19,10 @@ mod readiness;
 mod tests;
 
 pub use app::run;
-pub use authority::{AtTarget, MIGRATION};
+pub use authority::AtTarget;
 pub use cli::{Cli, Command, Roles};
 pub use config::{Config, Databases, MigrateConfig};
-pub use grpc::{AUDIENCE, ISSUER, Server};
+pub use grpc::Server;
 pub use migrate::migrate;
 pub use operator::operate;
+pub use proto::homes::{ISSUER, MIGRATION, PAYMENTS_SERVICE as AUDIENCE};

@@ -6,6 +6,7 @@ use chassis::migrations::{Migrations, exclusively};
 use chassis::role::{ensure_member, ensure_role};
 use outbox::kafka::create_topics;
 use proto::PAYMENTS;
+use proto::homes::PARTITIONS;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 
@@ -13,9 +14,6 @@ use crate::{Databases, MigrateConfig};
 
 /// The origin of what this home publishes, and the module whose events its replica does not apply.
 pub(crate) const ORIGIN: &str = "payments-service";
-
-/// How many partitions the topic gets where it does not exist yet; as the monolith makes it.
-const PARTITIONS: i32 = 6;
 
 static STRANGLER: Migrator = strangler::TARGET_MIGRATOR;
 

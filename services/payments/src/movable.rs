@@ -1,9 +1,8 @@
 //! How payments are given up and taken over here.
 
 use async_trait::async_trait;
-use payments::Epoch;
 use payments::movable::{self, Record};
-use proto::{InvalidId, PaymentId};
+use payments::{Epoch, PaymentCopy};
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
 use strangler::{BoxError, Heard, Home, KeyCopy, Movable, Pinned};
@@ -19,8 +18,7 @@ impl Movable for Payments {
     }
 
     async fn pinned(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
-        let pinned = movable::pinned(tx, &ids(keys)?).await?;
-        Ok(pinned.into_iter().map(|(id, why)| Pinned { key: id.to_string(), why }).collect())
+        Ok(pins(movable::pinned(tx, keys).await?))
     }
 
     async fn give(
@@ -28,13 +26,12 @@ impl Movable for Payments {
         tx: &mut PgTransaction<'_>,
         keys: &[(String, strangler::Epoch)],
     ) -> Result<(), BoxError> {
-        let given = keys.iter().map(|(key, epoch)| key.parse().map(|id: PaymentId| (id, Epoch(epoch.get()))));
-        let given = given.collect::<Result<Vec<_>, InvalidId>>()?;
+        let given: Vec<_> = keys.iter().map(|(key, epoch)| (key.as_str(), Epoch(epoch.get()))).collect();
         Ok(movable::give(tx, &given, Record::Release).await?)
     }
 
     async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError> {
-        Ok(movable::gained(tx, &ids(keys)?).await?)
+        Ok(movable::gained(tx, keys).await?)
     }
 
     async fn beat(&self, tx: &mut PgTransaction<'_>) -> Result<(), BoxError> {
@@ -51,13 +48,11 @@ impl Movable for Payments {
     }
 
     async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
-        let known = movable::known(tx, &ids(keys)?).await?;
-        Ok(known.iter().map(PaymentId::to_string).collect())
+        Ok(movable::known(tx, keys).await?)
     }
 
     async fn snapshot(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
-        let left = movable::snapshot(tx, &ids(keys)?).await?;
-        Ok(left.into_iter().map(|(id, why)| Pinned { key: id.to_string(), why }).collect())
+        Ok(pins(movable::snapshot(tx, keys).await?))
     }
 
     async fn copies(
@@ -66,18 +61,12 @@ impl Movable for Payments {
         upto: Option<&str>,
         limit: i64,
     ) -> Result<Vec<KeyCopy>, BoxError> {
-        let after = after.map(str::parse::<PaymentId>).transpose()?;
-        let upto = upto.map(str::parse::<PaymentId>).transpose()?;
         let copies = payments::copies(&self.0, after, upto, limit).await?;
-        let copy = |payments::PaymentCopy { payment, version, hash }| KeyCopy {
-            key: payment.to_string(),
-            version,
-            hash,
-        };
+        let copy = |PaymentCopy { key, version, hash }| KeyCopy { key, version, hash };
         Ok(copies.into_iter().map(copy).collect())
     }
 }
 
-fn ids(keys: &[String]) -> Result<Vec<PaymentId>, InvalidId> {
-    keys.iter().map(|key| key.parse()).collect()
+fn pins(found: Vec<(String, String)>) -> Vec<Pinned> {
+    found.into_iter().map(|(key, why)| Pinned { key, why }).collect()
 }

@@ -35,8 +35,7 @@ use uuid::Uuid;
 use crate::app::target;
 use crate::evidence::Kept;
 use crate::granting::Granting;
-use crate::grpc::{self, AUDIENCE, ISSUER};
-use crate::{AtTarget, Databases, MIGRATION, Server, migrate};
+use crate::{AUDIENCE, AtTarget, Databases, ISSUER, MIGRATION, Server, grpc, migrate};
 
 /// A bound for everything that a story waits for.
 const SOON: Duration = Duration::from_secs(20);

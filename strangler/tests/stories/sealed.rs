@@ -183,6 +183,18 @@ async fn a_part_of_the_source_ends_in_order_with_the_seal_and_does_not_begin_aft
     world.end().await;
 }
 
+#[tokio::test]
+async fn who_must_know_of_the_seal_waits_until_the_database_tells_or_the_shutdown_comes() {
+    let world = World::new().await;
+    let (seal, shutdown) = (world.writes.seal(), CancellationToken::new());
+    shutdown.cancel();
+    world.execute("alter function strangler.is_sealed(text) rename to away").await;
+    assert_eq!(timeout(SOON, seal.told(&shutdown)).await.unwrap(), None, "nobody can tell");
+    world.execute("alter function strangler.away(text) rename to is_sealed").await;
+    assert_eq!(timeout(SOON, seal.told(&shutdown)).await.unwrap(), Some(false));
+    world.end().await;
+}
+
 /// In `primary`, with all keys at the target and two people for the next step.
 async fn ready(world: &World) -> Controller {
     let controller = world.primary(&["a"]).await;

@@ -18,6 +18,7 @@ use outbox::{Metrics, Refill, Replica, Tracer, Wake, kafka};
 use proto::PAYMENTS;
 use sqlx::PgPool;
 use strangler::{Domain, Owners, ReadMetrics, ReadSettings, Reads};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::operator::operate;
@@ -67,8 +68,8 @@ impl Half {
     }
 
     /// It fits every stage.
-    pub(crate) fn may_start(&self) -> Ready<anyhow::Result<()>> {
-        ready(Ok(()))
+    pub(crate) fn may_start(&self, _: &CancellationToken) -> Ready<anyhow::Result<bool>> {
+        ready(Ok(true))
     }
 
     /// Ready when its schema is exactly what this program was built for.

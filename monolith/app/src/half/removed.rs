@@ -12,6 +12,7 @@ use orders::Orders;
 use outbox::{Metrics, Refill, Tracer, Wake};
 use sqlx::PgPool;
 use strangler::{Domain, Seal};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::{Config, Databases, MIGRATION, Pools, Remote, RetiredDomain, ServicePayments};
@@ -38,33 +39,16 @@ impl Half {
         Ok(Self(Seal::new(MIGRATION, pools.strangler.clone())))
     }
 
-    /// Not before the source is sealed: a payment that is the source's would find no engine here. A database that is away keeps no
-    /// process from starting; it is not ready then.
-    pub(crate) async fn may_start(&self) -> anyhow::Result<()> {
-        match self.0.is_set().await {
-            Ok(sealed) => ensure!(sealed, TOO_EARLY),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "nobody knows yet whether the source is sealed");
-            }
-        }
-        Ok(())
+    /// Not before the source is sealed: a payment that is the source's would find no engine here, and the controller's lease would be
+    /// kept from a program that can use it. While nobody can tell, nothing of this process runs. False when the shutdown comes first.
+    pub(crate) async fn may_start(&self, shutdown: &CancellationToken) -> anyhow::Result<bool> {
+        let Some(sealed) = self.0.told(shutdown).await else { return Ok(false) };
+        ensure!(sealed, TOO_EARLY);
+        Ok(true)
     }
 
-    /// Ready when the source is sealed.
-    pub(crate) fn readiness(&self, readiness: &Readiness) {
-        let seal = self.0.clone();
-        readiness.check("migration", move || {
-            let seal = seal.clone();
-            async move {
-                match seal.is_set().await {
-                    Ok(true) => Ok(()),
-                    Ok(false) => Err(TOO_EARLY.to_owned()),
-                    Err(error) => Err(error.to_string()),
-                }
-            }
-        });
-    }
+    /// It has started, so the source is sealed, and nothing leads back from that.
+    pub(crate) fn readiness(&self, _: &Readiness) {}
 
     /// Payments at the service.
     pub(crate) fn desk(&self, remote: Remote, orders: Orders, _: TaskTracker) -> Arc<dyn Desk> {

@@ -27,9 +27,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const READERS: &[Role] = &[Role::Customer, Role::Merchant];
 const WRITERS: &[Role] = &[Role::Merchant];
 
-/// The epoch is the seam's to find out.
-const UNKNOWN_EPOCH: Epoch = Epoch(0);
-
 type Payments = Arc<dyn Desk>;
 
 /// The routes of payments, without their token check.
@@ -124,7 +121,8 @@ async fn capture_payment(
         reason: request.body.reason,
     };
     in_currency(&payments, &capture.tenant, capture.payment, currency).await?;
-    answer(payments.capture(&capture, UNKNOWN_EPOCH).await)
+    // The epoch is the seam's to find out.
+    answer(payments.capture(&capture, Epoch::UNKNOWN).await)
 }
 
 /// Releases an authorized payment. The body may be `{}`.
@@ -150,7 +148,7 @@ async fn void_payment(
         by: actor(&caller)?,
         reason: request.body.reason,
     };
-    answer(payments.void(&void, UNKNOWN_EPOCH).await)
+    answer(payments.void(&void, Epoch::UNKNOWN).await)
 }
 
 /// Returns captured money, in whole or in part.
@@ -179,7 +177,7 @@ async fn refund_payment(
         reason: request.body.reason,
     };
     in_currency(&payments, &refund.tenant, refund.payment, currency).await?;
-    answer(payments.refund(&refund, UNKNOWN_EPOCH).await)
+    answer(payments.refund(&refund, Epoch::UNKNOWN).await)
 }
 
 /// Refuses a currency that is not the payment's. A payment never changes its own, so it may be read before the command.

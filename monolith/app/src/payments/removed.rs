@@ -14,10 +14,8 @@ use strangler::{Applied, Key, KeyCopy, Pinned};
 
 use super::{keys, known, not_applied, order_of};
 
-/// What a command tells of the owner's epoch: no payment changes its owner any more.
-const UNKNOWN_EPOCH: Epoch = Epoch(0);
-
-/// The service's desk. Orders know payments that the service has not got yet.
+/// The service's desk. Orders know payments that the service has not got yet. No payment changes its owner any more, so no command
+/// tells an epoch.
 pub struct ServicePayments {
     remote: Arc<dyn Desk>,
     orders: Orders,
@@ -65,22 +63,22 @@ impl Desk for ServicePayments {
 
     async fn capture(&self, capture: &Capture, _: Epoch) -> Result<Payment, Error> {
         order_of(&self.orders, &capture.tenant, capture.payment).await?;
-        known(self.remote.capture(capture, UNKNOWN_EPOCH).await)
+        known(self.remote.capture(capture, Epoch::UNKNOWN).await)
     }
 
     async fn void(&self, void: &Void, _: Epoch) -> Result<Payment, Error> {
         order_of(&self.orders, &void.tenant, void.payment).await?;
-        known(self.remote.void(void, UNKNOWN_EPOCH).await)
+        known(self.remote.void(void, Epoch::UNKNOWN).await)
     }
 
     async fn refund(&self, refund: &Refund, _: Epoch) -> Result<Payment, Error> {
         order_of(&self.orders, &refund.tenant, refund.payment).await?;
-        known(self.remote.refund(refund, UNKNOWN_EPOCH).await)
+        known(self.remote.refund(refund, Epoch::UNKNOWN).await)
     }
 
     /// A payment that the service does not know was never ordered here, or its first event is on its way.
     async fn deliver(&self, notice: &Notice, _: Epoch) -> Result<Delivered, Error> {
-        match self.remote.deliver(notice, UNKNOWN_EPOCH).await {
+        match self.remote.deliver(notice, Epoch::UNKNOWN).await {
             Err(Error::NotFound) => Ok(Delivered::Early),
             answer => answer,
         }

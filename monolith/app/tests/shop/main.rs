@@ -1,5 +1,7 @@
 //! The API in this process, against PostgreSQL with every module under its own role.
 
+#[cfg(feature = "local-payments")]
+mod feeding;
 mod fixture;
 mod half;
 mod input;

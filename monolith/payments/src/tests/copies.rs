@@ -5,9 +5,9 @@ use super::*;
 use crate::{PaymentCopy, copies};
 
 /// Publishes snapshots and returns those that could not be.
-async fn snapshots(world: &World, ids: &[PaymentId]) -> Vec<(PaymentId, String)> {
+async fn snapshots(world: &World, ids: &[PaymentId]) -> Vec<(String, String)> {
     let mut tx = world.home.pool.begin().await.unwrap();
-    let left = movable::snapshot(&mut tx, ids).await.unwrap();
+    let left = movable::snapshot(&mut tx, &named(ids)).await.unwrap();
     tx.commit().await.unwrap();
     left
 }
@@ -30,10 +30,10 @@ async fn copies_made_from_snapshots_are_equal_and_an_altered_one_is_not() {
         other.apply(id, version, snapshot).await.unwrap();
     }
     let here = all(&owner).await;
-    assert_eq!(here.iter().map(|copy| copy.payment).collect::<Vec<_>>(), ids);
+    assert_eq!(here.iter().map(|copy| copy.key.clone()).collect::<Vec<_>>(), named(&ids));
     assert_eq!(all(&other).await, here);
     // After one, up to another, and no more than asked for.
-    let (after, upto) = (Some(ids[0]), Some(ids[1]));
+    let (after, upto) = (Some(here[0].key.as_str()), Some(here[1].key.as_str()));
     assert_eq!(copies(&owner.home.pool, after, None, 10).await.unwrap(), here[1..]);
     assert_eq!(copies(&owner.home.pool, after, upto, 10).await.unwrap(), here[1..2]);
     assert_eq!(copies(&owner.home.pool, None, None, 2).await.unwrap(), here[..2]);
@@ -66,7 +66,7 @@ async fn a_snapshot_leaves_out_what_someone_holds_and_waits_for_no_outcome() {
     store::lock(&mut other, held).await.unwrap();
 
     let left = snapshots(&world, &[held, open, unknown]).await;
-    let why = |id: PaymentId, why: &str| (id, why.to_owned());
+    let why = |id: PaymentId, why: &str| (id.to_string(), why.to_owned());
     assert_eq!(
         left,
         [

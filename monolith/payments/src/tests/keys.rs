@@ -50,7 +50,7 @@ async fn only_answers_that_are_kept_make_a_payment_too_large_to_move() {
     let id = world.captured().await;
     let why = async || {
         let mut tx = world.home.pool.begin().await.unwrap();
-        let pinned = movable::pinned(&mut tx, &[id]).await.unwrap();
+        let pinned = movable::pinned(&mut tx, &named(&[id])).await.unwrap();
         tx.rollback().await.unwrap();
         pinned.into_iter().next().map(|(_, why)| why)
     };

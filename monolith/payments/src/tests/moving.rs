@@ -25,7 +25,7 @@ pub(super) async fn feed(from: &World, to: &World, id: PaymentId, after: i64) {
 /// The home owns all payments from now on.
 pub(super) async fn own(world: &World, id: PaymentId) {
     let mut tx = world.home.pool.begin().await.unwrap();
-    movable::gained(&mut tx, &[id]).await.unwrap();
+    movable::gained(&mut tx, &named(&[id])).await.unwrap();
     tx.commit().await.unwrap();
     world.owns.0.store(true, Ordering::SeqCst);
 }
@@ -111,8 +111,8 @@ async fn what_is_under_way_pins_a_payment_and_the_others_may_go() {
 
     let all = [open, taken, behind, parked, unknown, free];
     let mut tx = world.home.pool.begin().await.unwrap();
-    let found = movable::pinned(&mut tx, &all).await.unwrap();
-    let why = |id: PaymentId, why: &str| (id, why.to_owned());
+    let found = movable::pinned(&mut tx, &named(&all)).await.unwrap();
+    let why = |id: PaymentId, why: &str| (id.to_string(), why.to_owned());
     assert_eq!(
         found,
         [
@@ -123,14 +123,14 @@ async fn what_is_under_way_pins_a_payment_and_the_others_may_go() {
             why(unknown, "its first event is not applied here yet"),
         ]
     );
-    let given = movable::give(&mut tx, &[(behind, Epoch(2))], Record::Offer).await;
+    let given = movable::give(&mut tx, &[(behind.to_string().as_str(), Epoch(2))], Record::Offer).await;
     assert!(matches!(given, Err(Error::Behind { here: 2, head: 3 })), "{given:?}");
     tx.rollback().await.unwrap();
     other.rollback().await.unwrap();
 
     world.work().await;
     let mut tx = world.home.pool.begin().await.unwrap();
-    let found = movable::pinned(&mut tx, &[open, taken, free]).await.unwrap();
+    let found = movable::pinned(&mut tx, &named(&[open, taken, free])).await.unwrap();
     assert_eq!(found, [], "what was begun has ended");
     tx.rollback().await.unwrap();
     world.end().await;
@@ -229,8 +229,10 @@ async fn a_copy_is_known_once_it_was_started_and_while_it_awaits_no_snapshot() {
     sqlx::query("select outbox.register('story.replica')").execute(&mut *tx).await.unwrap();
     let sql = "select outbox.await_snapshot('story.replica', 'payments.v1', $1)";
     sqlx::query(sql).bind(torn.to_string()).execute(&mut *tx).await.unwrap();
-    let known = movable::known(&mut tx, &[torn, PaymentId::new(), whole]).await.unwrap();
-    assert_eq!(known, [whole]);
+    let known = movable::known(&mut tx, &named(&[torn, PaymentId::new(), whole])).await.unwrap();
+    assert_eq!(known, named(&[whole]));
+    let nobodys = movable::known(&mut tx, &["42".to_owned()]).await;
+    assert!(matches!(nobodys, Err(Error::Corrupt { what: "a payment's key", .. })), "{nobodys:?}");
     tx.rollback().await.unwrap();
     world.end().await;
 }

@@ -2,7 +2,7 @@
 
 use super::stream::published;
 use super::*;
-use crate::{Operation, snapshot};
+use crate::Operation;
 
 /// What a home has of a payment, as text, but for when it came there.
 async fn tables(world: &World, id: PaymentId) -> Vec<String> {
@@ -19,12 +19,30 @@ async fn tables(world: &World, id: PaymentId) -> Vec<String> {
     sqlx::query_scalar(sql).bind(id.uuid()).fetch_all(&world.admin).await.unwrap()
 }
 
-/// A snapshot in a transaction of its own.
-pub(super) async fn take(world: &World, id: PaymentId) -> Result<i64, Error> {
+/// A snapshot in a transaction of its own: its version, or why there is none.
+async fn try_take(world: &World, id: PaymentId) -> Result<i64, String> {
     let mut tx = world.home.pool.begin().await.unwrap();
-    let version = snapshot(&mut tx, id).await?;
+    if let Some((left, why)) = movable::snapshot(&mut tx, &named(&[id])).await.unwrap().pop() {
+        assert_eq!(left, id.to_string());
+        tx.rollback().await.unwrap();
+        return Err(why);
+    }
+    let version = store::lock(&mut tx, id).await.unwrap().unwrap().version;
     tx.commit().await.unwrap();
     Ok(version)
+}
+
+/// The same, as soon as no other transaction has the payment's row.
+pub(super) async fn take(world: &World, id: PaymentId) -> i64 {
+    let taken = async {
+        loop {
+            match try_take(world, id).await {
+                Ok(version) => return version,
+                Err(why) => assert_eq!(why, "another transaction has its row"),
+            }
+        }
+    };
+    tokio::time::timeout(SOON, taken).await.unwrap()
 }
 
 /// A home without the payment, which gets its stream from `from` on.
@@ -56,7 +74,7 @@ async fn a_snapshot_taken_while_a_writer_works_is_whole_and_restores_both_tables
     });
     let mut versions = Vec::new();
     while !writer.is_finished() {
-        versions.push(take(&owner, id).await.unwrap());
+        versions.push(take(&owner, id).await);
         // The writer has its turn too.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -104,7 +122,7 @@ async fn refusals_travel_and_what_is_too_old_does_not() {
     let owner = World::new("travels").await;
     let id = owner.refused_capture("c1").await;
     owner.desk().void(&void(id, "v1"), Epoch(0)).await.unwrap();
-    let other = restored(&owner, id, take(&owner, id).await.unwrap(), "arrives").await;
+    let other = restored(&owner, id, take(&owner, id).await, "arrives").await;
     assert_eq!(tables(&other, id).await, tables(&owner, id).await);
     other.owns.0.store(true, Ordering::SeqCst);
     let refused = other.desk().capture(&capture(id, None, "c1"), Epoch(0)).await;
@@ -114,7 +132,7 @@ async fn refusals_travel_and_what_is_too_old_does_not() {
 
     let sql = "update payments.idempotency set created_at = now() - interval '7 days' where key = 'c1'";
     sqlx::query(sql).execute(&owner.admin).await.unwrap();
-    let later = restored(&owner, id, take(&owner, id).await.unwrap(), "later").await;
+    let later = restored(&owner, id, take(&owner, id).await, "later").await;
     let kept: Vec<String> =
         sqlx::query_scalar("select key from payments.idempotency").fetch_all(&later.admin).await.unwrap();
     assert_eq!(kept, ["v1"]);
@@ -129,7 +147,7 @@ async fn a_key_used_again_after_its_time_is_used_again_at_the_replica_too() {
     let id = owner.captured().await;
     let first = refund(id, Some(100), "k");
     owner.desk().refund(&first, Epoch(0)).await.unwrap();
-    let other = restored(&owner, id, take(&owner, id).await.unwrap(), "follows").await;
+    let other = restored(&owner, id, take(&owner, id).await, "follows").await;
     let sql = "update payments.idempotency set created_at = now() - interval '8 days'";
     sqlx::query(sql).execute(&owner.admin).await.unwrap();
     sqlx::query(sql).execute(&other.admin).await.unwrap();
@@ -153,8 +171,8 @@ async fn a_home_that_is_behind_the_stream_publishes_no_snapshot() {
     let mut tx = world.home.pool.begin().await.unwrap();
     outbox::publish(&mut tx, &requested(id, "pm_card_visa", false)).await.unwrap();
     tx.commit().await.unwrap();
-    assert!(matches!(take(&world, id).await, Err(Error::Behind { here: 2, head: 3 })));
-    assert!(matches!(take(&world, PaymentId::new()).await, Err(Error::NotFound)));
+    let why = "it is at version 2 here, and its stream at 3";
+    assert_eq!(try_take(&world, id).await, Err(why.to_owned()));
     assert_eq!(world.versions(id).await, [1, 2, 3]);
     world.end().await;
 }

@@ -5,22 +5,13 @@ use std::time::Duration;
 use chassis::deadline::deadline;
 use chassis::service_token;
 use payments::{Actor, Epoch, Error, IdempotencyKey, Page, Tenant, Violation};
+use proto::homes::{ACTOR, AT_LEAST, EPOCH, MONOLITH};
 use proto::{Currency, Money, MoneyError, PaymentId, payments as v1};
 use time::OffsetDateTime;
 use tonic::{Request, Status};
 use uuid::Uuid;
 
-use super::{SOURCE, status};
-
-/// The metadata that carries the owner's epoch as the source knows it; other callers leave it out.
-const EPOCH: &str = "x-authority-epoch";
-
-/// The metadata that says who asks, when that is not the calling service itself.
-const ACTOR: &str = "x-actor";
-
-/// The metadata that says which version of a payment its reader must see at least: it is read from a copy then, and refused where
-/// the copy is older or not whole. Without it what is here is the answer.
-const AT_LEAST: &str = "x-min-version";
+use super::status;
 
 /// The metadata that is read.
 pub(super) const METADATA: &[&str] =
@@ -67,9 +58,9 @@ fn whole_number(name: &str, text: Option<&str>) -> Result<i64, Status> {
 impl Call {
     pub(super) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
         let epoch = match request.metadata().get(EPOCH) {
-            None => 0,
+            None => Epoch::UNKNOWN.0,
             // For a payment that is on its way here it is a grant, which only the source can give.
-            Some(_) if service_token::peer(request)?.service != SOURCE => {
+            Some(_) if service_token::peer(request)?.service != MONOLITH => {
                 return Err(Status::permission_denied(format!(
                     "metadata {EPOCH} is only the source's to send"
                 )));

@@ -5,7 +5,7 @@ use ::payments::{PaymentCopy, Replicate};
 use async_trait::async_trait;
 use orders::Orders;
 use outbox::{BoxError, StateTransfer as _};
-use proto::{PAYMENTS, PaymentId};
+use proto::{HEARTBEAT_KEYS, PAYMENTS};
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
 use strangler::{Applied, Heard, Home, Key, KeyCopy, Pinned};
@@ -20,13 +20,13 @@ use crate::payments::keys;
 pub struct PaymentsDomain {
     orders: Orders,
     payments: PgPool,
-    /// Its role may read cursors.
+    /// Its role may read cursors and the log.
     outbox: PgPool,
     books: Books,
 }
 
 impl PaymentsDomain {
-    /// `payments` is the module's own pool, `outbox` one whose role may read cursors. What is under way in `work` at the end of the process
+    /// `payments` is the module's own pool, `outbox` one whose role may read cursors and the log. What is under way in `work` at the end of the process
     /// is waited for.
     pub fn new(orders: Orders, payments: PgPool, outbox: PgPool, work: TaskTracker) -> Self {
         Self { orders, payments, outbox, books: Books::new(work) }
@@ -40,8 +40,7 @@ impl strangler::Movable for PaymentsDomain {
     }
 
     async fn pinned(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
-        let pinned = movable::pinned(tx, &ids(keys)?).await?;
-        Ok(pinned.into_iter().map(|(id, why)| Pinned { key: id.to_string(), why }).collect())
+        Ok(pins(movable::pinned(tx, keys).await?))
     }
 
     async fn give(
@@ -49,13 +48,12 @@ impl strangler::Movable for PaymentsDomain {
         tx: &mut PgTransaction<'_>,
         keys: &[(String, strangler::Epoch)],
     ) -> Result<(), BoxError> {
-        let given = keys.iter().map(|(key, epoch)| key.parse().map(|id: PaymentId| (id, epoch_of(*epoch))));
-        let given = given.collect::<Result<Vec<_>, proto::InvalidId>>()?;
+        let given: Vec<_> = keys.iter().map(|(key, epoch)| (key.as_str(), epoch_of(*epoch))).collect();
         Ok(movable::give(tx, &given, Record::Offer).await?)
     }
 
     async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError> {
-        Ok(movable::gained(tx, &ids(keys)?).await?)
+        Ok(movable::gained(tx, keys).await?)
     }
 
     async fn beat(&self, tx: &mut PgTransaction<'_>) -> Result<(), BoxError> {
@@ -72,13 +70,11 @@ impl strangler::Movable for PaymentsDomain {
     }
 
     async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError> {
-        let known = movable::known(tx, &ids(keys)?).await?;
-        Ok(known.iter().map(PaymentId::to_string).collect())
+        Ok(movable::known(tx, keys).await?)
     }
 
     async fn snapshot(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
-        let left = movable::snapshot(tx, &ids(keys)?).await?;
-        Ok(left.into_iter().map(|(id, why)| Pinned { key: id.to_string(), why }).collect())
+        Ok(pins(movable::snapshot(tx, keys).await?))
     }
 
     async fn copies(
@@ -87,17 +83,14 @@ impl strangler::Movable for PaymentsDomain {
         upto: Option<&str>,
         limit: i64,
     ) -> Result<Vec<KeyCopy>, BoxError> {
-        let after = after.map(str::parse::<PaymentId>).transpose()?;
-        let upto = upto.map(str::parse::<PaymentId>).transpose()?;
         let copies = ::payments::copies(&self.payments, after, upto, limit).await?;
-        let copy =
-            |PaymentCopy { payment, version, hash }| KeyCopy { key: payment.to_string(), version, hash };
+        let copy = |PaymentCopy { key, version, hash }| KeyCopy { key, version, hash };
         Ok(copies.into_iter().map(copy).collect())
     }
 }
 
-fn ids(keys: &[String]) -> Result<Vec<PaymentId>, proto::InvalidId> {
-    keys.iter().map(|key| key.parse()).collect()
+fn pins(found: Vec<(String, String)>) -> Vec<Pinned> {
+    found.into_iter().map(|(key, why)| Pinned { key, why }).collect()
 }
 
 #[async_trait]
@@ -107,9 +100,10 @@ impl strangler::Domain for PaymentsDomain {
         keys(&self.orders, after, limit).await
     }
 
+    /// From the log, by its index: what this home published is what the other one must reach. The table of payments has no index on
+    /// its time, and each status asks.
     async fn versions(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
-        let recent = ::payments::recent(&self.payments, limit).await?;
-        Ok(recent.into_iter().map(|(id, version)| (id.to_string(), version)).collect())
+        Ok(outbox::recent_heads(&self.outbox, PAYMENTS, &HEARTBEAT_KEYS, limit).await?)
     }
 
     async fn reverse_feed(&self, keys: &[String]) -> Result<Applied, BoxError> {
