@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
-use sqlx::PgPool;
 use tests::checker::{Accepted, Ended};
 use tests::load::{Client, Load, Plan};
 use tests::{Binaries, Operator, Shop, story, until};

@@ -8,6 +8,7 @@ use tests::checker::{Accepted, Ended};
 use tests::load::{Client, Load, Plan};
 use tests::{Binaries, Shop, Side, story, until};
 
+use crate::faults::more;
 use crate::handover::{count, paid};
 use crate::orders::{order, place};
 use crate::webhooks::until_all_taken;
@@ -136,31 +137,26 @@ async fn a_whole_ramp_with_restarts_in_the_middle() {
         let clients = vec![shop.client("acme")?, shop.client("globex")?];
         let load = Load::start(Plan { rate: 4, ..Plan::default() }, clients).await?;
         // A stage is over when this many more orders were accepted in it.
-        let more = async |wanted: usize| {
-            let enough = load.book().accepted() + wanted;
-            until("more orders", SOON, async || Ok((load.book().accepted() >= enough).then_some(()))).await
-        };
-
-        more(20).await?;
+        more(&load, 20).await?;
         operator.follow().await?;
-        more(20).await?;
+        more(&load, 20).await?;
         operator.ramp(50).await?;
-        more(20).await?;
+        more(&load, 20).await?;
         // The service dies, and orders go on: half of them are its own to pay once it is back.
         let service = world.kill("payments-service").await?;
-        more(20).await?;
+        more(&load, 20).await?;
         shop.start_ready(service).await?;
-        more(20).await?;
+        more(&load, 20).await?;
         // The monolith is restarted in order; clients try again under their keys.
         let monolith = world.stop("monolith").await?;
         shop.start_ready(monolith).await?;
         operator.ramp(100).await?;
-        more(20).await?;
+        more(&load, 20).await?;
         let status = operator.status().await?;
         ensure!(count(&status, "target") > 0, "nothing was born at the service: {status}");
         let says = operator.rollback().await?;
         ensure!(!says.is_empty(), "a rollback says what it means");
-        more(20).await?;
+        more(&load, 20).await?;
 
         let tally = load.stop().await?;
         ensure!(tally.failures.is_empty(), "{tally}");

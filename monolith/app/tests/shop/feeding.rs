@@ -6,6 +6,7 @@ use std::time::Duration;
 use app::PaymentsDomain;
 use strangler::Domain as _;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use crate::fixture::World;
 use crate::moving::Service;
@@ -16,7 +17,12 @@ const SOON: Duration = Duration::from_secs(10);
 #[tokio::test]
 async fn a_feed_is_measured_by_what_was_published_and_no_payment_is_read_for_it() -> anyhow::Result<()> {
     let world = World::open(Arc::new(Service::default())).await?;
-    let domain = PaymentsDomain::new(world.shop.orders.clone(), world.admin.clone(), world.admin.clone());
+    let domain = PaymentsDomain::new(
+        world.shop.orders.clone(),
+        world.admin.clone(),
+        world.admin.clone(),
+        TaskTracker::new(),
+    );
     let versions = async |limit| {
         let found = timeout(SOON, domain.versions(limit)).await?;
         found.map_err(|error| anyhow::anyhow!(error))

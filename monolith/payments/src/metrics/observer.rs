@@ -173,7 +173,7 @@ mod tests {
             oldest_unknown_s: None,
             oldest_requested_s: None,
         };
-        metrics.observed(Observed { read_at: Instant::now(), work });
+        metrics.observed(Observed { read_at: Instant::now(), work, heartbeat: None });
         assert!(metrics.0.gauges.shown.lock().unwrap().is_some());
         let shutdown = CancellationToken::new();
         shutdown.cancel();

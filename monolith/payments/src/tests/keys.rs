@@ -147,11 +147,11 @@ async fn a_repetition_does_not_wait_for_the_provider() {
         async move { desk.refund(&refund(id, Some(100), "k"), Epoch(0)).await }
     });
     tokio::time::timeout(SOON, world.provider.hangs()).await.unwrap();
-    let again = desk.refund(&refund(id, Some(100), "k"), Epoch(0));
-    let again = tokio::time::timeout(SOON, again).await.unwrap();
+    let request = refund(id, Some(100), "k");
+    let again = tokio::time::timeout(SOON, desk.refund(&request, Epoch(0))).await.unwrap();
     assert!(matches!(again, Err(Error::InFlight)), "{again:?}");
-    let other = desk.refund(&refund(id, Some(100), "other"), Epoch(0));
-    let other = tokio::time::timeout(SOON, other).await.unwrap();
+    let request = refund(id, Some(100), "other");
+    let other = tokio::time::timeout(SOON, desk.refund(&request, Epoch(0))).await.unwrap();
     assert!(matches!(other, Err(Error::Busy(_))), "{other:?}");
     // No transaction is open while the provider is asked, so there is none to wait for.
     assert_eq!(open_transactions(&world).await, 0);
