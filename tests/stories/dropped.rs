@@ -238,7 +238,7 @@ impl Outlived {
     fn are_enough(&self) -> Result<()> {
         let least = |count: usize| i64::try_from(count);
         ensure!(
-            self.orders >= least(REQUESTS / ORDERS_EVERY / 2 / 20)?
+            self.orders >= least(REQUESTS / ORDERS_EVERY / 2 / 100)?
                 && self.refunds >= least(CAPTURED / 2)?
                 && self.captures >= 1
                 && self.voids >= 1,

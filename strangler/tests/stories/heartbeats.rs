@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use strangler::{Advance, Heard, Heartbeat, Settings, Stage, Verdict};
+use strangler::{Advance, Heard, Heartbeat, Settings, Stage};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -29,8 +29,6 @@ async fn a_feed_without_traffic_that_stands_still_fails_with_the_age_and_the_way
     assert!(said.contains(rule) && said.contains("let it catch up"), "{said}");
     let status = controller.status().await.unwrap();
     assert_eq!(status.reverse_feed.unwrap().heartbeat_age_ms, Some(42_000));
-    let next = status.next.unwrap();
-    assert_eq!((next.gate.as_str(), next.verdict), ("reverse_feed", Verdict::Fail), "{next:?}");
 
     world.shop.replica.set_heard(came(3));
     world.target.set_heard(came(16));

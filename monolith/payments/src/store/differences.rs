@@ -96,8 +96,10 @@ impl Turn {
         Ok(sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut self.0).await?)
     }
 
-    /// Gives it back.
-    pub(crate) async fn end(self) -> Result<(), Error> {
+    /// Gives it back, by name: a server sees the end of a connection when it sees it.
+    pub(crate) async fn end(mut self) -> Result<(), Error> {
+        let sql = "select pg_advisory_unlock(hashtextextended('payments.reconciliation', 0))";
+        sqlx::query(sql).execute(&mut self.0).await?;
         Ok(self.0.close().await?)
     }
 }
