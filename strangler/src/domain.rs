@@ -71,6 +71,10 @@ pub trait Movable: Send + Sync + 'static {
         Ok(Heard::Unsent)
     }
 
+    /// Told when something that was published here is committed: whoever has a relay in this process wakes it, so that none of it
+    /// waits for the relay's next look. By default nothing.
+    fn committed(&self) {}
+
     /// Those of these keys of which this home's copy is whole: it was started, and awaits no snapshot.
     async fn known(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<String>, BoxError>;
 

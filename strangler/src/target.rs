@@ -191,6 +191,7 @@ impl Target {
             left.extend(unsent.into_iter().map(|Pinned { key, why }| Pinned { key, why: cut(why) }));
         }
         tx.commit().await?;
+        self.domain.committed();
         Ok(left)
     }
 
@@ -202,7 +203,9 @@ impl Target {
         let mut tx = self.domain.begin().await.map_err(domain)?;
         policy::limit_waits(&mut tx, LOCK_TIMEOUT).await?;
         self.domain.beat(&mut tx).await.map_err(domain)?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.domain.committed();
+        Ok(())
     }
 
     /// What this home's replica has heard of the source.
@@ -235,6 +238,9 @@ impl Target {
             self.domain.gained(&mut tx, &gained).await.map_err(domain)?;
         }
         tx.commit().await?;
+        if !released.is_empty() {
+            self.domain.committed();
+        }
         self.count(message, &replies);
         Ok(replies)
     }

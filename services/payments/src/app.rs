@@ -13,7 +13,7 @@ use chassis::token::Verifier;
 use chassis::{Shutdown, Tasks, Telemetry, VERSION, admin, never_fails, server};
 use outbox::kafka::KafkaSink;
 use outbox::retention::Housekeeping;
-use outbox::{Metrics, Relay, RelayOptions, Replica, Tracer, Wake, kafka};
+use outbox::{DatabaseRefill, Metrics, Relay, RelayOptions, Replica, Tracer, Wake, kafka};
 use payments::shadow::Shadow;
 use payments::{Engine, Home, Limits, Local, ReconcileMetrics, Reconciler, Replicate, Work};
 use sqlx::PgPool;
@@ -68,7 +68,7 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         let listener = listen("PAYMENTS_GRPC_LISTEN", config.grpc_listen).await?;
         listening = listening.at("grpc", listener.local_addr()?);
         let verifier = Verifier::new(ISSUER, AUDIENCE, &config.token_key);
-        let target = target(&module, &authority).shown(&telemetry.meter());
+        let target = target(&home, &authority).shown(&telemetry.meter());
         let desk = desk(&home, &target, (&work, &counted));
         let requests = telemetry.grpc();
         let evidence = kept(&relay, &module, &authority);
@@ -92,7 +92,9 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         let shadow = shadow(&module, &mut tasks);
         let replicate = Replicate::new(home.clone(), authority).metrics(counted.clone()).shadow(shadow);
         let source = kafka::source(&config.kafka, ORIGIN)?;
-        let replica = Replica::new(module.clone(), source, ORIGIN, replicate);
+        // What the topic has lost of this home's own events, it has itself.
+        let log = Arc::new(DatabaseRefill(relay.clone()));
+        let replica = Replica::new(module.clone(), source, ORIGIN, replicate).refill(log);
         tasks.spawn("replica", replica.metrics(metrics).tracer(tracer).run(shutdown.token()));
         let reconciler = Reconciler::new(home.clone(), config.reconcile.clone());
         act(home, counted, &mut tasks);
@@ -140,8 +142,9 @@ fn desk(home: &Home, target: &Target, (work, metrics): (&TaskTracker, &payments:
 }
 
 /// What the migration's controller asks of this home's payments.
-pub(crate) fn target(module: &PgPool, authority: &AtTarget) -> Target {
-    Target::new(authority.0.clone(), Arc::new(Payments(module.clone())))
+pub(crate) fn target(home: &Home, authority: &AtTarget) -> Target {
+    let payments = Payments { pool: home.pool.clone(), wake: home.wake.clone() };
+    Target::new(authority.0.clone(), Arc::new(payments))
 }
 
 fn kept(relay: &PgPool, module: &PgPool, authority: &AtTarget) -> Kept {

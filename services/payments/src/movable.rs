@@ -1,20 +1,26 @@
 //! How payments are given up and taken over here.
 
 use async_trait::async_trait;
+use outbox::Wake;
 use payments::movable::{self, Record};
 use payments::{Epoch, PaymentCopy};
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
 use strangler::{BoxError, Heard, Home, KeyCopy, Movable, Pinned};
 
-/// This home's payments, as the migration moves them. The pool is the module's own.
+/// This home's payments, as the migration moves them.
 #[derive(Debug, Clone)]
-pub(crate) struct Payments(pub(crate) PgPool);
+pub(crate) struct Payments {
+    /// The module's own.
+    pub(crate) pool: PgPool,
+    /// Of the relay in this process, if there is one.
+    pub(crate) wake: Wake,
+}
 
 #[async_trait]
 impl Movable for Payments {
     async fn begin(&self) -> Result<PgTransaction<'static>, BoxError> {
-        Ok(self.0.begin().await?)
+        Ok(self.pool.begin().await?)
     }
 
     async fn pinned(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<Vec<Pinned>, BoxError> {
@@ -39,8 +45,12 @@ impl Movable for Payments {
         Ok(())
     }
 
+    fn committed(&self) {
+        self.wake.now();
+    }
+
     async fn heard(&self) -> Result<Heard, BoxError> {
-        let last = payments::heard(&self.0).await?;
+        let last = payments::heard(&self.pool).await?;
         let last = last.map(|payments::Heartbeat { sequence, sent_at, received_at, age }| {
             Heard::Last(strangler::Heartbeat { sequence, sent_at, received_at, age })
         });
@@ -61,7 +71,7 @@ impl Movable for Payments {
         upto: Option<&str>,
         limit: i64,
     ) -> Result<Vec<KeyCopy>, BoxError> {
-        let copies = payments::copies(&self.0, after, upto, limit).await?;
+        let copies = payments::copies(&self.pool, after, upto, limit).await?;
         let copy = |PaymentCopy { key, version, hash }| KeyCopy { key, version, hash };
         Ok(copies.into_iter().map(copy).collect())
     }

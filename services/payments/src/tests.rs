@@ -103,7 +103,7 @@ impl World {
         let address = listener.local_addr().unwrap();
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let (_, probes) = tonic_health::server::health_reporter();
-        let target = target(&home.pool, &authority);
+        let target = target(&home, &authority);
         let (relay, module) = (open(&databases.outbox), home.pool.clone());
         let evidence = Kept { relay, module, authority: authority.0.clone() };
         let local = Arc::new(Local::new(home.clone(), tasks.clone()));

@@ -24,7 +24,7 @@ const STILL_TIMES: u32 = 6;
 /// What is shown of such a target.
 const STILL: &str = "the target has not applied what was published";
 /// Between two questions whether a page has arrived.
-const ASK_EVERY: Duration = Duration::from_millis(20);
+const ASK_EVERY: Duration = Duration::from_millis(50);
 /// The longest key with its reason that is shown, in bytes.
 const WAITS_BYTES_MAX: usize = 800;
 
@@ -217,6 +217,7 @@ impl Controller {
             unsent = domain.snapshot(&mut tx, &claimed).await.map_err(failed)?;
         }
         tx.commit().await?;
+        domain.committed();
         let left: BTreeSet<&str> = unsent.iter().map(|unsent| unsent.key.as_str()).collect();
         let sent: Vec<String> = claimed.iter().filter(|key| !left.contains(key.as_str())).cloned().collect();
         let moving = keys.iter().filter(|key| !claimed.contains(key));

@@ -28,7 +28,9 @@ impl Controller {
         let mut tx = domain.begin().await.map_err(|error| unsent(Home::Source, &error))?;
         store::limit_waits(&mut tx, settings.ask_timeout).await?;
         domain.beat(&mut tx).await.map_err(|error| unsent(Home::Source, &error))?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        domain.committed();
+        Ok(())
     }
 
     async fn beat_there(&self) -> Result<(), Error> {

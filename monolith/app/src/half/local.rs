@@ -88,7 +88,13 @@ impl Half {
 
     /// What the migration's controller asks.
     pub(crate) fn domain(&self, orders: Orders, pools: &Pools, work: TaskTracker) -> Arc<dyn Domain> {
-        Arc::new(PaymentsDomain::new(orders, self.home.pool.clone(), pools.outbox.clone(), work))
+        Arc::new(PaymentsDomain::new(
+            orders,
+            self.home.pool.clone(),
+            pools.outbox.clone(),
+            work,
+            self.home.wake.clone(),
+        ))
     }
 
     /// What runs beside the API.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use app::PaymentsDomain;
+use outbox::Wake;
 use strangler::Domain as _;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -22,6 +23,7 @@ async fn a_feed_is_measured_by_what_was_published_and_no_payment_is_read_for_it(
         world.admin.clone(),
         world.admin.clone(),
         TaskTracker::new(),
+        Wake::default(),
     );
     let versions = async |limit| {
         let found = timeout(SOON, domain.versions(limit)).await?;

@@ -90,7 +90,7 @@ async fn a_write_with_the_epoch_of_a_cancelled_recall_is_a_grant() {
     let world = World::without_engine("cancelled").await;
     let id = world.born("source").await;
     world.offered(id, 2).await;
-    let peer = target(&world.home.pool, &world.authority);
+    let peer = target(&world.home, &world.authority);
     let asked = |epoch: i64| [(id.to_string(), Epoch(epoch))];
     peer.grant(&asked(3)).await.unwrap();
     // The charge has no engine, so that it is under way for as long as the story wants.

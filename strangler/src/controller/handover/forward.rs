@@ -118,6 +118,7 @@ impl Controller {
         }
         tx.commit().await?;
         if !quiet.is_empty() {
+            domain.committed();
             settings.crash.point(Point::Fenced);
         }
         Ok((claimed, pinned))

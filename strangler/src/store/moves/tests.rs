@@ -5,7 +5,7 @@ use crate::handover::Facts;
 use crate::handover::source::{Message, Row};
 use crate::{Epoch, Home, Phase};
 
-const MIGRATION: &str = "payments";
+const MIGRATION: &str = "parcels";
 const FACTS: Facts = Facts { quiet: true, known: true };
 const PLACES: [(Home, Phase); 4] = [
     (Home::Source, Phase::Settled),

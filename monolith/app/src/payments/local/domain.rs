@@ -4,7 +4,7 @@ use ::payments::movable::{self, Record};
 use ::payments::{PaymentCopy, Replicate};
 use async_trait::async_trait;
 use orders::Orders;
-use outbox::{BoxError, StateTransfer as _};
+use outbox::{BoxError, StateTransfer as _, Wake};
 use proto::{HEARTBEAT_KEYS, PAYMENTS};
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
@@ -23,13 +23,15 @@ pub struct PaymentsDomain {
     /// Its role may read cursors and the log.
     outbox: PgPool,
     books: Books,
+    /// Of the relay in this process, if there is one.
+    wake: Wake,
 }
 
 impl PaymentsDomain {
     /// `payments` is the module's own pool, `outbox` one whose role may read cursors and the log. What is under way in `work` at the end of the process
     /// is waited for.
-    pub fn new(orders: Orders, payments: PgPool, outbox: PgPool, work: TaskTracker) -> Self {
-        Self { orders, payments, outbox, books: Books::new(work) }
+    pub fn new(orders: Orders, payments: PgPool, outbox: PgPool, work: TaskTracker, wake: Wake) -> Self {
+        Self { orders, payments, outbox, books: Books::new(work), wake }
     }
 }
 
@@ -59,6 +61,10 @@ impl strangler::Movable for PaymentsDomain {
     async fn beat(&self, tx: &mut PgTransaction<'_>) -> Result<(), BoxError> {
         ::payments::beat(tx, Home::Source.name()).await?;
         Ok(())
+    }
+
+    fn committed(&self) {
+        self.wake.now();
     }
 
     async fn heard(&self) -> Result<Heard, BoxError> {
