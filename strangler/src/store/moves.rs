@@ -62,7 +62,7 @@ pub(crate) async fn moving(
 }
 
 /// Keys that are the target's since a hand-over that it has not confirmed, but for those `asked` already; one that was pinned since then
-/// only when it is time to ask again.
+/// only when it is time to ask again. `not exists` and not `<> all`: a plan that was kept would compare each key with each of the list.
 pub(crate) async fn granting(
     pool: &PgPool,
     migration: &str,
@@ -73,7 +73,8 @@ pub(crate) async fn granting(
         "select o.key, o.epoch from strangler.owner o
          left join strangler.pinned p on p.migration = o.migration and p.key = o.key and p.looked_at >= o.changed_at
          where o.migration = $1 and o.owner = 'target' and o.phase = 'settled' and o.epoch > 1
-           and o.granted_epoch < o.epoch and o.key <> all ($2)
+           and o.granted_epoch < o.epoch
+           and not exists (select from unnest($2::text[]) as asked (key) where asked.key = o.key)
            and (p.key is null or strangler.look_again(p) <= clock_timestamp())
          order by o.key limit $3",
     )
@@ -117,7 +118,8 @@ pub(crate) async fn recalling(
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "select o.key, o.epoch from strangler.owner o
          left join strangler.pinned p on p.migration = o.migration and p.key = o.key and p.looked_at >= o.changed_at
-         where o.migration = $1 and o.owner = 'target' and o.phase = 'recalling' and o.key <> all ($2)
+         where o.migration = $1 and o.owner = 'target' and o.phase = 'recalling'
+           and not exists (select from unnest($2::text[]) as asked (key) where asked.key = o.key)
            and (p.key is null or strangler.look_again(p) <= clock_timestamp())
          order by o.key limit $3",
     )
