@@ -10,10 +10,10 @@ use crate::past::Past;
 use crate::store::{self, Homes};
 use crate::walk::Walk;
 
-/// How long a backfill may take.
-const BACKFILL_TIMEOUT: Duration = Duration::from_secs(180);
-/// How long payments may take to change their home. One with an unknown outcome stays until it is known.
+/// How long a backfill, or a change of the home of all payments, may take: one with an unknown outcome stays until it is known.
 const MOVES_TIMEOUT: Duration = Duration::from_secs(180);
+/// And a second more for so many old payments.
+const MOVED_A_SECOND: u32 = 40;
 /// How long the controller may take to see that all are back.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Old payments that are refunded at each home.
@@ -27,11 +27,15 @@ pub(crate) enum Home {
 }
 
 impl Walk<'_> {
+    fn bound(&self) -> Duration {
+        MOVES_TIMEOUT + Duration::from_secs(u64::from(self.args.old / MOVED_A_SECOND))
+    }
+
     /// Waits until the target has a copy of each payment that is older than what it knows.
     pub(crate) async fn filled(&self) -> Result<()> {
         let started = Instant::now();
         self.progress.begin("the backfill");
-        let filled = until("the backfill to be done", BACKFILL_TIMEOUT, async || {
+        let filled = until("the backfill to be done", self.bound(), async || {
             let status = self.operator.status().await?;
             let backfill = status.get("backfill").context("the status has no backfill")?;
             let (done, of) = (count(backfill, "done"), count(backfill, "of"));
@@ -51,7 +55,7 @@ impl Walk<'_> {
         let before = store::homes(&self.shop.source).await?;
         let what = format!("all payments to be at the {}", home.name());
         self.progress.begin(&what);
-        let homes = until(&what, MOVES_TIMEOUT, async || {
+        let homes = until(&what, self.bound(), async || {
             self.shop.world.all_alive().await?;
             let homes = store::homes(&self.shop.source).await?;
             let Homes { source, target, moving } = homes;
