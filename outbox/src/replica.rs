@@ -2,6 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
+use opentelemetry::trace::FutureExt as _;
 use sqlx::{PgPool, postgres::PgTransaction};
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +12,7 @@ use crate::{
     handler::{Effect, Erased, Undecodable, UnknownKind},
     inbox::{Attempt, Dealt, Gate, InboxOptions, Kind},
     store::{self, Admitted, Leap},
+    trace,
 };
 
 /// Follows the state of keys that another home may own. Its stream's first event is applied by every home, whoever
@@ -35,6 +37,26 @@ pub trait StateTransfer: Send + Sync + 'static {
         tx: &mut PgTransaction<'_>,
         event: Received<Self::Event>,
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// Applies snapshots in `tx`, of each key one at most, in the order of keys: what [`StateTransfer::apply`] would do with each. A
+    /// lone one goes there. Without this method each of them does, in a trace of its own. With it, one statement may do the work
+    /// of all.
+    ///
+    /// # Errors
+    /// All is rolled back, and smaller parts are tried, down to [`StateTransfer::apply`] for one: only what that refuses stops its key.
+    fn apply_snapshots(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        snapshots: Vec<Received<Self::Event>>,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send {
+        async move {
+            for snapshot in snapshots {
+                let publisher = trace::context(&snapshot.meta.headers);
+                self.apply(tx, snapshot).with_context(publisher).await?;
+            }
+            Ok(())
+        }
+    }
 }
 
 /// Runs a [`StateTransfer`] in a consumer group of its own.
@@ -192,16 +214,8 @@ impl<T: StateTransfer> Erased for Following<T> {
         payload: &'a [u8],
     ) -> crate::handler::Applied<'a> {
         Box::pin(async move {
-            match T::Event::decode(&meta.kind, payload) {
-                // Passing over it would leave the replica's state behind under a newer version. While a program is upgraded
-                // another instance may know it.
-                None => Err(UnknownKind { kind: meta.kind, replica: T::NAME }.into()),
-                Some(event) => {
-                    let event = event.map_err(Undecodable)?;
-                    self.0.apply(tx, Received { event, meta }).await?;
-                    Ok(Effect::Applied)
-                }
-            }
+            self.0.apply(tx, received::<T>(meta, payload)?).await?;
+            Ok(Effect::Applied)
         })
     }
 
@@ -211,11 +225,21 @@ impl<T: StateTransfer> Erased for Following<T> {
         events: Vec<(Meta, &'a [u8])>,
     ) -> crate::handler::AppliedAll<'a> {
         Box::pin(async move {
-            let mut effects = Vec::new();
-            for (meta, payload) in events {
-                effects.push(self.apply(tx, meta, payload).await?);
-            }
+            let received = events.into_iter().map(|(meta, payload)| received::<T>(meta, payload));
+            let received = received.collect::<Result<Vec<_>, _>>()?;
+            let effects = vec![Effect::Applied; received.len()];
+            self.0.apply_snapshots(tx, received).await?;
             Ok(effects)
         })
+    }
+}
+
+/// An event as the replica takes it.
+fn received<T: StateTransfer>(meta: Meta, payload: &[u8]) -> Result<Received<T::Event>, BoxError> {
+    match T::Event::decode(&meta.kind, payload) {
+        // Passing over it would leave the replica's state behind under a newer version. While a program is upgraded
+        // another instance may know it.
+        None => Err(UnknownKind { kind: meta.kind, replica: T::NAME }.into()),
+        Some(event) => Ok(Received { event: event.map_err(Undecodable)?, meta }),
     }
 }

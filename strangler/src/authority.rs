@@ -72,14 +72,29 @@ impl Authority {
     /// [`Error::ForeignWrite`] when the target may write the key, [`Error::Stale`] when a later epoch, or this one, is noted: the
     /// record must not be applied. [`Error::Moving`] when the row could not be locked in time.
     pub async fn offered(&self, tx: &mut PgTransaction<'_>, key: &str, epoch: Epoch) -> Result<(), Error> {
-        let verdict = store::offered(tx, &self.migration, key, epoch).await;
+        self.offered_all(tx, &[(key.to_owned(), epoch)]).await
+    }
+
+    /// As [`Authority::offered`], for offers of many keys, each named once, in the order of keys.
+    ///
+    /// # Errors
+    /// As [`Authority::offered`], of the first key that has one: none of the records must be applied.
+    pub async fn offered_all(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        offers: &[(String, Epoch)],
+    ) -> Result<(), Error> {
         // A lock that did not come in time stays the database's failure, which a replica waits out.
-        match verdict?.as_str() {
-            "noted" => Ok(()),
-            "stale" => Err(Error::Stale { key: key.to_owned(), epoch }),
-            "foreign" => Err(Error::ForeignWrite { key: key.to_owned() }),
-            other => Err(Error::stored("verdict", other)),
+        let verdicts = store::offered(tx, &self.migration, offers).await?;
+        for ((key, epoch), verdict) in offers.iter().zip(verdicts) {
+            match verdict.as_str() {
+                "noted" => {}
+                "stale" => return Err(Error::Stale { key: key.clone(), epoch: *epoch }),
+                "foreign" => return Err(Error::ForeignWrite { key: key.clone() }),
+                other => return Err(Error::stored("verdict", other)),
+            }
         }
+        Ok(())
     }
 
     /// The migration's name.
@@ -93,7 +108,19 @@ impl Authority {
     /// # Errors
     /// [`Error::Database`].
     pub async fn holds(&self, tx: &mut PgTransaction<'_>, key: &str) -> Result<bool, Error> {
-        Ok(store::holds(tx, &self.migration, key).await?)
+        Ok(self.holds_one_of(tx, &[key.to_owned()]).await?.is_some())
+    }
+
+    /// One of these keys that [`Authority::holds`], if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn holds_one_of(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        keys: &[String],
+    ) -> Result<Option<String>, Error> {
+        Ok(store::holds_one_of(tx, &self.migration, keys).await?)
     }
 }
 

@@ -112,17 +112,33 @@ impl Owners {
         key: &str,
         epoch: Epoch,
     ) -> Result<Taken, Error> {
-        let verdict = store::take_back(tx, &self.migration, key, epoch).await;
+        let mine = self.take_all_back(tx, &[(key.to_owned(), epoch)]).await?;
+        Ok(if mine.is_empty() { Taken::Follow } else { Taken::Mine })
+    }
+
+    /// As [`Owners::take_back`], for releases of many keys, each named once, in the order of keys: those that are [`Taken::Mine`].
+    ///
+    /// # Errors
+    /// As [`Owners::take_back`], of the first key that has one: none of the records must be applied.
+    pub async fn take_all_back(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        releases: &[(String, Epoch)],
+    ) -> Result<Vec<String>, Error> {
         // A lock that did not come in time stays the database's failure, which a replica waits out.
-        match verdict?.as_str() {
-            "taken" => Ok(Taken::Mine),
-            "follow" => {
-                tracing::info!(key, %epoch, "a release of a recall that is not under way any more");
-                Ok(Taken::Follow)
+        let verdicts = store::take_back(tx, &self.migration, releases).await?;
+        let mut mine = Vec::new();
+        for ((key, epoch), verdict) in releases.iter().zip(verdicts) {
+            match verdict.as_str() {
+                "taken" => mine.push(key.clone()),
+                "follow" => {
+                    tracing::info!(key, %epoch, "a release of a recall that is not under way any more")
+                }
+                "foreign" => return Err(Error::ForeignWrite { key: key.clone() }),
+                other => return Err(Error::stored("verdict", other)),
             }
-            "foreign" => Err(Error::ForeignWrite { key: key.to_owned() }),
-            other => Err(Error::stored("verdict", other)),
         }
+        Ok(mine)
     }
 
     /// Whether a key is the source's, settled or still on its way to the target, as the caller's transaction sees it, without

@@ -12,3 +12,10 @@ pub(crate) mod policy;
 pub(crate) mod reads;
 pub(crate) mod rights;
 pub(crate) mod sealed;
+
+use crate::Epoch;
+
+/// Keys and their epochs as two columns.
+fn columns(keys: &[(String, Epoch)]) -> (Vec<&str>, Vec<i64>) {
+    keys.iter().map(|(key, epoch)| (key.as_str(), epoch.get())).unzip()
+}

@@ -75,8 +75,8 @@ pub(crate) async fn record_adjustment(
         return Err(Error::Busy("a command on it has no outcome yet"));
     }
     let event = adjust(&before, adjustment)?;
-    store::insert_transaction(&mut tx, &before, &event.ledger).await?;
-    store::insert_adjustment(&mut tx, payment, adjustment).await?;
+    store::insert_transactions(&mut tx, &[(&before, &event.ledger)]).await?;
+    store::insert_adjustments(&mut tx, &[(payment, adjustment)]).await?;
     let version = events::publish_adjusted(&mut tx, &event).await?;
     let after = Payment { version, ..event.payment };
     if version != before.version + 1 || !store::update(&mut tx, &after, before.version).await? {

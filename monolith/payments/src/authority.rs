@@ -37,6 +37,23 @@ pub trait Authority: Send + Sync + 'static {
             Err(error) => Err(error),
         }
     }
+
+    /// One of these payments that this home owns, if there is one.
+    ///
+    /// # Errors
+    /// As [`Authority::owns`].
+    async fn owns_one_of(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        payments: &[PaymentId],
+    ) -> Result<Option<PaymentId>, Error> {
+        for payment in payments {
+            if self.owns(tx, *payment).await? {
+                return Ok(Some(*payment));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Told, in the transaction that applies it, of each event that may change who writes a payment. An error keeps the event from
@@ -55,25 +72,22 @@ pub trait Births: Send + Sync + 'static {
         epoch: i64,
     ) -> Result<(), Error>;
 
-    /// The other home gives the payment up at this epoch. This one does not own it yet: it is told so later, and by others.
+    /// The other home gives these payments up, each at its epoch; they are in the order of their ids. This one does not own them yet: it
+    /// is told so later, and by others.
     ///
     /// # Errors
-    /// As [`Births::born`]; and when this home owns the payment, or is not one that payments are offered to.
-    async fn offered(
-        &self,
-        tx: &mut PgTransaction<'_>,
-        payment: PaymentId,
-        epoch: Epoch,
-    ) -> Result<(), Error>;
+    /// As [`Births::born`]; and when this home owns one of them, or is not one that payments are offered to.
+    async fn offered(&self, tx: &mut PgTransaction<'_>, payments: &[(PaymentId, Epoch)])
+    -> Result<(), Error>;
 
-    /// The other home gives the payment back at this epoch. True: it is this home's to write, from the commit of `tx` on.
+    /// The other home gives these payments back, each at its epoch; they are in the order of their ids. Returns those that are this
+    /// home's to write, from the commit of `tx` on.
     ///
     /// # Errors
-    /// As [`Births::born`]; and when the other home did not own the payment.
+    /// As [`Births::born`]; and when the other home did not own one of them.
     async fn released(
         &self,
         tx: &mut PgTransaction<'_>,
-        payment: PaymentId,
-        epoch: Epoch,
-    ) -> Result<bool, Error>;
+        payments: &[(PaymentId, Epoch)],
+    ) -> Result<Vec<PaymentId>, Error>;
 }

@@ -1,19 +1,18 @@
 //! Following the other home.
 
+mod take;
+
 use std::{fmt, sync::Arc};
 
 use outbox::{BoxError, Event as _, Received};
 use proto::{PaymentFeed, PaymentId, PaymentStream, events as wire};
 use sqlx::postgres::PgTransaction;
 
-use crate::events::{
-    read_accepted, read_adjustment, read_answer, read_key, read_keyed, read_ledger, read_requested,
-    read_state,
-};
+use self::take::Record;
+use crate::events::{read_adjustment, read_key, read_keyed, read_ledger, read_requested, read_state};
 use crate::shadow::{Came, Shadow};
 use crate::store::Kept;
-use crate::whole::{hash, wholes};
-use crate::{Births, Change, Epoch, Error, Home, Metrics, Payment, Point, events, movable, store};
+use crate::{Births, Change, Error, Home, Metrics, Payment, Point, store};
 
 /// Applies the payments stream: every payment's first event, whoever owns it, and what the other home did to its own. A foreign
 /// event for a payment that this home owns is refused: two owners wrote, and its key stops. By a record that gives a payment up, the
@@ -23,14 +22,6 @@ pub struct Replicate {
     births: Arc<dyn Births>,
     metrics: Metrics,
     shadow: Option<Shadow>,
-}
-
-/// A payment that the other home gives up.
-struct Given {
-    payment: PaymentId,
-    whole: Option<wire::PaymentSnapshot>,
-    hash: Vec<u8>,
-    version: i64,
 }
 
 /// What a foreign event says happened.
@@ -76,13 +67,14 @@ impl Replicate {
     }
 
     /// The owner row is looked at before the payment's is written, as everywhere.
-    async fn refuse_own(&self, tx: &mut PgTransaction<'_>, key: &str) -> Result<(), BoxError> {
-        let payment = read_key(key)?;
-        if self.home.authority.owns(tx, payment).await? {
-            tracing::error!(%payment, "a foreign event would change a payment that this home owns");
-            return Err(Error::ForeignWrite.into());
+    async fn refuse_own(&self, tx: &mut PgTransaction<'_>, payments: &[PaymentId]) -> Result<(), BoxError> {
+        match self.home.authority.owns_one_of(tx, payments).await? {
+            None => Ok(()),
+            Some(payment) => {
+                tracing::error!(%payment, "a foreign event would change a payment that this home owns");
+                Err(Error::ForeignWrite.into())
+            }
         }
-        Ok(())
     }
 }
 
@@ -112,6 +104,27 @@ impl outbox::StateTransfer for Replicate {
             }
         }
     }
+
+    async fn apply_snapshots(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        snapshots: Vec<Received<PaymentFeed>>,
+    ) -> Result<(), BoxError> {
+        let mut records = Vec::new();
+        for Received { event, meta } in snapshots {
+            match event {
+                PaymentFeed::Payment(event) => records.push(Record::of(*event, &meta)?),
+                heartbeat @ PaymentFeed::Heartbeat(_) => {
+                    self.apply(tx, Received { event: heartbeat, meta }).await?;
+                }
+            }
+        }
+        if !records.is_empty() {
+            self.take(tx, records).await?;
+            self.home.crash.point(Point::ReplicaApplied);
+        }
+        Ok(())
+    }
 }
 
 impl Replicate {
@@ -124,26 +137,19 @@ impl Replicate {
         let change = change(&event);
         let foreign = match event {
             PaymentStream::Requested(event) => return self.requested(tx, event, meta.version).await,
-            PaymentStream::Snapshot(snapshot) => {
-                self.refuse_own(tx, &meta.key).await?;
-                return restore(tx, snapshot, meta.version).await;
-            }
-            PaymentStream::Offered(wire::AuthorityOffered { epoch, whole, hash }) => {
-                let given = Given { payment: read_key(&meta.key)?, whole, hash, version: meta.version };
-                self.births.offered(tx, given.payment, Epoch(epoch)).await?;
-                // What would be acted on here is not what the owner has: it keeps the payment.
-                let is_taken = self.given(tx, given).await?;
-                return if is_taken { Ok(()) } else { Err("the copy here can't be made the owner's".into()) };
-            }
-            PaymentStream::Released(wire::AuthorityReleased { epoch, whole, hash }) => {
-                let given = Given { payment: read_key(&meta.key)?, whole, hash, version: meta.version };
-                return self.released(tx, given, Epoch(epoch)).await;
+            whole @ (PaymentStream::Snapshot(_) | PaymentStream::Offered(_) | PaymentStream::Released(_)) => {
+                return self.take(tx, vec![Record::of(whole, &meta)?]).await;
             }
             PaymentStream::Adjusted(wire::PaymentAdjusted { state, adjustment, ledger }) => {
-                self.refuse_own(tx, &meta.key).await?;
+                self.refuse_own(tx, &[read_key(&meta.key)?]).await?;
                 let payment = read_state(state.ok_or("the event has no state")?, meta.version)?;
                 follow(tx, &payment, ledger).await?;
-                return adjusted(tx, &payment, vec![adjustment.ok_or("the event has no adjustment")?]).await;
+                let adjustment = read_adjustment(adjustment.ok_or("the event has no adjustment")?)?;
+                // Events of earlier versions don't say which payment intent it was; a snapshot does later.
+                if adjustment.payment_intent.is_some() {
+                    store::insert_adjustments(tx, &[(payment.id, &adjustment)]).await?;
+                }
+                return Ok(());
             }
             PaymentStream::Authorized(wire::PaymentAuthorized { state, command, outcome, ledger })
             | PaymentStream::Captured(wire::PaymentCaptured { state, command, outcome, ledger })
@@ -153,7 +159,7 @@ impl Replicate {
                 Foreign { state, command, outcome, ledger }
             }
         };
-        self.refuse_own(tx, &meta.key).await?;
+        self.refuse_own(tx, &[read_key(&meta.key)?]).await?;
         let payment = read_state(foreign.state.ok_or("the event has no state")?, meta.version)?;
         if let (Some(shadow), Some(change)) = (&self.shadow, change) {
             let (ledger, payment) = (read_ledger(foreign.ledger.clone())?, payment.clone());
@@ -167,42 +173,9 @@ impl Replicate {
             let idempotency = command.idempotency.ok_or("the command has no key")?;
             let (operation, command, answer) = (command.operation, command.id, Ok(payment.clone()));
             let kept = Kept { operation, idempotency, command, answer, at: meta.time };
-            store::keep_answer(tx, &payment, kept).await?;
+            store::keep_answers(tx, &[(&payment, &kept)]).await?;
         }
         Ok(())
-    }
-}
-
-impl Replicate {
-    /// The owner row first, as everywhere. A payment that was called back is taken back, however its copy is: nobody else may write
-    /// it.
-    async fn released(&self, tx: &mut PgTransaction<'_>, given: Given, epoch: Epoch) -> Result<(), BoxError> {
-        let payment = given.payment;
-        let mine = self.births.released(tx, payment, epoch).await?;
-        self.given(tx, given).await?;
-        if mine {
-            movable::gained(tx, &[payment.to_string()]).await?;
-            self.home.work.comes();
-        }
-        Ok(())
-    }
-
-    /// Takes the owner's whole, and tells where the copy here was another one at the version before, or still is. False when it is.
-    async fn given(&self, tx: &mut PgTransaction<'_>, given: Given) -> Result<bool, BoxError> {
-        let Given { payment, whole, hash: theirs, version } = given;
-        let whole = whole.ok_or("the record has no payment")?;
-        if whole.state.as_ref().is_none_or(|state| state.payment_id != payment.to_string()) {
-            return Err("the record is of another payment than its key".into());
-        }
-        let taken = hash(&read_again(&whole, version)?);
-        let before = copy(tx, payment).await?.filter(|(at, _)| at + 1 == version);
-        restore(tx, whole, version).await?;
-        let mended = copy(tx, payment).await?.is_some_and(|(_, now)| now == taken);
-        if !mended || before.is_some_and(|(_, before)| before != theirs) {
-            self.metrics.mismatch();
-            tracing::error!(%payment, version, mended, "the copy of a payment was not its owner's; the owner's was taken");
-        }
-        Ok(mended)
     }
 }
 
@@ -222,71 +195,15 @@ fn change(event: &PaymentStream) -> Option<Change> {
     }
 }
 
-/// The version of this home's copy of a payment, and its hash.
-async fn copy(tx: &mut PgTransaction<'_>, payment: PaymentId) -> Result<Option<(i64, Vec<u8>)>, Error> {
-    let Some(payment) = store::load(&mut **tx, payment).await? else { return Ok(None) };
-    let whole = wholes(tx, std::slice::from_ref(&payment)).await?.pop();
-    Ok(whole.map(|whole| (payment.version, hash(&whole))))
-}
-
-/// As this program writes what it reads there: a field that it does not know, or that was left out, makes no other copy of it.
-fn read_again(whole: &wire::PaymentSnapshot, version: i64) -> Result<wire::PaymentSnapshot, BoxError> {
-    let state = whole.state.clone().ok_or("the snapshot has no state")?;
-    let ledger = read_ledger(whole.ledger.clone())?;
-    Ok(wire::PaymentSnapshot {
-        state: Some(events::state(&read_state(state, version)?)),
-        ledger: ledger.iter().map(events::transaction).collect(),
-        ..Default::default()
-    })
-}
-
 async fn follow(
     tx: &mut PgTransaction<'_>,
     payment: &Payment,
     ledger: Vec<wire::LedgerTransaction>,
 ) -> Result<(), BoxError> {
-    store::replace(tx, payment).await?;
-    for transaction in read_ledger(ledger)? {
-        store::insert_transaction(tx, payment, &transaction).await?;
-    }
-    Ok(())
-}
-
-/// Keeps what the other home's adjustments followed, for notices that tell of it here. Events of earlier versions don't say which
-/// payment intent that was; a snapshot does later.
-async fn adjusted(
-    tx: &mut PgTransaction<'_>,
-    payment: &Payment,
-    adjustments: Vec<wire::Adjustment>,
-) -> Result<(), BoxError> {
-    for adjustment in adjustments {
-        let adjustment = read_adjustment(adjustment)?;
-        if adjustment.payment_intent.is_some() {
-            store::insert_adjustment(tx, payment.id, &adjustment).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Starts again from the whole state.
-async fn restore(
-    tx: &mut PgTransaction<'_>,
-    snapshot: wire::PaymentSnapshot,
-    version: i64,
-) -> Result<(), BoxError> {
-    let payment = read_state(snapshot.state.ok_or("the snapshot has no state")?, version)?;
-    follow(tx, &payment, snapshot.ledger).await?;
-    adjusted(tx, &payment, snapshot.adjustments).await?;
-    for record in snapshot.idempotency {
-        store::keep_answer(tx, &payment, read_answer(record)?).await?;
-    }
-    for record in snapshot.accepted {
-        // One of a kind that this version does not know can't be found here either.
-        if let Some(accepted) = read_accepted(record, &payment)? {
-            store::keep_accepted(tx, &accepted).await?;
-        }
-    }
-    Ok(())
+    store::replace(tx, &[payment]).await?;
+    let ledger = read_ledger(ledger)?;
+    let booked: Vec<_> = ledger.iter().map(|transaction| (payment, transaction)).collect();
+    Ok(store::insert_transactions(tx, &booked).await?)
 }
 
 impl fmt::Debug for Replicate {

@@ -19,7 +19,7 @@ mod settled;
 
 use sqlx::PgPool;
 
-pub(crate) use adjustment::{adjusted, insert_adjustment, load_adjustments};
+pub(crate) use adjustment::{adjusted, insert_adjustments, load_adjustments};
 pub(crate) use audit::insert_audit;
 pub(crate) use claim::{Requested, claim_due, claim_requested};
 pub(crate) use decision::{
@@ -35,12 +35,12 @@ pub(crate) use floors::Start;
 pub(crate) use heartbeat::{heartbeat, note_heartbeat};
 #[cfg(test)]
 pub(crate) use idempotency::KEYS_MAX;
-pub(crate) use idempotency::{Kept, Record, claim_key, find_key, forget_answers, keep_answer, load_answers};
+pub(crate) use idempotency::{Kept, Record, claim_key, find_key, forget_answers, keep_answers, load_answers};
 pub(crate) use intent::{
     Ended, defer, find_open, finish, has_open, insert_intent, is_done, lock_gone_on, lock_open, release,
     set_object,
 };
-pub(crate) use ledger::{booked, insert_transaction, load_transactions, trial_balance, unbalanced};
+pub(crate) use ledger::{booked, insert_transactions, load_transactions, trial_balance, unbalanced};
 #[cfg(test)]
 pub(crate) use look::{BY_INDEX, SEE_DUE, SEE_REQUESTED};
 pub(crate) use movable::{Standing, advance, due_now, lock_free, lock_heads, look_now, present, standings};

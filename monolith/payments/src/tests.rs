@@ -79,17 +79,21 @@ impl Births for All {
         Ok(())
     }
 
-    async fn offered(&self, _: &mut PgTransaction<'_>, _: PaymentId, _: Epoch) -> Result<(), Error> {
+    async fn offered(&self, _: &mut PgTransaction<'_>, _: &[(PaymentId, Epoch)]) -> Result<(), Error> {
         if self.0.load(Ordering::SeqCst) { Err(Error::ForeignWrite) } else { Ok(()) }
     }
 
-    async fn released(&self, _: &mut PgTransaction<'_>, _: PaymentId, _: Epoch) -> Result<bool, Error> {
+    async fn released(
+        &self,
+        _: &mut PgTransaction<'_>,
+        payments: &[(PaymentId, Epoch)],
+    ) -> Result<Vec<PaymentId>, Error> {
         if self.0.load(Ordering::SeqCst) {
             return Err(Error::ForeignWrite);
         }
         let mine = self.1.swap(false, Ordering::SeqCst);
         self.0.store(mine, Ordering::SeqCst);
-        Ok(mine)
+        Ok(payments.iter().map(|(payment, _)| *payment).filter(|_| mine).collect())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Many events of one handler in one transaction.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -52,13 +52,34 @@ struct Stretch<'a> {
     indices: Vec<usize>,
 }
 
+/// Where the events of a batch are whose cursors it moves, in the order of (key, version).
+struct Due {
+    /// Those that the handler applies.
+    effects: Vec<usize>,
+    /// A replica's own: their effects are here already.
+    own: Vec<usize>,
+}
+
 impl Gate {
-    /// Whether many such events may share a transaction. A replica takes foreign ones one by one: each locks its key's state
-    /// and head behind the cursor, and a batch of them would hold those of many keys. Its home's own only move the cursor.
+    /// Whether many such events may share a transaction. A replica takes foreign changes one by one: each locks its key's state and
+    /// head behind the cursor, and a batch of them would hold those of many keys that somebody writes. Snapshots come many at a time
+    /// where all of a domain is copied or changes its home, and nobody else writes their keys here; its home's own events only move the
+    /// cursor.
     pub(super) fn takes_in_batches(&self, event: &Envelope) -> bool {
         match &self.kind {
             Kind::Handler => true,
-            Kind::Replica { module } => replica::is_own(event, module),
+            Kind::Replica { module } => replica::is_own(event, module) || self.is_foreign_snapshot(event),
+        }
+    }
+
+    fn is_foreign_snapshot(&self, event: &Envelope) -> bool {
+        match &self.kind {
+            Kind::Handler => false,
+            Kind::Replica { module } => {
+                !replica::is_own(event, module)
+                    && !event.is_skipped()
+                    && self.handler.is_snapshot(&event.kind)
+            }
         }
     }
 
@@ -99,15 +120,11 @@ impl Gate {
         let mut line = self.database.line().await?;
         let mut tx = self.begin_within(&mut line, statement_timeout).await?;
         let due = self.admit_batch(&mut tx, events, &mut outcomes).await?;
-        let admitted: Vec<&Envelope> = due.iter().map(|n| &*events[*n]).collect();
-        let mut applied = match &self.kind {
-            Kind::Handler => self.apply_batch(&mut tx, &admitted, effect_timeout).await,
-            // Their effects are here already.
-            Kind::Replica { .. } => Ok(Vec::new()),
-        };
+        let admitted: Vec<&Envelope> = due.effects.iter().map(|n| &*events[*n]).collect();
+        let mut applied = self.apply_batch(&mut tx, &admitted, effect_timeout).await;
         // A handler that none of them was for has not had the transaction.
         let ran = applied.as_ref().is_ok_and(|effects| effects.contains(&Effect::Applied));
-        if ran && self.spoilt(&mut tx).await?.is_some() {
+        if ran && (self.spoilt(&mut tx).await?.is_some() || !self.follow(&mut tx, &admitted).await?) {
             applied = Err(Hindrance::Fault);
         }
         let effects = match applied {
@@ -122,33 +139,43 @@ impl Gate {
         // Not as a fault of the outbox's rights: a deferred trigger may be what was denied.
         self.database.hear(tx.commit()).await.map_err(Error::Database)?;
         line.done(());
-        match &self.kind {
-            Kind::Handler => {
-                due.into_iter()
-                    .zip(effects)
-                    .for_each(|(n, effect)| outcomes[n] = Outcome::Dealt(effect.into()));
-            }
-            Kind::Replica { .. } => due.into_iter().for_each(|n| outcomes[n] = Outcome::Dealt(Dealt::Own)),
-        }
+        due.effects
+            .into_iter()
+            .zip(effects)
+            .for_each(|(n, effect)| outcomes[n] = Outcome::Dealt(effect.into()));
+        due.own.into_iter().for_each(|n| outcomes[n] = Outcome::Dealt(Dealt::Own));
         Ok(Ok(outcomes))
     }
 
-    /// Moves the cursors of all that is due, and returns that in the order of (key, version). Fills in the outcomes of what
-    /// was applied before.
+    /// A replica's heads follow what was applied. False when its home wrote one of these versions itself.
+    async fn follow(&self, tx: &mut PgTransaction<'_>, applied: &[&Envelope]) -> Result<bool, Error> {
+        match &self.kind {
+            Kind::Handler => Ok(true),
+            Kind::Replica { .. } => {
+                let follow = store::follow_all_applied(tx, self.name(), self.topic().name(), applied);
+                Ok(self.database.hear(follow).await?.is_empty())
+            }
+        }
+    }
+
+    /// Moves the cursors of all that is due. Fills in the outcomes of what was applied before.
     async fn admit_batch(
         &self,
         tx: &mut PgTransaction<'_>,
         events: &[Arc<Envelope>],
         outcomes: &mut [Outcome],
-    ) -> Result<Vec<usize>, Error> {
+    ) -> Result<Due, Error> {
         let left_out = self.left_out(tx, events.iter().map(|event| &**event)).await?;
         for (event, outcome) in events.iter().zip(outcomes.iter_mut()) {
             if event.is_replayed() && left_out.contains(&event.key) {
                 *outcome = Outcome::Dealt(Dealt::Duplicate);
             }
         }
+        let snapshots = self.snapshots(events, outcomes);
+        let leapt = self.leap_all(tx, events, &snapshots).await?;
         let mut due = Vec::new();
-        let mut stretches = self.stretches(events, outcomes);
+        let snapped = snapshots.iter().map(|n| events[*n].key.as_str()).collect();
+        let mut stretches = self.stretches(events, outcomes, &snapped);
         // The second round takes what the first one cut to what is due; its cursors are locked, so there is no third.
         for _ in 0..2 {
             let runs: Vec<&Run<'_>> = stretches.iter().map(|stretch| &stretch.run).collect();
@@ -171,15 +198,50 @@ impl Gate {
             stretches = cut;
         }
         due.sort_by(|a, b| (&events[*a].key, events[*a].version).cmp(&(&events[*b].key, events[*b].version)));
-        Ok(due)
+        Ok(match &self.kind {
+            Kind::Handler => Due { effects: due, own: Vec::new() },
+            Kind::Replica { .. } => Due { effects: leapt, own: due },
+        })
+    }
+
+    /// The foreign snapshots of a replica's batch that are the first of their keys in it, in the order of keys.
+    fn snapshots(&self, events: &[Arc<Envelope>], outcomes: &[Outcome]) -> Vec<usize> {
+        let mut firsts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (n, event) in events.iter().enumerate() {
+            if outcomes[n] == Outcome::OneByOne {
+                firsts.entry(&event.key).or_insert(n);
+            }
+        }
+        firsts.into_values().filter(|n| self.is_foreign_snapshot(&events[*n])).collect()
+    }
+
+    /// Those of the snapshots whose cursors moved; the others are dealt with one by one.
+    async fn leap_all(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        events: &[Arc<Envelope>],
+        snapshots: &[usize],
+    ) -> Result<Vec<usize>, Error> {
+        if snapshots.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asked: Vec<&Envelope> = snapshots.iter().map(|n| &*events[*n]).collect();
+        let leapt = store::leap_all(tx, self.name(), self.topic().name(), &asked);
+        let leapt: HashSet<usize> = self.database.hear(leapt).await?.into_iter().collect();
+        Ok(snapshots.iter().enumerate().filter(|(at, _)| leapt.contains(at)).map(|(_, n)| *n).collect())
     }
 
     /// The batch by key, in the order of keys: of each the versions that follow each other without a gap or a repeat. What
-    /// comes after such a run is dealt with one by one, and what has an outcome is passed over.
-    fn stretches<'a>(&self, events: &'a [Arc<Envelope>], outcomes: &[Outcome]) -> Vec<Stretch<'a>> {
+    /// comes after such a run is dealt with one by one, and what has an outcome, or a snapshot in front of it, is passed over.
+    fn stretches<'a>(
+        &self,
+        events: &'a [Arc<Envelope>],
+        outcomes: &[Outcome],
+        snapped: &HashSet<&str>,
+    ) -> Vec<Stretch<'a>> {
         let mut by_key: BTreeMap<&str, (Stretch<'a>, bool)> = BTreeMap::new();
         for (n, event) in events.iter().enumerate() {
-            if outcomes[n] != Outcome::OneByOne {
+            if outcomes[n] != Outcome::OneByOne || snapped.contains(event.key.as_str()) {
                 continue;
             }
             let own = match &self.kind {
@@ -198,7 +260,8 @@ impl Gate {
                 by_key.insert(&event.key, (Stretch { run, indices: vec![n] }, true));
                 continue;
             };
-            *open = *open && event.version == stretch.run.last + 1;
+            // A snapshot behind a replica's own events is no part of their run.
+            *open = *open && event.version == stretch.run.last + 1 && !self.is_foreign_snapshot(event);
             if *open {
                 stretch.run.last = event.version;
                 stretch.run.last_id = event.id;

@@ -183,6 +183,41 @@ pub(crate) async fn follow_applied(
         .await
 }
 
+/// Those of the snapshots, by their places in the slice, that moved their cursors.
+pub(crate) async fn leap_all(
+    tx: &mut PgTransaction<'_>,
+    handler: &str,
+    topic: &str,
+    snapshots: &[&Envelope],
+) -> sqlx::Result<Vec<usize>> {
+    let leapt: Vec<i32> = sqlx::query_scalar("select outbox.leap_all($1, $2, $3, $4, $5)")
+        .bind(handler)
+        .bind(topic)
+        .bind(snapshots.iter().map(|event| event.key.as_str()).collect::<Vec<_>>())
+        .bind(snapshots.iter().map(|event| event.version).collect::<Vec<_>>())
+        .bind(snapshots.iter().map(|event| event.id).collect::<Vec<_>>())
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(leapt.into_iter().filter_map(|n| usize::try_from(n - 1).ok()).collect())
+}
+
+/// As [`follow_applied`] for snapshots of many keys: those of which it is false.
+pub(crate) async fn follow_all_applied(
+    tx: &mut PgTransaction<'_>,
+    handler: &str,
+    topic: &str,
+    applied: &[&Envelope],
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar("select outbox.follow_all_applied($1, $2, $3, $4, $5)")
+        .bind(handler)
+        .bind(topic)
+        .bind(applied.iter().map(|event| event.key.as_str()).collect::<Vec<_>>())
+        .bind(applied.iter().map(|event| event.version).collect::<Vec<_>>())
+        .bind(applied.iter().map(|event| event.id).collect::<Vec<_>>())
+        .fetch_all(&mut **tx)
+        .await
+}
+
 /// The other id that was applied as this version, if it is remembered.
 pub(crate) async fn applied_as(
     tx: &mut PgTransaction<'_>,

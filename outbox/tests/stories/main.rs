@@ -44,6 +44,7 @@ mod setback;
 mod shelf;
 mod silence;
 mod sinks;
+mod snapshots;
 mod starts;
 mod tail;
 mod telemetry;

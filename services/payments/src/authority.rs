@@ -25,6 +25,16 @@ impl Authority for AtTarget {
     async fn owns(&self, tx: &mut PgTransaction<'_>, payment: PaymentId) -> Result<bool, Error> {
         self.0.holds(tx, &payment.to_string()).await.map_err(error)
     }
+
+    async fn owns_one_of(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        payments: &[PaymentId],
+    ) -> Result<Option<PaymentId>, Error> {
+        let keys: Vec<String> = payments.iter().map(PaymentId::to_string).collect();
+        let owned = self.0.holds_one_of(tx, &keys).await.map_err(error)?;
+        Ok(owned.and_then(|owned| payments.iter().copied().find(|payment| payment.to_string() == owned)))
+    }
 }
 
 #[async_trait]
@@ -47,14 +57,19 @@ impl Births for AtTarget {
     async fn offered(
         &self,
         tx: &mut PgTransaction<'_>,
-        payment: PaymentId,
-        epoch: Epoch,
+        payments: &[(PaymentId, Epoch)],
     ) -> Result<(), Error> {
-        self.0.offered(tx, &payment.to_string(), strangler::Epoch(epoch.0)).await.map_err(error)
+        let offer = |(payment, epoch): &(PaymentId, Epoch)| (payment.to_string(), strangler::Epoch(epoch.0));
+        let offers: Vec<_> = payments.iter().map(offer).collect();
+        self.0.offered_all(tx, &offers).await.map_err(error)
     }
 
     /// Releases are this home's own.
-    async fn released(&self, _: &mut PgTransaction<'_>, _: PaymentId, _: Epoch) -> Result<bool, Error> {
+    async fn released(
+        &self,
+        _: &mut PgTransaction<'_>,
+        _: &[(PaymentId, Epoch)],
+    ) -> Result<Vec<PaymentId>, Error> {
         Err(Error::ForeignWrite)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::PgPool;
 use sqlx::postgres::PgTransaction;
 
+use super::columns;
 use super::owners::Locked;
 use crate::Epoch;
 use crate::handover::target::Row;
@@ -56,12 +57,18 @@ pub(crate) async fn lock_outcome(
         .await
 }
 
-pub(crate) async fn holds(
+pub(crate) async fn holds_one_of(
     tx: &mut PgTransaction<'_>,
     migration: &str,
-    key: &str,
-) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("select strangler.holds($1, $2)").bind(migration).bind(key).fetch_one(&mut **tx).await
+    keys: &[String],
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select k.key from unnest($2::text[]) as k (key) where strangler.holds($1, k.key) limit 1",
+    )
+    .bind(migration)
+    .bind(keys)
+    .fetch_optional(&mut **tx)
+    .await
 }
 
 pub(crate) async fn holds_any(pool: &PgPool, migration: &str) -> Result<bool, sqlx::Error> {
@@ -71,15 +78,17 @@ pub(crate) async fn holds_any(pool: &PgPool, migration: &str) -> Result<bool, sq
 pub(crate) async fn offered(
     tx: &mut PgTransaction<'_>,
     migration: &str,
-    key: &str,
-    epoch: Epoch,
-) -> Result<String, sqlx::Error> {
-    sqlx::query_scalar("select strangler.offered($1, $2, $3)")
-        .bind(migration)
-        .bind(key)
-        .bind(epoch.get())
-        .fetch_one(&mut **tx)
-        .await
+    offers: &[(String, Epoch)],
+) -> Result<Vec<String>, sqlx::Error> {
+    let (keys, epochs) = columns(offers);
+    sqlx::query_scalar(
+        "select strangler.offered($1, k.key, k.epoch) from unnest($2::text[], $3::bigint[]) as k (key, epoch)",
+    )
+    .bind(migration)
+    .bind(keys)
+    .bind(epochs)
+    .fetch_all(&mut **tx)
+    .await
 }
 
 /// The rows of these keys, as the transaction sees them, without a lock.

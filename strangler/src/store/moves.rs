@@ -6,6 +6,7 @@ use std::time::Duration;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{PgExecutor, PgPool};
 
+use super::columns;
 use crate::handover::source::{Message, STEPS, Step};
 use crate::{Epoch, Error, Home, Phase, PinnedKey};
 
@@ -307,10 +308,6 @@ pub(crate) async fn count_pinned(executor: impl PgExecutor<'_>, migration: &str)
 
 fn with_epochs(rows: Vec<(String, i64)>) -> Vec<(String, Epoch)> {
     rows.into_iter().map(|(key, epoch)| (key, Epoch(epoch))).collect()
-}
-
-fn columns(keys: &[(String, Epoch)]) -> (Vec<&str>, Vec<i64>) {
-    keys.iter().map(|(key, epoch)| (key.as_str(), epoch.get())).unzip()
 }
 
 #[cfg(test)]

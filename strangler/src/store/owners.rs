@@ -2,6 +2,7 @@
 
 use sqlx::{PgExecutor, postgres::PgTransaction};
 
+use super::columns;
 use crate::{Epoch, Error, Ownership};
 
 #[derive(sqlx::FromRow)]
@@ -105,13 +106,15 @@ pub(crate) async fn fence(
 pub(crate) async fn take_back(
     tx: &mut PgTransaction<'_>,
     migration: &str,
-    key: &str,
-    epoch: Epoch,
-) -> Result<String, sqlx::Error> {
-    sqlx::query_scalar("select strangler.take_back($1, $2, $3)")
-        .bind(migration)
-        .bind(key)
-        .bind(epoch.get())
-        .fetch_one(&mut **tx)
-        .await
+    releases: &[(String, Epoch)],
+) -> Result<Vec<String>, sqlx::Error> {
+    let (keys, epochs) = columns(releases);
+    sqlx::query_scalar(
+        "select strangler.take_back($1, k.key, k.epoch) from unnest($2::text[], $3::bigint[]) as k (key, epoch)",
+    )
+    .bind(migration)
+    .bind(keys)
+    .bind(epochs)
+    .fetch_all(&mut **tx)
+    .await
 }

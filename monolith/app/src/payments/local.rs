@@ -8,6 +8,7 @@ mod books;
 mod comparing;
 mod domain;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ::payments::{
@@ -17,7 +18,7 @@ use async_trait::async_trait;
 use orders::Orders;
 use proto::{Money, PaymentId};
 use sqlx::postgres::PgTransaction;
-use strangler::{Answer, Asked, Fallback, Home, Owners, Reads, Seal, Seam, Taken};
+use strangler::{Answer, Asked, Fallback, Home, Owners, Reads, Seal, Seam};
 
 use self::comparing::{Shown, read, version_shown};
 pub use self::domain::PaymentsDomain;
@@ -59,21 +60,22 @@ impl Births for AtSource {
         Ok(())
     }
 
-    async fn offered(&self, _: &mut PgTransaction<'_>, _: PaymentId, _: Epoch) -> Result<(), Error> {
+    async fn offered(&self, _: &mut PgTransaction<'_>, _: &[(PaymentId, Epoch)]) -> Result<(), Error> {
         Err(Error::ForeignWrite)
     }
 
     async fn released(
         &self,
         tx: &mut PgTransaction<'_>,
-        payment: PaymentId,
-        epoch: Epoch,
-    ) -> Result<bool, Error> {
-        let taken = self.0.take_back(tx, &payment.to_string(), strangler::Epoch(epoch.0)).await;
-        match taken.map_err(authority)? {
-            Taken::Mine => Ok(true),
-            Taken::Follow => Ok(false),
-        }
+        payments: &[(PaymentId, Epoch)],
+    ) -> Result<Vec<PaymentId>, Error> {
+        let release =
+            |(payment, epoch): &(PaymentId, Epoch)| (payment.to_string(), strangler::Epoch(epoch.0));
+        let releases: Vec<_> = payments.iter().map(release).collect();
+        let mine: HashSet<String> =
+            self.0.take_all_back(tx, &releases).await.map_err(authority)?.into_iter().collect();
+        let taken = payments.iter().zip(releases).filter(|(_, (key, _))| mine.contains(key));
+        Ok(taken.map(|((payment, _), _)| *payment).collect())
     }
 }
 

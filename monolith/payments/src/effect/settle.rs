@@ -80,7 +80,7 @@ async fn record(
         return Ok(None);
     }
     if let Some(transaction) = &event.ledger {
-        store::insert_transaction(tx, payment, transaction).await?;
+        store::insert_transactions(tx, &[(payment, transaction)]).await?;
     }
     let version = events::publish(tx, &event).await?;
     // Each change is exactly one event, so the row and the head of its stream move together or not at all.

@@ -26,23 +26,26 @@ impl From<Row> for Adjustment {
     }
 }
 
-/// Keeps what an adjustment followed. One that is kept already changes nothing.
-pub(crate) async fn insert_adjustment(
+/// Keeps what adjustments followed, each of its payment. One that is kept already changes nothing.
+pub(crate) async fn insert_adjustments(
     tx: &mut PgTransaction<'_>,
-    payment: PaymentId,
-    adjustment: &Adjustment,
+    adjustments: &[(PaymentId, &Adjustment)],
 ) -> Result<(), Error> {
+    if adjustments.is_empty() {
+        return Ok(());
+    }
     let sql = "
         insert into payments.adjustment (transaction_id, payment_id, delta_minor, object, payment_intent, reason)
-        values ($1, $2, $3, $4, $5, $6)
+        select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[])
         on conflict (transaction_id) do nothing";
+    let all = adjustments.iter();
     sqlx::query(sql)
-        .bind(adjustment.id)
-        .bind(payment.uuid())
-        .bind(adjustment.delta_minor)
-        .bind(&adjustment.object)
-        .bind(&adjustment.payment_intent)
-        .bind(&adjustment.reason)
+        .bind(all.clone().map(|(_, adjustment)| adjustment.id).collect::<Vec<_>>())
+        .bind(all.clone().map(|(payment, _)| payment.uuid()).collect::<Vec<_>>())
+        .bind(all.clone().map(|(_, adjustment)| adjustment.delta_minor).collect::<Vec<_>>())
+        .bind(all.clone().map(|(_, adjustment)| adjustment.object.as_str()).collect::<Vec<_>>())
+        .bind(all.clone().map(|(_, adjustment)| adjustment.payment_intent.as_deref()).collect::<Vec<_>>())
+        .bind(all.map(|(_, adjustment)| adjustment.reason.as_str()).collect::<Vec<_>>())
         .execute(&mut **tx)
         .await?;
     Ok(())

@@ -156,34 +156,44 @@ pub(crate) async fn find_key(
     row.map(Record::try_from).transpose()
 }
 
-/// Keeps an answer that another home gave. One to the same command stays; one to an earlier command, whose time was over there,
-/// gives way.
-pub(crate) async fn keep_answer(
+/// Keeps answers that another home gave, each of its payment. One to the same command stays; one to an earlier command, whose time
+/// was over there, gives way.
+pub(crate) async fn keep_answers(
     tx: &mut PgTransaction<'_>,
-    payment: &Payment,
-    kept: Kept,
+    answers: &[(&Payment, &Kept)],
 ) -> Result<(), Error> {
+    if answers.is_empty() {
+        return Ok(());
+    }
     let sql = "
         insert into payments.idempotency as i (tenant, payment_id, operation, key, fingerprint, command_id, answer,
                                                answer_version, refusal, created_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        select * from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::bytea[],
+                             $8::bigint[], $9::text[], $10::timestamptz[])
         on conflict (tenant, payment_id, operation, key) do update
         set fingerprint = excluded.fingerprint, command_id = excluded.command_id, answer = excluded.answer,
             answer_version = excluded.answer_version, refusal = excluded.refusal, created_at = excluded.created_at
         where (i.answer is null and i.refusal is null)
            or (i.command_id <> excluded.command_id and i.created_at < excluded.created_at)";
-    let answer = kept.answer.as_ref().ok();
+    let all = answers.iter();
+    let states = all.clone().map(|(_, kept)| kept.answer.as_ref().ok());
+    let refusals = all.clone().map(|(_, kept)| kept.answer.as_ref().err().map(String::as_str));
     sqlx::query(sql)
-        .bind(payment.tenant.as_str())
-        .bind(payment.id.uuid())
-        .bind(kept.operation.word())
-        .bind(kept.idempotency.key.as_str())
-        .bind(&kept.idempotency.fingerprint)
-        .bind(kept.command)
-        .bind(answer.map(|answer| events::state(answer).encode_to_vec()))
-        .bind(answer.map(|answer| answer.version))
-        .bind(kept.answer.as_ref().err())
-        .bind(kept.at)
+        .bind(all.clone().map(|(payment, _)| payment.tenant.as_str()).collect::<Vec<_>>())
+        .bind(all.clone().map(|(payment, _)| payment.id.uuid()).collect::<Vec<_>>())
+        .bind(all.clone().map(|(_, kept)| kept.operation.word()).collect::<Vec<_>>())
+        .bind(all.clone().map(|(_, kept)| kept.idempotency.key.as_str()).collect::<Vec<_>>())
+        .bind(all.clone().map(|(_, kept)| kept.idempotency.fingerprint.as_str()).collect::<Vec<_>>())
+        .bind(all.clone().map(|(_, kept)| kept.command).collect::<Vec<_>>())
+        .bind(
+            states
+                .clone()
+                .map(|state| state.map(|state| events::state(state).encode_to_vec()))
+                .collect::<Vec<_>>(),
+        )
+        .bind(states.map(|state| state.map(|state| state.version)).collect::<Vec<_>>())
+        .bind(refusals.collect::<Vec<_>>())
+        .bind(all.map(|(_, kept)| kept.at).collect::<Vec<_>>())
         .execute(&mut **tx)
         .await?;
     Ok(())

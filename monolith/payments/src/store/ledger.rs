@@ -35,25 +35,29 @@ impl TryFrom<Sums> for Balance {
     }
 }
 
-/// Books a transaction. One that is booked already changes nothing.
-pub(crate) async fn insert_transaction(
+/// Books transactions, each of its payment. One that is booked already changes nothing.
+pub(crate) async fn insert_transactions(
     tx: &mut PgTransaction<'_>,
-    payment: &Payment,
-    transaction: &Transaction,
+    transactions: &[(&Payment, &Transaction)],
 ) -> Result<(), Error> {
     let sql = "
         insert into payments.ledger_entry (transaction_id, account, payment_id, tenant, amount_minor, currency)
-        select $1, line.account, $2, $3, line.amount_minor, line.currency
-        from unnest($4::text[], $5::bigint[], $6::text[]) as line (account, amount_minor, currency)
+        select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::bigint[], $6::text[])
         on conflict (transaction_id, account) do nothing";
-    let lines = transaction.postings.iter();
+    let lines: Vec<(&Payment, &Transaction, &Posting)> = transactions
+        .iter()
+        .flat_map(|(payment, booked)| booked.postings.iter().map(|line| (*payment, *booked, line)))
+        .collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
     sqlx::query(sql)
-        .bind(transaction.id)
-        .bind(payment.id.uuid())
-        .bind(payment.tenant.as_str())
-        .bind(lines.clone().map(|line| line.account.word().to_owned()).collect::<Vec<_>>())
-        .bind(lines.clone().map(|line| line.amount.minor).collect::<Vec<_>>())
-        .bind(lines.map(|line| line.amount.currency.to_string()).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(_, booked, _)| booked.id).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(_, _, line)| line.account.word().to_owned()).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(payment, _, _)| payment.id.uuid()).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(payment, _, _)| payment.tenant.as_str()).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(_, _, line)| line.amount.minor).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(_, _, line)| line.amount.currency.to_string()).collect::<Vec<_>>())
         .execute(&mut **tx)
         .await?;
     Ok(())

@@ -207,32 +207,34 @@ pub(crate) async fn update(
     Ok(done.rows_affected() == 1)
 }
 
-/// Replaces a replica's state by a later one, or starts it from one.
-pub(crate) async fn replace(tx: &mut PgTransaction<'_>, payment: &Payment) -> Result<(), Error> {
+/// Replaces a replica's state of each of these payments by a later one, or starts it from one.
+pub(crate) async fn replace(tx: &mut PgTransaction<'_>, payments: &[&Payment]) -> Result<(), Error> {
     let sql = "
         insert into payments.payment as p (id, tenant, order_id, amount_minor, currency, capture_method, payment_method,
             status, authorized_minor, captured_minor, refunded_minor, provider_ref, version, requested_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+        select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[],
+            $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], $13::bigint[], $14::timestamptz[])
         on conflict (id) do update
         set status = excluded.status, authorized_minor = excluded.authorized_minor,
             captured_minor = excluded.captured_minor, refunded_minor = excluded.refunded_minor,
             provider_ref = excluded.provider_ref, version = excluded.version, updated_at = clock_timestamp()
         where p.version < excluded.version";
+    let all = payments.iter();
     sqlx::query(sql)
-        .bind(payment.id.uuid())
-        .bind(payment.tenant.as_str())
-        .bind(payment.order.uuid())
-        .bind(payment.amount.minor)
-        .bind(payment.amount.currency.code())
-        .bind(payment.capture_method.word())
-        .bind(&payment.payment_method)
-        .bind(payment.status.word())
-        .bind(payment.authorized_minor)
-        .bind(payment.captured_minor)
-        .bind(payment.refunded_minor)
-        .bind(&payment.provider_ref)
-        .bind(payment.version)
-        .bind(payment.requested_at)
+        .bind(all.clone().map(|payment| payment.id.uuid()).collect::<Vec<_>>())
+        .bind(all.clone().map(|payment| payment.tenant.as_str()).collect::<Vec<_>>())
+        .bind(all.clone().map(|payment| payment.order.uuid()).collect::<Vec<_>>())
+        .bind(all.clone().map(|payment| payment.amount.minor).collect::<Vec<_>>())
+        .bind(all.clone().map(|payment| payment.amount.currency.code()).collect::<Vec<_>>())
+        .bind(all.clone().map(|payment| payment.capture_method.word()).collect::<Vec<_>>())
+        .bind(all.clone().map(|payment| payment.payment_method.as_str()).collect::<Vec<_>>())
+        .bind(all.clone().map(|payment| payment.status.word()).collect::<Vec<_>>())
+        .bind(all.clone().map(|payment| payment.authorized_minor).collect::<Vec<_>>())
+        .bind(all.clone().map(|payment| payment.captured_minor).collect::<Vec<_>>())
+        .bind(all.clone().map(|payment| payment.refunded_minor).collect::<Vec<_>>())
+        .bind(all.clone().map(|payment| payment.provider_ref.as_deref()).collect::<Vec<_>>())
+        .bind(all.clone().map(|payment| payment.version).collect::<Vec<_>>())
+        .bind(all.map(|payment| payment.requested_at).collect::<Vec<_>>())
         .execute(&mut **tx)
         .await?;
     Ok(())
