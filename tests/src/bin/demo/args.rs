@@ -25,8 +25,9 @@ pub(crate) struct Args {
     /// How long each stage lasts at least.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(3..=3600))]
     pub(crate) seconds_per_stage: u64,
-    /// Payments that are there before anything begins, older than the outbox.
-    #[arg(long, value_name = "PAYMENTS", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(100..=200_000))]
+    /// Payments that are there before anything begins, older than the outbox. The first hand-over is rolled back when a tenth of
+    /// them has moved; fewer than 2,000 would all be on their way by then.
+    #[arg(long, value_name = "PAYMENTS", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(2_000..=200_000))]
     pub(crate) old: u32,
     /// Breaks the system on purpose, to see the checker notice.
     #[arg(long = "break", value_enum, hide = true)]

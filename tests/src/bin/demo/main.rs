@@ -1,6 +1,7 @@
 //! The demo: a payment leaves the monolith, under load, and nothing is lost.
 
 mod args;
+mod back;
 mod gate;
 mod keep;
 mod logs;

@@ -16,8 +16,8 @@ const MOVES_TIMEOUT: Duration = Duration::from_secs(180);
 const MOVED_A_SECOND: u32 = 40;
 /// How long the controller may take to see that all are back.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
-/// Old payments that are refunded at each home.
-const REFUNDS: usize = 20;
+/// The first hand-over has come far enough when one in so many of the old payments is at the target.
+const PART: i64 = 10;
 
 /// A home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,30 +49,50 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Waits until some of the old payments are at the target, while the others wait for their turn.
+    pub(crate) async fn some_at_target(&self, past: &Past) -> Result<()> {
+        let started = Instant::now();
+        let (youngest, part) = (past.youngest()?, i64::from(self.args.old) / PART);
+        let what = format!("{part} of the old payments to be at the target");
+        self.progress.begin(&what);
+        let homes = until(&what, self.bound(), async || {
+            self.shop.world.all_alive().await?;
+            let homes = store::homes_through(&self.shop.source, youngest).await?;
+            self.progress.at(format!("old payments: {homes}"));
+            ensure!(homes.target >= part, "{homes}");
+            Ok(Some(homes))
+        });
+        let homes = homes.await?;
+        let (moved, took) = (homes.target, started.elapsed());
+        let (rate, seconds) = (rate(moved, took)?, took.as_secs_f64());
+        self.progress.say(&format!(
+            "{moved} old payments moved in {seconds:.1} s, {rate} a second; of the old ones {homes}"
+        ));
+        Ok(())
+    }
+
     /// Waits until all payments are at one home.
     pub(crate) async fn all_at(&self, home: Home) -> Result<()> {
         let started = Instant::now();
         let before = store::homes(&self.shop.source).await?;
+        let released = store::released(&self.shop.target).await?;
         let what = format!("all payments to be at the {}", home.name());
         self.progress.begin(&what);
         let homes = until(&what, self.bound(), async || {
             self.shop.world.all_alive().await?;
             let homes = store::homes(&self.shop.source).await?;
-            let Homes { source, target, moving } = homes;
-            self.progress.at(format!(
-                "{source} payments at the source, {target} at the target, {moving} on their way"
-            ));
-            ensure!(home.has_all(homes), "{homes:?}");
+            self.progress.at(format!("payments: {homes}"));
+            ensure!(home.away(homes) == 0, "{homes}");
             Ok(Some(homes))
         });
-        let Homes { source, target, .. } = homes.await?;
-        let took = started.elapsed();
-        let moved = home.away(before);
-        let rate = moved * 1_000 / i64::try_from(took.as_millis())?.max(1);
-        let seconds = took.as_secs_f64();
-        self.progress.say(&format!(
-            "{moved} payments moved in {seconds:.1} s, {rate} a second: {source} at the source, {target} at the target"
-        ));
+        let (homes, took) = (homes.await?, started.elapsed());
+        let moved = match home {
+            // Not all that were away: what was on its way when the hand-over was rolled back may never have been the target's.
+            Home::Source => store::released(&self.shop.target).await? - released,
+            Home::Target => home.away(before),
+        };
+        let (rate, seconds) = (rate(moved, took)?, took.as_secs_f64());
+        self.progress.say(&format!("{moved} payments moved in {seconds:.1} s, {rate} a second: {homes}"));
         Ok(())
     }
 
@@ -86,17 +106,6 @@ impl Walk<'_> {
         })
         .await
     }
-
-    /// Refunds the next of the old payments, at whichever home they are now.
-    pub(crate) async fn refund(&mut self, past: &Past) -> Result<()> {
-        self.progress.begin("refunding some of the old payments");
-        for old in past.some(self.refunded, REFUNDS) {
-            old.refund(self.shop).await?;
-        }
-        self.refunded += REFUNDS;
-        self.progress.say(&format!("{REFUNDS} of the old payments were refunded in part"));
-        Ok(())
-    }
 }
 
 impl Home {
@@ -107,17 +116,18 @@ impl Home {
         }
     }
 
-    fn has_all(self, homes: Homes) -> bool {
-        self.away(homes) == 0
-    }
-
     /// How many are not there.
     fn away(self, homes: Homes) -> i64 {
         match self {
-            Self::Source => homes.target + homes.moving,
-            Self::Target => homes.source + homes.moving,
+            Self::Source => homes.target + homes.between(),
+            Self::Target => homes.source + homes.between(),
         }
     }
+}
+
+/// How many moved in a second.
+fn rate(moved: i64, took: Duration) -> Result<i64> {
+    Ok(moved * 1_000 / i64::try_from(took.as_millis())?.max(1))
 }
 
 fn count(backfill: &Value, field: &str) -> i64 {

@@ -131,7 +131,12 @@ impl Past {
         streams.map(|key| (key.to_string(), VERSION)).collect()
     }
 
-    /// Those from the `first` on.
+    /// The last of them in the order of keys. All payments of the walk itself are younger: their keys come after it.
+    pub(crate) fn youngest(&self) -> Result<Uuid> {
+        self.0.last().map(|old| old.payment_id).context("there is no old payment")
+    }
+
+    /// Those from the `first` on. They leave in this order: it is that of their keys, too.
     pub(crate) fn some(&self, first: usize, count: usize) -> impl Iterator<Item = &Old> {
         self.0.iter().skip(first).take(count)
     }
@@ -226,6 +231,8 @@ mod tests {
         );
         assert_eq!((past.0[0].at, past.streams().len()), (3 * DAY, 10));
         assert!(past.0.windows(2).all(|two| two[0].at < two[1].at), "the journal is in order");
+        let keys: Vec<_> = past.some(0, 5).map(|old| old.payment_id.to_string()).collect();
+        assert!(keys.is_sorted() && keys.last() == Some(&past.youngest().unwrap().to_string()), "{keys:?}");
         for (seq, old) in (1..).zip(&past.0) {
             let line = old.line(seq).unwrap();
             assert_eq!((&line["seq"], &line["amount"]), (&json!(seq), &json!(old.quantity * 1_290)));

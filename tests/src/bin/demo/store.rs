@@ -1,8 +1,10 @@
 //! All SQL of the demo: payments from before, counting, and harm that is done on purpose.
 
+use std::fmt;
+
 use anyhow::Result;
 use outbox::Event as _;
-use proto::events::{AuthorityOffered, AuthorityReleased, FeedHeartbeat, PaymentSnapshot};
+use proto::events::{AuthorityOffered, AuthorityReleased, FeedHeartbeat, PaymentRefunded, PaymentSnapshot};
 use proto::{ORDERS, PAYMENTS};
 use sqlx::types::Json;
 use sqlx::{Connection as _, PgConnection, PgPool};
@@ -18,13 +20,38 @@ pub(crate) struct Births {
     pub(crate) at_target: i64,
 }
 
-/// Payments with an owner's row, by where they are.
+/// Payments with an owner's row, by where they are. One that is on its way is still that home's which it leaves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct Homes {
     pub(crate) source: i64,
     pub(crate) target: i64,
-    /// Those on their way.
+    /// Those on their way to the target, and those called back from it.
     pub(crate) moving: i64,
+    pub(crate) recalling: i64,
+}
+
+impl Homes {
+    pub(crate) fn between(self) -> i64 {
+        self.moving + self.recalling
+    }
+
+    pub(crate) fn owned_by_source(self) -> i64 {
+        self.source + self.moving
+    }
+
+    pub(crate) fn owned_by_target(self) -> i64 {
+        self.target + self.recalling
+    }
+}
+
+impl fmt::Display for Homes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at the source, {} at the target", self.source, self.target)?;
+        match self.between() {
+            0 => Ok(()),
+            between => write!(f, ", {between} on their way"),
+        }
+    }
 }
 
 /// A product as a tenant sells it.
@@ -151,13 +178,23 @@ pub(crate) async fn births(pool: &PgPool) -> Result<Births> {
 
 /// Where they are now. Cheap: it is asked again and again.
 pub(crate) async fn homes(pool: &PgPool) -> Result<Homes> {
+    count_homes(pool, None).await
+}
+
+/// Where this payment and those before it are, in the order of keys.
+pub(crate) async fn homes_through(pool: &PgPool, last: Uuid) -> Result<Homes> {
+    count_homes(pool, Some(last)).await
+}
+
+async fn count_homes(pool: &PgPool, last: Option<Uuid>) -> Result<Homes> {
     let counts = sqlx::query_as(
         "select count(*) filter (where owner = 'source' and phase = 'settled') as source,
                 count(*) filter (where owner = 'target' and phase = 'settled') as target,
-                count(*) filter (where phase <> 'settled') as moving
-         from strangler.owner where migration = 'payments'",
+                count(*) filter (where phase = 'moving') as moving,
+                count(*) filter (where phase = 'recalling') as recalling
+         from strangler.owner where migration = 'payments' and ($1::uuid is null or key <= $1::uuid::text)",
     );
-    Ok(counts.fetch_one(pool).await?)
+    Ok(counts.bind(last).fetch_one(pool).await?)
 }
 
 /// Payments that the target has written: its log has an event of theirs that is more than their whole or their hand-over. A
@@ -167,6 +204,21 @@ pub(crate) async fn written(target: &PgPool) -> Result<i64> {
         [PaymentSnapshot::KIND, AuthorityOffered::KIND, AuthorityReleased::KIND, FeedHeartbeat::KIND];
     let sql = "select count(distinct key) from outbox.event where topic = $1 and kind <> all ($2::text[])";
     Ok(sqlx::query_scalar(sql).bind(PAYMENTS.name()).bind(wholes.as_slice()).fetch_one(target).await?)
+}
+
+/// How often the target has given a payment back.
+pub(crate) async fn released(target: &PgPool) -> Result<i64> {
+    let sql = "select count(*) from outbox.event where topic = $1 and kind = $2";
+    let counted = sqlx::query_scalar(sql).bind(PAYMENTS.name()).bind(AuthorityReleased::KIND);
+    Ok(counted.fetch_one(target).await?)
+}
+
+/// How many of these payments a home has refunded: who does it publishes it.
+pub(crate) async fn refunded(home: &PgPool, payments: &[String]) -> Result<i64> {
+    let sql =
+        "select count(distinct key) from outbox.event where topic = $1 and kind = $2 and key = any ($3)";
+    let counted = sqlx::query_scalar(sql).bind(PAYMENTS.name()).bind(PaymentRefunded::KIND).bind(payments);
+    Ok(counted.fetch_one(home).await?)
 }
 
 /// Alters the copy of a payment by hand, as nobody should.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use tests::load::{Load, Plan};
 use tests::{Operator, Shop, until};
 
@@ -91,7 +91,7 @@ impl Walk<'_> {
         Load::start(Plan { rate: self.args.rate, ..Plan::default() }, clients).await.context("start the load")
     }
 
-    /// Forward to `primary`, back, and forward again.
+    /// Forward to `primary`, back out of the middle of the hand-over, and forward again.
     pub(crate) async fn stages(&mut self, load: &Load, past: &Past) -> Result<()> {
         self.mark.at = Instant::now();
         self.stage("local", load, Faults::None).await?;
@@ -102,15 +102,14 @@ impl Walk<'_> {
             return Ok(());
         }
         self.operator.primary().await?;
-        self.all_at(Home::Target).await?;
-        self.refund(past).await?;
-        self.stage("primary", load, Faults::None).await?;
-        self.back(past).await?;
+        self.some_at_target(past).await?;
+        self.refund_at_both(past).await?;
+        self.back(load, past).await?;
         self.stage("rolled back", load, Faults::None).await?;
         self.operator.ramp(100).await?;
         self.operator.primary().await?;
         self.all_at(Home::Target).await?;
-        self.stage("primary again", load, Faults::None).await
+        self.stage("primary", load, Faults::None).await
     }
 
     /// The service gets what it lacks, is compared, and answers reads; it owns nothing yet.
@@ -140,22 +139,6 @@ impl Walk<'_> {
         self.stage("ramping 100 %", load, Faults::None).await
     }
 
-    /// Rolls back, with what was written at the service, and has some of it written at the source.
-    async fn back(&mut self, past: &Past) -> Result<()> {
-        self.progress.begin("rolling back");
-        let says = self.operator.rollback().await?;
-        self.walked.written_at_target = store::written(&self.shop.target).await?;
-        self.progress.say(&format!("rolled back: {says}"));
-        self.progress.say(&format!("{} payments were written at the target", self.walked.written_at_target));
-        ensure!(
-            self.walked.written_at_target > 0,
-            "nothing was written at the target: the way back would show nothing"
-        );
-        self.all_at(Home::Source).await?;
-        self.drained().await?;
-        self.refund(past).await
-    }
-
     /// A stage that was entered lasts for a while. What its gates took counts as its own time.
     async fn stage(&mut self, name: &str, load: &Load, faults: Faults) -> Result<()> {
         self.progress.begin(&format!("stage {name}"));
@@ -169,6 +152,11 @@ impl Walk<'_> {
             self.kill("relay", &mut done).await?;
         }
         self.pass(end, name, load).await?;
+        self.end(name, load, done).await
+    }
+
+    /// Notes what happened since the stage before ended.
+    pub(crate) async fn end(&mut self, name: &str, load: &Load, faults: Vec<String>) -> Result<()> {
         let births = store::births(&self.shop.source).await?;
         let homes = store::homes(&self.shop.source).await?;
         let now = Mark { at: Instant::now(), accepted: load.book().accepted(), births };
@@ -179,8 +167,8 @@ impl Walk<'_> {
             accepted: now.accepted - before.accepted,
             born_at_source: births.at_source - before.births.at_source,
             born_at_target: births.at_target - before.births.at_target,
-            at_target: homes.target,
-            faults: done,
+            at_target: homes.owned_by_target(),
+            faults,
         };
         let (accepted, born) = (stage.accepted, stage.born_at_target);
         self.progress
