@@ -43,6 +43,10 @@ pub(super) enum Hindrance {
 /// The outcomes of a batch that was committed, or why it was not.
 pub(super) type Tried = Result<Vec<Outcome>, Hindrance>;
 
+/// The most events that a replica takes together: the state and the head of each key stay locked until all are applied, and who waits
+/// for a key that changes its home waits for them.
+const SNAPSHOTS_MAX: usize = 100;
+
 /// The longest that an event may take at first after its batch took too long.
 const QUICK: Duration = Duration::from_secs(1);
 
@@ -69,6 +73,15 @@ impl Gate {
         match &self.kind {
             Kind::Handler => true,
             Kind::Replica { module } => replica::is_own(event, module) || self.is_foreign_snapshot(event),
+        }
+    }
+
+    /// How many of them, at most.
+    pub(super) fn batch_max(&self) -> usize {
+        let most = self.options.batch_max.max(1);
+        match &self.kind {
+            Kind::Handler => most,
+            Kind::Replica { .. } => most.min(SNAPSHOTS_MAX),
         }
     }
 

@@ -273,8 +273,9 @@ impl<'a, S: Source> Reading<'a, S> {
             let next = (0..lanes).map(|n| (self.next_lane + n) % lanes).find(|n| self.lanes[*n].is_ready());
             let Some(n) = next else { return };
             self.next_lane = n + 1;
-            let items = self.lanes[n].take(self.options.batch_max.max(1));
-            self.running.spawn(work(n, self.lanes[n].gate.clone(), items, self.patience.clone()));
+            let gate = self.lanes[n].gate.clone();
+            let items = self.lanes[n].take(gate.batch_max());
+            self.running.spawn(work(n, gate, items, self.patience.clone()));
         }
     }
 
