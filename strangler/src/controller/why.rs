@@ -4,12 +4,14 @@ use std::slice;
 
 use tokio::time::timeout;
 
-use super::Controller;
+use super::{Controller, Inner};
+use crate::gate::millis;
 use crate::store::keys as store;
-use crate::{Epoch, Error, Home, Phase, Stage, Why, share};
+use crate::{Epoch, Error, Heard, Home, Phase, Stage, Why, share};
 
 impl Controller {
-    /// Explains the owner of a key: which policy decided, by which rule, and how far both homes are.
+    /// Explains the owner of a key: which policy decided, by which rule, how far both homes are and when they last heard of
+    /// each other.
     ///
     /// # Errors
     /// [`Error::UnknownKey`] for a key that was never born; in `local` each key is the source's.
@@ -25,7 +27,9 @@ impl Controller {
             None if policy.stage == Stage::Local => self.blank(key, share),
             None => return Err(Error::UnknownKey { migration: migration.clone(), key: key.to_owned() }),
         };
-        (why.applied_at_target, why.applied_at_source) = self.applied(key).await;
+        let (applied, ages) = tokio::join!(self.applied(key), self.heartbeat_ages(policy.stage));
+        (why.applied_at_target, why.applied_at_source) = applied;
+        (why.heartbeat_age_ms_at_target, why.heartbeat_age_ms_at_source) = ages;
         Ok(why)
     }
 
@@ -44,6 +48,27 @@ impl Controller {
         (version(there), version(here))
     }
 
+    /// Milliseconds since the last heartbeat came to the target, and to the source. Only where the stage has them: an earlier stage's
+    /// last one would only alarm, and to ask a sealed source would be a touch.
+    async fn heartbeat_ages(&self, stage: Stage) -> (Option<u64>, Option<u64>) {
+        let Inner { domain, peer, settings, .. } = &*self.0;
+        let there = async {
+            if !stage.beats(Home::Source) {
+                return None;
+            }
+            timeout(settings.ask_timeout, peer.heard()).await.ok()?.ok()
+        };
+        let here = async {
+            if !stage.beats(Home::Target) {
+                return None;
+            }
+            timeout(settings.ask_timeout, domain.heard()).await.ok()?.ok()
+        };
+        let (there, here) = tokio::join!(there, here);
+        let age = |heard: Option<Heard>| heard.as_ref().and_then(Heard::last).map(|last| millis(last.age));
+        (age(there), age(here))
+    }
+
     /// The answer for a key without an owner row, in `local`.
     fn blank(&self, key: &str, share: u8) -> Why {
         Why {
@@ -60,6 +85,8 @@ impl Controller {
             would_be_born: Home::Source,
             applied_at_target: None,
             applied_at_source: None,
+            heartbeat_age_ms_at_target: None,
+            heartbeat_age_ms_at_source: None,
         }
     }
 }

@@ -45,6 +45,28 @@ async fn a_feed_without_traffic_that_stands_still_fails_with_the_age_and_the_way
 }
 
 #[tokio::test]
+async fn why_tells_the_last_heartbeat_of_each_direction_and_none_where_none_is_known() {
+    let world = World::new().await;
+    let controller = world.controller();
+    world.shadow(&controller).await;
+    world.target.set_heard(came(3));
+    // In shadowing the target sends none: what the source heard in an earlier stage says nothing.
+    world.shop.replica.set_heard(came(42));
+    let ages = async || {
+        let why = controller.why("first").await.unwrap();
+        (why.heartbeat_age_ms_at_target, why.heartbeat_age_ms_at_source)
+    };
+    assert_eq!(ages().await, (Some(3_000), None));
+
+    controller.advance(&Advance::to(Stage::Reading), "a test").await.unwrap();
+    assert_eq!(ages().await, (Some(3_000), Some(42_000)));
+    world.shop.replica.set_heard(Heard::Nothing);
+    world.target.set_health(None);
+    assert_eq!(ages().await, (None, None), "none has come, and the target can't be asked");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_feed_through_which_no_heartbeat_has_come_is_inconclusive() {
     let world = World::new().await;
     let controller = world.controller();
