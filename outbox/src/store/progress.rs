@@ -1,6 +1,6 @@
 //! How far a handler is.
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 /// Key by key: a filter on a list would be compared with each cursor of the handler.
 pub(crate) async fn cursors(
@@ -45,7 +45,7 @@ pub(crate) async fn awaiting_count(pool: &PgPool, handler: &str) -> sqlx::Result
 
 /// Walks the log's primary key backwards. Only events published here are in it, foreign ones move heads alone.
 pub(crate) async fn recent_heads(
-    pool: &PgPool,
+    db: &mut PgConnection,
     topic: &str,
     except: &[&str],
     limit: i64,
@@ -61,6 +61,6 @@ pub(crate) async fn recent_heads(
     .bind(topic)
     .bind(except)
     .bind(limit)
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }
