@@ -218,6 +218,7 @@ impl Print for Why {
         if let (Some(tenant), Some(born_at)) = (&self.tenant, &self.born_at) {
             lines.insert(1, format!("tenant {tenant}, since {born_at}"));
         }
+        lines.extend(self.lag.iter().map(|lag| format!("behind: {lag}")));
         lines.join("\n") + "\n"
     }
 }

@@ -38,7 +38,7 @@ pub async fn progress(
 }
 
 /// What this home published last to a topic, from its own log: of the keys of the last `limit` events, the last version
-/// published here. Empty before the first event; what other homes published is never part of it, nor are the keys `except`, such as
+/// published here, the key written last first. Empty before the first event; what other homes published is never part of it, nor are the keys `except`, such as
 /// one of heartbeats. The database may work for 10 s on it, and one that says nothing is given up a second later. The pool's role
 /// needs [`crate::grant_relay`].
 ///

@@ -135,6 +135,7 @@ fn why_names_owner_rule_and_versions() {
         "granted_epoch": 0, "born_at": "2026-01-01T00:00:00Z", "share": 13, "because": "its share 13 is below 25",
         "would_be_born": "source", "applied_at_target": 3, "applied_at_source": null,
         "heartbeat_age_ms_at_target": 4_200, "heartbeat_age_ms_at_source": null,
+        "lag": "none of the 3 keys written after it has arrived",
     });
     let why: Why = serde_json::from_value(why).unwrap();
     assert_eq!(
@@ -146,6 +147,7 @@ because: its share 13 is below 25
 would be born now: source
 applied: source unknown, target version 3
 last heartbeat: at the source unknown, at the target 4 s ago
+behind: none of the 3 keys written after it has arrived
 "
     );
 }

@@ -53,10 +53,10 @@ pub(crate) async fn recent_heads(
     sqlx::query_as(
         "select recent.key, max(recent.version)
          from (
-             select e.key, e.version from outbox.event e where e.topic = $1 and e.key <> all ($2)
+             select e.key, e.version, e.position from outbox.event e where e.topic = $1 and e.key <> all ($2)
              order by e.position desc limit $3
          ) recent
-         group by recent.key",
+         group by recent.key order by max(recent.position) desc",
     )
     .bind(topic)
     .bind(except)

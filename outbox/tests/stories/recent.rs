@@ -25,7 +25,7 @@ async fn a_database_that_is_slow_or_silent_keeps_nobody_who_asks_for_the_last_he
     home.publish(&noted("a", 1)).await?;
     let wire = Wire::to(&home.relay).await?;
     let far = wire.pool();
-    let heads = vec![("a".to_owned(), 1)];
+    let heads = vec![("a".to_owned(), 1_i64)];
     assert_eq!(recent(&far).await??, heads);
 
     let mut lock = home.admin.begin().await?;
@@ -36,7 +36,11 @@ async fn a_database_that_is_slow_or_silent_keeps_nobody_who_asks_for_the_last_he
     assert!(matches!(silent?, Err(Error::Database(_))), "nobody ended it but the caller");
 
     lock.rollback().await?;
-    assert_eq!(recent(&home.relay).await??, heads);
+    home.publish(&noted("b", 1)).await?;
+    home.publish(&noted("c", 1)).await?;
+    home.publish(&noted("b", 2)).await?;
+    let last_first = [("b", 2_i64), ("c", 1), ("a", 1)].map(|(key, version)| (key.to_owned(), version));
+    assert_eq!(recent(&home.relay).await??, last_first);
     drop(wire);
     home.drop_now().await
 }
