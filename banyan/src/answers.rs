@@ -199,6 +199,9 @@ pub(crate) struct Why {
     pub(crate) would_be_born: String,
     pub(crate) applied_at_target: Option<i64>,
     pub(crate) applied_at_source: Option<i64>,
+    pub(crate) heartbeat_age_ms_at_target: Option<i64>,
+    pub(crate) heartbeat_age_ms_at_source: Option<i64>,
+    pub(crate) lag: Option<String>,
 }
 
 /// A problem (RFC 9457). A refused step's also has a rule and the way on.

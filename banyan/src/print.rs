@@ -209,10 +209,16 @@ impl Print for Why {
                 version(self.applied_at_source),
                 version(self.applied_at_target)
             ),
+            format!(
+                "last heartbeat: at the source {}, at the target {}",
+                heartbeat(self.heartbeat_age_ms_at_source),
+                heartbeat(self.heartbeat_age_ms_at_target)
+            ),
         ];
         if let (Some(tenant), Some(born_at)) = (&self.tenant, &self.born_at) {
             lines.insert(1, format!("tenant {tenant}, since {born_at}"));
         }
+        lines.extend(self.lag.iter().map(|lag| format!("behind: {lag}")));
         lines.join("\n") + "\n"
     }
 }
@@ -282,10 +288,12 @@ fn feed(feed: Option<&Feed>) -> String {
             text.push_str(&format!(", {} {what}", grouped(number)));
         }
     }
-    if let Some(ms) = feed.heartbeat_age_ms {
-        text.push_str(&format!(", heartbeat {} ago", duration(ms / 1_000)));
-    }
-    text
+    text + ", heartbeat " + &heartbeat(feed.heartbeat_age_ms)
+}
+
+/// None known is not an age of 0.
+fn heartbeat(age_ms: Option<i64>) -> String {
+    age_ms.map_or_else(|| "unknown".to_owned(), |ms| format!("{} ago", duration(ms / 1_000)))
 }
 
 fn duration(seconds: i64) -> String {

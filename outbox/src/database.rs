@@ -14,6 +14,10 @@ use crate::Error;
 /// The server ends a question at the bound; so much later it is plain that no answer comes at all.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// How long a question of a gauge or of a gate may take in the database, and the begin of a transaction that says so.
+pub(crate) const READ_MAX: Duration = Duration::from_secs(10);
+pub(crate) const READ_BOUNDED: &str = "begin read only; set local statement_timeout = '10s'";
+
 /// See the module. Clones share the connections.
 #[derive(Clone)]
 pub(crate) struct Database {

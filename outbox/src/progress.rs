@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::PgPool;
+use sqlx::{Connection as _, PgPool};
 
-use crate::{Error, Topic, store};
+use crate::{
+    Error, Topic,
+    database::{Database, READ_BOUNDED, READ_MAX},
+    store,
+};
 
 /// How far a handler is: of some keys exactly, of all others what waits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,16 +38,22 @@ pub async fn progress(
 }
 
 /// What this home published last to a topic, from its own log: of the keys of the last `limit` events, the last version
-/// published here. Empty before the first event; what other homes published is never part of it, nor are the keys `except`, such as
-/// one of heartbeats. The pool's role needs [`crate::grant_relay`].
+/// published here, the key written last first. Empty before the first event; what other homes published is never part of it, nor are the keys `except`, such as
+/// one of heartbeats. The database may work for 10 s on it, and one that says nothing is given up a second later. The pool's role
+/// needs [`crate::grant_relay`].
 ///
 /// # Errors
-/// [`Error::Database`], [`Error::Denied`].
+/// [`Error::Database`], also when no answer came in time; [`Error::Denied`].
 pub async fn recent_heads(
     pool: &PgPool,
     topic: Topic,
     except: &[&str],
     limit: i64,
 ) -> Result<Vec<(String, i64)>, Error> {
-    Ok(store::recent_heads(pool, topic.name(), except, limit).await?)
+    let database = Database::new(pool.clone(), READ_MAX);
+    let mut line = database.line().await?;
+    let mut tx = database.hear(line.begin_with(READ_BOUNDED)).await?;
+    let heads = database.hear(store::recent_heads(&mut tx, topic.name(), except, limit)).await?;
+    database.hear(tx.commit()).await?;
+    Ok(line.done(heads))
 }

@@ -368,6 +368,12 @@ pub struct Why {
     pub applied_at_target: Option<i64>,
     /// The last version consumed by the source's replica; absent when it knows none or can't be asked.
     pub applied_at_source: Option<i64>,
+    /// Milliseconds since the source's last heartbeat came to the target; absent when none is known, or the stage has none.
+    pub heartbeat_age_ms_at_target: Option<u64>,
+    /// The same of the target's last heartbeat that came to the source.
+    pub heartbeat_age_ms_at_source: Option<u64>,
+    /// Whether the whole feed is behind or only this key's part of it, in a sentence; absent when the key is not known to be behind.
+    pub lag: Option<String>,
 }
 
 impl From<&Policy> for PolicyView {

@@ -36,7 +36,7 @@ use crate::plan_file::{PlanFile, Thresholds};
 use crate::policy::Policy;
 use crate::seeding::Seeding;
 use crate::store::policy as store;
-use crate::{Crash, Domain, Error, Peer, Stage};
+use crate::{Crash, Domain, Error, FeedMetrics, Peer, Stage};
 
 /// The bounds of a controller.
 #[derive(Debug, Clone)]
@@ -81,6 +81,8 @@ pub struct Settings {
     /// What runs here, such as a version with the commit it was built from. Evidence of another one is void. Default this
     /// crate's version.
     pub version: String,
+    /// Shows how old the last heartbeats are. Default nobody.
+    pub metrics: FeedMetrics,
 }
 
 /// The controller of one migration. Clones are the same controller.
@@ -158,6 +160,7 @@ impl Controller {
             }
             told = said;
         }
+        self.hear_nothing();
         let release = store::release_lease(&self.0.pool, &self.0.migration, &self.0.name);
         if !matches!(timeout(self.0.settings.ask_timeout, release).await, Ok(Ok(()))) {
             tracing::info!("the lease was not given back: it expires by itself");
@@ -170,6 +173,7 @@ impl Controller {
         let Inner { migration, name, pool, settings, .. } = &*self.0;
         let policy = self.policy().await?;
         if !store::take_lease(pool, migration, name, settings.lease).await? {
+            self.hear_nothing();
             return Ok(Vec::new());
         }
         // Beside each other: a domain that is slow to say whether it is whole keeps no key waiting, and what takes long makes no feed
@@ -285,6 +289,7 @@ impl Default for Settings {
             crash: Crash::none(),
             plan: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            metrics: FeedMetrics::noop(),
         }
     }
 }

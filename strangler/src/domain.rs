@@ -100,7 +100,7 @@ pub trait Domain: Movable {
     /// `after`. An empty answer is the end.
     async fn keys(&self, after: Option<&str>, limit: i64) -> Result<Vec<Key>, BoxError>;
 
-    /// The keys that this home wrote last, each with a version that the target must reach, at most `limit` of them: what the feed
+    /// The keys that this home wrote last, the last one first, each with a version that the target must reach, at most `limit` of them: what the feed
     /// to the target is measured by. Each status asks, too, so it must be cheap however many keys there are:
     /// `outbox::recent_heads` is.
     async fn versions(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError>;

@@ -170,7 +170,7 @@ impl Probe<'_> {
     /// What a feed must have reached: for the target, the keys that the source wrote last, with the versions they have now;
     /// for the source, what the target itself published last. The source's own tables could not show that: they move with
     /// its cursors, in one transaction, and know nothing of what is stuck at the target.
-    async fn sample(&self, direction: Direction) -> Result<Sample, BoxError> {
+    pub(crate) async fn sample(&self, direction: Direction) -> Result<Sample, BoxError> {
         let sample = match direction {
             Direction::Forward => self.bounded(self.domain.versions(self.sample_max)).await?,
             Direction::Reverse => self.bounded(self.peer.published(self.sample_max)).await?,
@@ -182,7 +182,7 @@ impl Probe<'_> {
     }
 
     /// How far a feed is behind, and its last heartbeat, now.
-    async fn look(&self, direction: Direction, sample: &Sample) -> Result<Found, BoxError> {
+    pub(crate) async fn look(&self, direction: Direction, sample: &Sample) -> Result<Found, BoxError> {
         let keys: Vec<String> = sample.iter().map(|(key, _)| key.clone()).collect();
         let (applied, heard) = match direction {
             Direction::Forward => {

@@ -33,6 +33,7 @@ mod seal;
 mod seam;
 mod seeding;
 mod share;
+mod silence;
 mod stage;
 mod store;
 mod target;
@@ -64,5 +65,6 @@ pub use schema::{
 pub use seal::Seal;
 pub use seam::{Answer, Asked, Bounds, Homes, Seam};
 pub use share::share;
+pub use silence::FeedMetrics;
 pub use stage::Stage;
 pub use target::{Reply, Target};

@@ -45,7 +45,7 @@ pub trait Evidence: Send + Sync + 'static {
     /// What was applied of these keys, and what waits.
     async fn applied(&self, keys: &[String]) -> Result<Applied, BoxError>;
 
-    /// The keys that this home itself published last, each once with the last version it published, at most `limit` of them.
+    /// The keys that this home itself published last, the last one first, each once with the last version it published, at most `limit` of them.
     /// Empty only when it has published nothing.
     async fn published(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError>;
 

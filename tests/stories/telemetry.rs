@@ -24,11 +24,15 @@ use crate::orders::{order, place};
 const SOON: Duration = Duration::from_secs(30);
 /// One charge is ten seconds late, and asked for again at growing pauses.
 const SETTLED: Duration = Duration::from_secs(60);
+/// Three intervals of a heartbeat, and as long for all else.
+const SILENT: Duration = Duration::from_secs(60);
 /// What shows only once it has happened, and does not happen in a healthy shop; a story of its own makes it happen.
 const RARE: [&str; 3] = ["outbox_refused_total", "outbox_quarantines_total", "outbox_outages_total"];
 /// What payments show of it: commands without an outcome while there are some, the others from their first time on.
 const RARE_OF_PAYMENTS: [&str; 3] =
     ["payments_provider_held_back_total", "payments_open_intents", "payments_commands"];
+/// What is there only in a stage with a feed.
+const RARE_OF_FEEDS: &str = "strangler_feed_heartbeat_age_seconds";
 /// The files of alerts, in the order of the documentation.
 const RULES: [&str; 3] = [
     "deploy/prometheus/outbox.rules.yaml",
@@ -129,6 +133,7 @@ async fn the_numbers_of_running_processes_are_true() {
             let text = scrape(&monolith).await? + &scrape(&service).await?;
             let shown = families(&text).into_iter().filter(|name| is_ours(name));
             let shown = shown.chain(RARE.map(str::to_owned)).chain(rare.clone());
+            let shown = shown.chain([RARE_OF_FEEDS.to_owned()]);
             let shown: BTreeSet<String> = shown.collect();
             ensure!(documented == shown, "documented {documented:?}, shown {shown:?}");
             Ok(Some(shown))
@@ -249,6 +254,41 @@ async fn what_is_rare_is_shown_by_its_documented_name() {
         shutdown.cancel();
         relay.await??;
         serving.await??;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_that_is_not_heard_is_shown_by_its_age_while_the_stage_has_it() {
+    story(async |world, stack| {
+        let shop = Shop::open(world, stack, Binaries::fresh().await?).await?;
+        shop.migrate(&["acme"]).await?;
+        shop.start_provider(&[]).await?;
+        let monolith = shop.start_monolith("monolith", "all").await?;
+        shop.start_service("payments-service", "all").await?;
+        let source = async || {
+            let text = scrape(&monolith).await?;
+            assert!(!text.contains("from=\"target\""), "the target sends none in this stage: {text}");
+            let is_shown = families(&text).contains(RARE_OF_FEEDS);
+            Ok::<_, anyhow::Error>(is_shown.then_some(sum(&text, RARE_OF_FEEDS, "from=\"source\"")?))
+        };
+        assert_eq!(source().await?, None, "in local there is no feed");
+
+        shop.operator()?.follow().await?;
+        until("the age of its last one to be shown", SOON, async || {
+            Ok(source().await?.filter(|age| *age < 5.0))
+        })
+        .await?;
+        world.pause("payments-service").await?;
+        // From there on `FeedSilent` counts its minute.
+        until("its age to be over the alert's", SILENT, async || {
+            Ok(source().await?.filter(|age| *age > 15.0))
+        })
+        .await?;
+        world.resume("payments-service").await?;
+        until("it to be heard again", SILENT, async || Ok(source().await?.filter(|age| *age < 15.0))).await?;
+        shop.settle(SOON).await?;
         Ok(())
     })
     .await;

@@ -44,8 +44,8 @@ fn a_status_is_one_row_and_what_needs_a_word() {
     assert_eq!(
         status(json!({})),
         "\
-migration   stage          since    keys source/target   feed                reverse feed   gate to next
-payments    ramping 25 %   14 min   48 120 / 1 604       2 of 1 000 behind   unknown        inconclusive `feed` of ramping: 2 of 1000 keys behind
+migration   stage          since    keys source/target   feed                                   reverse feed   gate to next
+payments    ramping 25 %   14 min   48 120 / 1 604       2 of 1 000 behind, heartbeat unknown   unknown        inconclusive `feed` of ramping: 2 of 1000 keys behind
 must improve: p99 of checkout
 target: the target serves
 controller: 77-ab
@@ -134,6 +134,8 @@ fn why_names_owner_rule_and_versions() {
         "migration": "payments", "key": "k", "tenant": "a", "owner": "target", "phase": "settled", "epoch": 1,
         "granted_epoch": 0, "born_at": "2026-01-01T00:00:00Z", "share": 13, "because": "its share 13 is below 25",
         "would_be_born": "source", "applied_at_target": 3, "applied_at_source": null,
+        "heartbeat_age_ms_at_target": 4_200, "heartbeat_age_ms_at_source": null,
+        "lag": "none of the 3 keys written after it has arrived",
     });
     let why: Why = serde_json::from_value(why).unwrap();
     assert_eq!(
@@ -144,6 +146,8 @@ tenant a, since 2026-01-01T00:00:00Z
 because: its share 13 is below 25
 would be born now: source
 applied: source unknown, target version 3
+last heartbeat: at the source unknown, at the target 4 s ago
+behind: none of the 3 keys written after it has arrived
 "
     );
 }

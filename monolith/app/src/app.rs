@@ -17,7 +17,7 @@ use outbox::retention::Housekeeping;
 use outbox::{DatabaseRefill, Inbox, Metrics, Refill, Relay, RelayOptions, RelayStatus, Tracer, Wake, kafka};
 use proto::homes::{ISSUER, MONOLITH, PAYMENTS_SERVICE};
 use sqlx::PgPool;
-use strangler::{Controller, Owners, Settings, control};
+use strangler::{Controller, FeedMetrics, Owners, Settings, control};
 use tokio::net::TcpListener;
 use tokio::sync::watch::Receiver;
 use tokio_util::task::TaskTracker;
@@ -232,6 +232,7 @@ impl Parts {
             plan: config.plan.as_deref().map(plan::read).transpose()?.map(Arc::new),
             version: chassis::VERSION.to_owned(),
             crash: config.controller_crash,
+            metrics: FeedMetrics::new(&self.telemetry.meter()),
             ..Settings::default()
         };
         let controller = Controller::with(MIGRATION, self.pools.strangler.clone(), domain, peer, settings);

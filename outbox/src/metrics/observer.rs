@@ -16,11 +16,9 @@ use tokio_util::sync::CancellationToken;
 use super::Metrics;
 use crate::{
     Error,
+    database::READ_BOUNDED,
     store::{self, InFront, Waiting},
 };
-
-/// How long each of a reading's two questions may take in the database.
-const BOUNDED: &str = "begin read only; set local statement_timeout = '10s'";
 
 /// How long a reading may take in all, a connection that does not answer included.
 const READING_MAX: Duration = Duration::from_secs(30);
@@ -70,7 +68,7 @@ pub(super) struct Observed {
 impl Observed {
     async fn read(pool: &PgPool) -> Result<Self, Error> {
         let ask = async {
-            let mut tx = pool.begin_with(BOUNDED).await?;
+            let mut tx = pool.begin_with(READ_BOUNDED).await?;
             let waiting = store::waiting(&mut *tx).await?;
             let handlers = store::held_back(&mut *tx).await?;
             tx.commit().await?;

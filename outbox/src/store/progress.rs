@@ -1,6 +1,6 @@
 //! How far a handler is.
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 /// Key by key: a filter on a list would be compared with each cursor of the handler.
 pub(crate) async fn cursors(
@@ -45,7 +45,7 @@ pub(crate) async fn awaiting_count(pool: &PgPool, handler: &str) -> sqlx::Result
 
 /// Walks the log's primary key backwards. Only events published here are in it, foreign ones move heads alone.
 pub(crate) async fn recent_heads(
-    pool: &PgPool,
+    db: &mut PgConnection,
     topic: &str,
     except: &[&str],
     limit: i64,
@@ -53,14 +53,14 @@ pub(crate) async fn recent_heads(
     sqlx::query_as(
         "select recent.key, max(recent.version)
          from (
-             select e.key, e.version from outbox.event e where e.topic = $1 and e.key <> all ($2)
+             select e.key, e.version, e.position from outbox.event e where e.topic = $1 and e.key <> all ($2)
              order by e.position desc limit $3
          ) recent
-         group by recent.key",
+         group by recent.key order by max(recent.position) desc",
     )
     .bind(topic)
     .bind(except)
     .bind(limit)
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }

@@ -31,6 +31,7 @@ mod producers;
 mod publishing;
 mod quarantine;
 mod quiet;
+mod recent;
 mod refill;
 mod rejoining;
 mod relay;

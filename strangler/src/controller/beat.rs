@@ -1,25 +1,55 @@
-//! Heartbeats: while the stage has a feed, the home where it begins publishes one in each interval.
+//! Heartbeats: while the stage has a feed, the home where it begins publishes one in each interval, and the age of the last one that came is
+//! shown.
 
 use tokio::time::{Instant, timeout};
 
-use super::{Controller, Inner};
+use super::{Controller, Inner, Settings};
 use crate::policy::Policy;
 use crate::store::policy as store;
-use crate::{Error, Home};
+use crate::{Error, Home, Stage};
 
 impl Controller {
     /// Lets each home whose feed the stage has publish a heartbeat, when the last is an interval ago. Only the controller that holds the
     /// lease comes here, so several processes send no more than one does. Trouble with one home is no reason to leave out the other.
     pub(super) async fn beat(&self, policy: &Policy, last: &mut Option<Instant>) -> Result<(), Error> {
         let every = self.0.settings.heartbeat_every;
-        let is_due = last.is_none_or(|at| at.elapsed() >= every);
-        if !is_due || !policy.stage.beats(Home::Source) {
+        // The target sends none in a stage in which the source sends none.
+        if !policy.stage.beats(Home::Source) {
+            self.hear_nothing();
+            return Ok(());
+        }
+        if last.is_some_and(|at| at.elapsed() < every) {
             return Ok(());
         }
         *last = Some(Instant::now());
         let there = async { if policy.stage.beats(Home::Target) { self.beat_there().await } else { Ok(()) } };
-        let (here, there) = tokio::join!(self.beat_here(), there);
+        let (here, there, ()) = tokio::join!(self.beat_here(), there, self.listen(policy.stage));
         here.and(there)
+    }
+
+    /// Shows how old the last heartbeats are that came, for an alarm between two steps.
+    async fn listen(&self, stage: Stage) {
+        let Inner { domain, peer, settings, .. } = &*self.0;
+        let Settings { ask_timeout, metrics, .. } = settings;
+        let at_target = async {
+            let heard = timeout(*ask_timeout, peer.heard()).await.ok().and_then(Result::ok);
+            metrics.note(Home::Source, heard.as_ref());
+        };
+        let at_source = async {
+            if !stage.beats(Home::Target) {
+                return metrics.forget(Home::Target);
+            }
+            let heard = timeout(*ask_timeout, domain.heard()).await.ok().and_then(Result::ok);
+            metrics.note(Home::Target, heard.as_ref());
+        };
+        tokio::join!(at_target, at_source);
+    }
+
+    /// Another controller leads, or none has to.
+    pub(super) fn hear_nothing(&self) {
+        for from in [Home::Source, Home::Target] {
+            self.0.settings.metrics.forget(from);
+        }
     }
 
     /// In a transaction of its own that waits for nobody long: the next one comes soon.

@@ -37,6 +37,14 @@ impl Controller {
     /// What was kept is void when it is old, of another version, or from before the end of a backfill.
     fn weigh(&self, kept: &store::Kept) -> (Verdict, String) {
         let void = |why: &str| (Verdict::Inconclusive, format!("{LAST} {why}"));
+        if kept.unfinished {
+            let since = if kept.expired {
+                ": it was ended with its process, or by its caller, and is not resumed (`banyan parity` begins anew)"
+            } else {
+                " yet: it is under way, or was ended with its process"
+            };
+            return (Verdict::Inconclusive, format!("{}{since}", kept.found));
+        }
         if kept.expired {
             return void("has expired");
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::seal::needs_source;
@@ -26,7 +27,7 @@ const OPEN_MAX: usize = 10_000;
 
 impl Controller {
     /// Compares all copies, within `parity_timeout`, and keeps what was found as evidence, by default for 24 hours. A target or
-    /// domain that can't be asked is part of the answer.
+    /// domain that can't be asked is part of the answer. One whose process dies is not resumed: its gate says that it has no result.
     ///
     /// # Errors
     /// [`Error::UnknownMigration`]; [`Error::Refused`] once the source is sealed; the database's failure.
@@ -34,6 +35,7 @@ impl Controller {
         let Inner { migration, pool, settings, .. } = &*self.0;
         needs_source(&self.policy().await?)?;
         let began_at = store::now(pool).await?;
+        self.note_begun(by, began_at).await?;
         let mut comparison = Comparison::default();
         let cut_short = match timeout(settings.parity_timeout, Box::pin(self.compare(&mut comparison))).await
         {
@@ -56,6 +58,18 @@ impl Controller {
             "the copies were compared"
         );
         Ok(parity)
+    }
+
+    /// Until there is a result this is the last word, so that no older one stands for a comparison that never ended. Evidence is never
+    /// changed: the result is a line of its own.
+    async fn note_begun(&self, by: &str, began_at: OffsetDateTime) -> Result<(), Error> {
+        let Inner { migration, pool, settings, .. } = &*self.0;
+        let inputs = json!({ "version": settings.version, "asked_by": by, "unfinished": true });
+        let found = format!("the comparison that {by} asked for has no result");
+        let gate = Gate::new(GATE, Verdict::Inconclusive, found).with(inputs);
+        // It can't be under way for longer.
+        let most = settings.parity_timeout.saturating_add(settings.ask_timeout);
+        store::keep(pool, migration, &gate, Some(began_at), most).await
     }
 
     /// The last comparison, as a gate.

@@ -1,15 +1,18 @@
 //! Why a key is where it is.
 
+use std::collections::BTreeSet;
 use std::slice;
 
 use tokio::time::timeout;
 
-use super::Controller;
+use super::{Controller, Inner};
+use crate::gate::{Direction, millis};
 use crate::store::keys as store;
-use crate::{Epoch, Error, Home, Phase, Stage, Why, share};
+use crate::{Epoch, Error, Heard, Home, Phase, Stage, Why, share};
 
 impl Controller {
-    /// Explains the owner of a key: which policy decided, by which rule, and how far both homes are.
+    /// Explains the owner of a key: which policy decided, by which rule, how far both homes are and when they last heard of
+    /// each other.
     ///
     /// # Errors
     /// [`Error::UnknownKey`] for a key that was never born; in `local` each key is the source's.
@@ -25,8 +28,28 @@ impl Controller {
             None if policy.stage == Stage::Local => self.blank(key, share),
             None => return Err(Error::UnknownKey { migration: migration.clone(), key: key.to_owned() }),
         };
-        (why.applied_at_target, why.applied_at_source) = self.applied(key).await;
+        let (applied, ages) = tokio::join!(self.applied(key), self.heartbeat_ages(policy.stage));
+        (why.applied_at_target, why.applied_at_source) = applied;
+        (why.heartbeat_age_ms_at_target, why.heartbeat_age_ms_at_source) = ages;
+        why.lag = self.lag(key, why.owner, policy.stage).await;
         Ok(why)
+    }
+
+    /// What is behind, when the other home lacks what the owner wrote last of a key. Asked as a status asks; of a key that is not among
+    /// those written last, nothing is known.
+    async fn lag(&self, key: &str, owner: Home, stage: Stage) -> Option<String> {
+        if !stage.beats(owner) {
+            return None;
+        }
+        let direction = match owner {
+            Home::Source => Direction::Forward,
+            Home::Target => Direction::Reverse,
+        };
+        let probe = self.probe();
+        let sample =
+            probe.sample(direction).await.ok().filter(|sample| sample.iter().any(|(it, _)| it == key))?;
+        let found = probe.look(direction, &sample).await.ok()?;
+        lag(key, &sample, &found.distance.behind)
     }
 
     async fn applied(&self, key: &str) -> (Option<i64>, Option<i64>) {
@@ -42,6 +65,27 @@ impl Controller {
             _ => None::<i64>,
         };
         (version(there), version(here))
+    }
+
+    /// Milliseconds since the last heartbeat came to the target, and to the source. Only where the stage has them: an earlier stage's
+    /// last one would only alarm, and to ask a sealed source would be a touch.
+    async fn heartbeat_ages(&self, stage: Stage) -> (Option<u64>, Option<u64>) {
+        let Inner { domain, peer, settings, .. } = &*self.0;
+        let there = async {
+            if !stage.beats(Home::Source) {
+                return None;
+            }
+            timeout(settings.ask_timeout, peer.heard()).await.ok()?.ok()
+        };
+        let here = async {
+            if !stage.beats(Home::Target) {
+                return None;
+            }
+            timeout(settings.ask_timeout, domain.heard()).await.ok()?.ok()
+        };
+        let (there, here) = tokio::join!(there, here);
+        let age = |heard: Option<Heard>| heard.as_ref().and_then(Heard::last).map(|last| millis(last.age));
+        (age(there), age(here))
     }
 
     /// The answer for a key without an owner row, in `local`.
@@ -60,6 +104,9 @@ impl Controller {
             would_be_born: Home::Source,
             applied_at_target: None,
             applied_at_source: None,
+            heartbeat_age_ms_at_target: None,
+            heartbeat_age_ms_at_source: None,
+            lag: None,
         }
     }
 }
@@ -105,11 +152,35 @@ fn because(born: &store::Born, share: u8) -> Result<String, Error> {
     Ok(format!("born at revision {revision}, {percent} %: its share {share} is {sign} {percent}"))
 }
 
+/// Tells a feed that is slow as a whole from one of which a part stands still, by the keys that were written after this one: the sample
+/// begins with the last.
+fn lag(key: &str, sample: &[(String, i64)], behind: &[String]) -> Option<String> {
+    let behind: BTreeSet<&str> = behind.iter().map(String::as_str).collect();
+    if !behind.contains(key) {
+        return None;
+    }
+    let later = sample.iter().map(|(it, _)| it.as_str()).take_while(|it| *it != key);
+    let (later, arrived) = later
+        .fold((0_u32, 0_u32), |(later, arrived), it| (later + 1, arrived + u32::from(!behind.contains(it))));
+    Some(match (later, arrived) {
+        (0, _) => {
+            "it is on its way, and was written last of all: no other key tells how the feed is".to_owned()
+        }
+        (_, 0) => format!(
+            "none of the {later} keys written after it has arrived: the whole feed is slow or stands still"
+        ),
+        _ => format!(
+            "{arrived} of the {later} keys written after it have arrived: its own part of the feed is behind, such as its \
+             partition, or a record of it that waits"
+        ),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use time::OffsetDateTime;
 
-    use super::because;
+    use super::{because, lag};
     use crate::store::keys::Born;
 
     fn born(stage: &str, percent: i16, draining: bool) -> Born {
@@ -125,6 +196,25 @@ mod tests {
             percent: Some(percent),
             by_tenant: Some(false),
             draining: Some(draining),
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_feed_is_told_from_a_slow_one_by_what_was_written_later() {
+        let sample = ["d", "c", "b", "a"].map(|key| (key.to_owned(), 1)).to_vec();
+        let says = |key: &str, behind: &[&str]| {
+            let behind: Vec<String> = behind.iter().map(|key| (*key).to_owned()).collect();
+            lag(key, &sample, &behind)
+        };
+        assert_eq!(says("b", &[]), None);
+        assert_eq!(says("b", &["c", "d"]), None, "others are");
+        for (key, behind, begins) in [
+            ("d", &["d"][..], "it is on its way"),
+            ("b", &["b", "c", "d"], "none of the 2 keys written after it has arrived: the whole feed"),
+            ("b", &["b", "d"], "1 of the 2 keys written after it have arrived: its own part"),
+        ] {
+            let said = says(key, behind).unwrap_or_default();
+            assert!(said.starts_with(begins), "{said}");
         }
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct Kept {
     pub(crate) expired: bool,
     /// A backfill ended after it began.
     pub(crate) outdated: bool,
+    /// It was begun, and nothing was found yet.
+    pub(crate) unfinished: bool,
 }
 
 /// The database's clock: what evidence is dated by.
@@ -57,7 +59,8 @@ pub(crate) async fn keep(
 pub(crate) async fn last(pool: &PgPool, migration: &str, gate: &str) -> Result<Option<Kept>, sqlx::Error> {
     sqlx::query_as(
         "select e.id::text as id, e.verdict, e.found, e.inputs ->> 'version' as version, e.at,
-                e.expires_at <= clock_timestamp() as expired, e.gate = 'parity' and coalesce(b.done_at > coalesce(e.began_at, e.at), false) as outdated
+                e.expires_at <= clock_timestamp() as expired, e.gate = 'parity' and coalesce(b.done_at > coalesce(e.began_at, e.at), false) as outdated,
+                e.inputs ->> 'unfinished' is not null as unfinished
          from strangler.evidence e
          left join strangler.backfill b on b.migration = e.migration
          where e.migration = $1 and e.gate = $2

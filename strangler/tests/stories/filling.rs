@@ -298,6 +298,36 @@ async fn a_comparison_that_is_cut_short_says_how_far_it_came() {
 }
 
 #[tokio::test]
+async fn a_comparison_whose_controller_dies_has_no_result_and_is_made_again() {
+    let world = World::new().await;
+    // One has passed on the way, and must not stand for the one that never ended.
+    world.ramp(0).await;
+    let reached = Arc::new(Notify::new());
+    let dying =
+        world.controller_of(Odd::new(&world, Oddity::DiesAt("copies", Arc::clone(&reached))), settings());
+    let comparing = tokio::spawn(async move { dying.parity("ada").await });
+    timeout(SOON, reached.notified()).await.unwrap();
+    comparing.abort();
+    assert!(comparing.await.is_err());
+
+    let next = world.controller();
+    let said = refusal(next.advance(&Advance::ramp(1), "a test").await);
+    let rule =
+        "gate `parity` of stage ramping is inconclusive: the comparison that ada asked for has no result yet";
+    assert!(said.contains(rule) && said.contains("`banyan parity` compares"), "{said}");
+    // Once it can't be under way any more.
+    let over = "update strangler.evidence set expires_at = clock_timestamp()
+                where inputs ->> 'unfinished' = 'true' and inputs ->> 'asked_by' = 'ada'";
+    assert_eq!(world.execute(over).await, 1);
+    let said = refusal(next.advance(&Advance::ramp(1), "a test").await);
+    assert!(said.contains("has no result: it was ended with its process"), "{said}");
+
+    assert_eq!(next.parity("ada").await.unwrap().verdict, Verdict::Pass);
+    assert!(next.advance(&Advance::ramp(1), "a test").await.unwrap().entered);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_comparison_takes_smaller_pages_when_one_takes_too_long() {
     let world = World::new().await;
     world.ramp(0).await;

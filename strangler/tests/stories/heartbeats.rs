@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use strangler::{Advance, Heard, Heartbeat, Settings, Stage};
+use strangler::{Advance, FeedMetrics, Health, Heard, Heartbeat, Home, Settings, Stage};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +41,28 @@ async fn a_feed_without_traffic_that_stands_still_fails_with_the_age_and_the_way
     assert!(found.contains("published nothing yet"), "{found}");
     assert!(found.ends_with("the last heartbeat came 3 s ago"), "{found}");
     assert_eq!(gate(&step, "reverse_feed").evidence["heartbeat"]["sequence"], 7);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn why_tells_the_last_heartbeat_of_each_direction_and_none_where_none_is_known() {
+    let world = World::new().await;
+    let controller = world.controller();
+    world.shadow(&controller).await;
+    world.target.set_heard(came(3));
+    // In shadowing the target sends none: what the source heard in an earlier stage says nothing.
+    world.shop.replica.set_heard(came(42));
+    let ages = async || {
+        let why = controller.why("first").await.unwrap();
+        (why.heartbeat_age_ms_at_target, why.heartbeat_age_ms_at_source)
+    };
+    assert_eq!(ages().await, (Some(3_000), None));
+
+    controller.advance(&Advance::to(Stage::Reading), "a test").await.unwrap();
+    assert_eq!(ages().await, (Some(3_000), Some(42_000)));
+    world.shop.replica.set_heard(Heard::Nothing);
+    world.target.set_health(None);
+    assert_eq!(ages().await, (None, None), "none has come, and the target can't be asked");
     world.end().await;
 }
 
@@ -119,6 +141,44 @@ async fn each_home_sends_while_the_stage_or_the_next_gate_needs_it() {
     assert!(world.target.beats() <= there + 1, "one may have been under way");
     shutdown.cancel();
     running.await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_leader_shows_the_ages_of_the_stage_and_no_others() {
+    let world = World::new().await;
+    let metrics = FeedMetrics::noop();
+    let often = Duration::from_millis(20);
+    let often = Settings { heartbeat_every: often, metrics: metrics.clone(), ..settings() };
+    let controller = world.controller_of(Arc::new(world.shop.clone()), often);
+    world.shadow(&controller).await;
+    world.target.set_heard(came(42));
+    world.shop.replica.set_heard(Heard::Nothing);
+    let is_old = async || metrics.heartbeat_age(Home::Source).is_some_and(|age| age.as_secs() >= 42);
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(controller.clone().run(shutdown.clone()));
+    eventually("the age of the source's last one", async || is_old().await).await;
+    assert_eq!(metrics.heartbeat_age(Home::Target), None, "in shadowing the target sends none");
+
+    // It is not asked for a while: the age goes on growing.
+    world.target.set_health(None);
+    let before = world.shop.replica.beats();
+    eventually("two more looks", async || world.shop.replica.beats() >= before + 2).await;
+    assert!(is_old().await);
+    world.target.set_health(Some(Health::Serving));
+    world.target.set_heard(Heard::Unsent);
+    let is_gone = async |from: Home| metrics.heartbeat_age(from).is_none();
+    eventually("a domain that sends none has no age", async || is_gone(Home::Source).await).await;
+
+    controller.advance(&Advance::to(Stage::Reading), "a test").await.unwrap();
+    eventually("before the first it grows", async || !is_gone(Home::Target).await).await;
+    controller.rollback(None, "a test").await.unwrap();
+    eventually("following has none from the target", async || is_gone(Home::Target).await).await;
+    world.target.set_heard(came(0));
+    eventually("the source's again", async || !is_gone(Home::Source).await).await;
+    shutdown.cancel();
+    running.await.unwrap();
+    assert_eq!(metrics.heartbeat_age(Home::Source), None, "it leads no more");
     world.end().await;
 }
 

@@ -25,7 +25,7 @@ pub(crate) enum Oddity {
     Forgets { passes: usize },
     /// The same keys are answered for ever.
     StandsStill,
-    /// `pinned`, `give`, `snapshot`, `keys` or `broken` is carried out and never returns; who waits is told when it is there.
+    /// `pinned`, `give`, `snapshot`, `copies`, `keys` or `broken` is carried out and never returns; who waits is told when it is there.
     DiesAt(&'static str, Arc<Notify>),
     /// The state of this payment can't be published.
     Poisons(&'static str),
@@ -103,6 +103,7 @@ impl Movable for Odd {
         if let Oddity::ReadsSlowly(each) = self.oddity {
             tokio::time::sleep(each * u32::try_from(copies.len())?).await;
         }
+        self.done("copies").await;
         Ok(copies)
     }
 }

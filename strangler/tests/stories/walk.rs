@@ -190,3 +190,23 @@ async fn why_names_the_policy_that_decided() {
     assert!(matches!(controller.why("never").await, Err(Error::UnknownKey { .. })));
     world.end().await;
 }
+
+#[tokio::test]
+async fn why_tells_a_part_of_a_feed_that_stands_still_from_a_slow_one() {
+    let world = World::new().await;
+    let controller = world.controller();
+    world.follow(&controller).await;
+    world.born("a", "k").await;
+    world.born("a", "m").await;
+    let lag = async || controller.why("k").await.unwrap().lag;
+    assert_eq!(lag().await, None);
+    world.execute("update shop.payment set version = 2").await;
+    let said = lag().await.unwrap();
+    assert!(said.contains("none of the 1 keys written after it has arrived: the whole feed"), "{said}");
+    world.target.apply("m", 2);
+    let said = lag().await.unwrap();
+    assert!(said.contains("1 of the 1 keys written after it have arrived: its own part"), "{said}");
+    world.target.apply("k", 2);
+    assert_eq!(lag().await, None);
+    world.end().await;
+}

@@ -291,7 +291,8 @@ impl Domain for Shop {
     }
 
     async fn versions(&self, limit: i64) -> Result<Vec<(String, i64)>, BoxError> {
-        Ok(sqlx::query_as("select key, version from shop.payment limit $1")
+        // In these stories the key that is last in the alphabet was written last.
+        Ok(sqlx::query_as("select key, version from shop.payment order by key collate \"C\" desc limit $1")
             .bind(limit)
             .fetch_all(&self.pool)
             .await?)
