@@ -16,6 +16,8 @@ const MOVES_TIMEOUT: Duration = Duration::from_secs(180);
 const MOVED_A_SECOND: u32 = 40;
 /// How long the controller may take to see that all are back.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two counts of all payments while some are elsewhere.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Old payments that are refunded at each home.
 const REFUNDS: usize = 20;
 
@@ -55,15 +57,19 @@ impl Walk<'_> {
         let before = store::homes(&self.shop.source).await?;
         let what = format!("all payments to be at the {}", home.name());
         self.progress.begin(&what);
+        let (mut seen, mut counted) = (before, started);
         let homes = until(&what, self.bound(), async || {
             self.shop.world.all_alive().await?;
-            let homes = store::homes(&self.shop.source).await?;
-            let Homes { source, target, moving } = homes;
+            let away = store::any_away(&self.shop.source, home.name()).await?;
+            ensure!(!away || counted.elapsed() >= COUNT_EVERY, "{seen:?}");
+            seen = store::homes(&self.shop.source).await?;
+            counted = Instant::now();
+            let Homes { source, target, moving } = seen;
             self.progress.at(format!(
                 "{source} payments at the source, {target} at the target, {moving} on their way"
             ));
-            ensure!(home.has_all(homes), "{homes:?}");
-            Ok(Some(homes))
+            ensure!(home.has_all(seen), "{seen:?}");
+            Ok(Some(seen))
         });
         let Homes { source, target, .. } = homes.await?;
         let took = started.elapsed();
