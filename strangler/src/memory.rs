@@ -29,6 +29,7 @@ struct State {
     lost: BTreeSet<String>,
     repaired: Vec<String>,
     asked_known: u64,
+    asked_back: Vec<(String, Epoch)>,
     spoilt: BTreeSet<String>,
     decisions: Decisions,
     heard: Heard,
@@ -128,6 +129,11 @@ impl Memory {
     /// How often it was asked which copies are whole.
     pub fn asked_known(&self) -> u64 {
         self.state(|state| state.asked_known)
+    }
+
+    /// The keys it was asked to give back, at their epochs, in the order of the calls, since the last call of this.
+    pub fn take_asked_back(&self) -> Vec<(String, Epoch)> {
+        self.state(|state| std::mem::take(&mut state.asked_back))
     }
 
     /// Sets what it found when it decided in the source's shadow; at first nothing, and nothing is said of its provider.
@@ -253,6 +259,7 @@ impl Peer for Memory {
     }
 
     async fn recall(&self, keys: &[(String, Epoch)]) -> Result<Vec<(String, Reply)>, BoxError> {
+        self.state(|state| state.asked_back.extend_from_slice(keys));
         self.obey(Message::Recall, keys)
     }
 

@@ -56,6 +56,12 @@ async fn an_archived_key_goes_on_with_its_next_version() -> Result<(), BoxError>
     let shelf = archived("nextversion").await?;
     let mut tx = shelf.home.module.begin().await?;
     assert_eq!(outbox::head_version(&mut tx, NOTES, "a").await?, 2);
+    outbox::publish(&mut tx, &crate::world::noted("beside", 1)).await?;
+    let heads: Vec<i64> =
+        sqlx::query_scalar("select outbox.head_versions('notes.v1', '{beside,a,never,beside}')")
+            .fetch_one(&mut *tx)
+            .await?;
+    assert_eq!(heads, [1, 2, 0, 1], "in the order given");
     assert_eq!(outbox::lock(&mut tx, NOTES, "a").await?, 2);
     tx.rollback().await?;
     assert_eq!(shelf.count("outbox.archived_head").await?, 1);

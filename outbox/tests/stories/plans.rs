@@ -17,7 +17,7 @@ const CALLS: i64 = 12;
 const ROWS_MAX: i64 = 2_000;
 
 /// As the module: `{n}` is the number of a call, `{keys}` a hundred of the keys that are there in the end.
-const GATE: [&str; 16] = [
+const GATE: [&str; 17] = [
     "outbox.publish('notes.v1', 'k{n}', 'test.noted.v1', '')",
     "outbox.lock('notes.v1', 'k{n}')",
     "outbox.admit('test.plans', 'notes.v1', 'k{n}', 2, gen_random_uuid())",
@@ -36,6 +36,7 @@ const GATE: [&str; 16] = [
         array_fill(gen_random_uuid(), array[100]))",
     "outbox.compare('test.plans', 'notes.v1', 'k{n}', '0 s', 100)",
     "outbox.waiting('notes.v1', {keys})",
+    "outbox.head_versions('notes.v1', {keys})",
 ];
 
 /// As an operator.

@@ -1,6 +1,7 @@
 //! Hands keys over and calls them back, in small steps that each may be the last: what is under way is in the tables alone, so
 //! the next look, or another controller, goes on from there.
 
+mod asked;
 mod back;
 mod forward;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
+use self::asked::Asked;
 use super::{Controller, Inner};
 use crate::peer::MOVES_MAX;
 use crate::policy::Policy;
@@ -37,8 +39,10 @@ pub(super) struct Moves {
     after: String,
     /// No key came after it: the next look begins with the first.
     swept: bool,
-    /// Keys that were called about and need no other call in this look.
-    asked: Vec<String>,
+    /// Keys that were called about and need no other call now.
+    asked: Asked,
+    /// How many more keys may be called back, by the last count; none: not counted in this look.
+    room_back: Option<i64>,
     /// No key waits for a grant, or is on its way back, as far as this look has brought none there.
     none_granting: bool,
     none_recalling: bool,
@@ -148,7 +152,7 @@ impl Controller {
     ) -> Result<Option<Vec<(String, Reply)>>, Error> {
         let error = match self.ask(call).await {
             Ok(replies) => {
-                moves.note_asked(keys);
+                moves.asked.note(keys);
                 moves.calls.faster(self.batch_max());
                 let asked: BTreeSet<&str> = keys.iter().map(|(key, _)| key.as_str()).collect();
                 moves.spoilt.retain(|key| !asked.contains(key.as_str()));
@@ -162,7 +166,7 @@ impl Controller {
             && self.serves(round).await
         {
             // It serves, so it is this key's trouble, and the others go on.
-            moves.note_asked(keys);
+            moves.asked.note(keys);
             moves.spoil(key);
             round.done += 1;
             self.pin(vec![Pinned { key: key.clone(), why: error.to_string() }]).await?;
@@ -186,7 +190,8 @@ impl Controller {
 
 impl Moves {
     fn begin_look(&mut self) {
-        self.asked.clear();
+        self.asked.begin_look(Instant::now());
+        self.room_back = None;
         (self.swept, self.took, self.none_granting, self.none_recalling) = (false, false, false, false);
     }
 
@@ -208,10 +213,6 @@ impl Moves {
     /// Keys came back for it had not applied their offers.
     fn note_late(&mut self) {
         self.takes &= self.took;
-    }
-
-    fn note_asked(&mut self, keys: &[(String, Epoch)]) {
-        self.asked.extend(keys.iter().map(|(key, _)| key.clone()));
     }
 
     /// Notes a key that a batch of its own failed for.

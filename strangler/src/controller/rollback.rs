@@ -55,7 +55,7 @@ impl Controller {
 
     /// Enters the lower stage once the last key has left the target, unless someone changed the policy since `seen`.
     pub(super) async fn finish_draining(&self, seen: i64) -> Result<(), Error> {
-        if keys::count_away(&self.0.pool, &self.0.migration).await? > 0 {
+        if keys::any_away(&self.0.pool, &self.0.migration).await? {
             return Ok(());
         }
         match self.go_back(Some(seen), "controller", "the last key left the target").await {

@@ -62,12 +62,13 @@ pub(crate) async fn moving(
     .await?)
 }
 
-/// Keys that are the target's since a hand-over that it has not confirmed, but for those `asked` already; one that was pinned since then
-/// only when it is time to ask again. `not exists` and not `<> all`: a plan that was kept would compare each key with each of the list.
+/// Keys that are the target's since a hand-over that it has not confirmed, but for those asked at these epochs already; one that was
+/// pinned since then only when it is time to ask again. `not exists` and not `<> all`: a plan that was kept would compare each key with
+/// each of the list.
 pub(crate) async fn granting(
     pool: &PgPool,
     migration: &str,
-    asked: &[String],
+    (names, epochs): (Vec<&str>, Vec<i64>),
     limit: i64,
 ) -> Result<Vec<(String, Epoch)>, sqlx::Error> {
     let rows: Vec<(String, i64)> = sqlx::query_as(
@@ -75,12 +76,14 @@ pub(crate) async fn granting(
          left join strangler.pinned p on p.migration = o.migration and p.key = o.key and p.looked_at >= o.changed_at
          where o.migration = $1 and o.owner = 'target' and o.phase = 'settled' and o.epoch > 1
            and o.granted_epoch < o.epoch
-           and not exists (select from unnest($2::text[]) as asked (key) where asked.key = o.key)
+           and not exists (select from unnest($2::text[], $3::bigint[]) as asked (key, epoch)
+                           where asked.key = o.key and asked.epoch = o.epoch)
            and (p.key is null or strangler.look_again(p) <= clock_timestamp())
-         order by o.key limit $3",
+         order by o.key limit $4",
     )
     .bind(migration)
-    .bind(asked)
+    .bind(names)
+    .bind(epochs)
     .bind(limit)
     .fetch_all(pool)
     .await?;
@@ -109,23 +112,26 @@ pub(crate) async fn at(
     Ok(with_epochs(rows))
 }
 
-/// Keys on their way back, but for those `asked` already; one that was pinned since it was called back only when it is time to ask again.
+/// Keys on their way back, but for those asked at these epochs already; one that was pinned since it was called back only when it is time
+/// to ask again.
 pub(crate) async fn recalling(
     pool: &PgPool,
     migration: &str,
-    asked: &[String],
+    (names, epochs): (Vec<&str>, Vec<i64>),
     limit: i64,
 ) -> Result<Vec<(String, Epoch)>, sqlx::Error> {
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "select o.key, o.epoch from strangler.owner o
          left join strangler.pinned p on p.migration = o.migration and p.key = o.key and p.looked_at >= o.changed_at
          where o.migration = $1 and o.owner = 'target' and o.phase = 'recalling'
-           and not exists (select from unnest($2::text[]) as asked (key) where asked.key = o.key)
+           and not exists (select from unnest($2::text[], $3::bigint[]) as asked (key, epoch)
+                           where asked.key = o.key and asked.epoch = o.epoch)
            and (p.key is null or strangler.look_again(p) <= clock_timestamp())
-         order by o.key limit $3",
+         order by o.key limit $4",
     )
     .bind(migration)
-    .bind(asked)
+    .bind(names)
+    .bind(epochs)
     .bind(limit)
     .fetch_all(pool)
     .await?;

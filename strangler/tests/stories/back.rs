@@ -1,12 +1,27 @@
 //! Keys come back from the target, once they are quiet there.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use strangler::{Advance, Epoch, Error, Home, Phase, Settings, Stage, Taken};
 
 use crate::domain::take_back;
 use crate::forward::running;
 use crate::world::{World, eventually, settings};
+
+/// Keys that become the target's while others are called back.
+const LATE: [(&str, &str); 2] = [
+    (
+        "late-1",
+        "insert into strangler.owner (migration, key, tenant, owner, born_at, born_revision)
+         values ('payments', 'late-1', 'a', 'target', now(), 1)",
+    ),
+    (
+        "late-2",
+        "insert into strangler.owner (migration, key, tenant, owner, born_at, born_revision)
+         values ('payments', 'late-2', 'a', 'target', now(), 1)",
+    ),
+];
 
 #[tokio::test]
 async fn a_rollback_calls_all_keys_back_and_enters_the_lower_stage() {
@@ -118,6 +133,47 @@ async fn a_recall_that_is_cancelled_leaves_the_key_at_the_target_though_it_was_r
     assert_eq!(take_back(&world.writes_pool, &world.writes, "k", Epoch(2)).await, Taken::Follow);
     let owner = world.owner("k").await;
     assert_eq!((owner.home, owner.phase, owner.epoch), (Home::Target, Phase::Settled, Epoch(3)));
+    acting.abort();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_released_key_is_left_alone_while_its_release_may_be_on_its_way_and_asked_for_again_after_that() {
+    let world = World::new().await;
+    let controller = world.ramp(100).await;
+    world.born("a", "k").await;
+    // No relay: the releases are published and do not arrive.
+    let (acting, began) = (running(&controller), Instant::now());
+    controller.rollback(None, "a test").await.unwrap();
+    let given_up = async |key: &'static str| {
+        let gone = async || world.target.row(key).is_some_and(|row| !row.writable);
+        eventually(&format!("{key} is given up"), gone).await;
+    };
+    given_up("k").await;
+    for (key, sql) in LATE {
+        // It is called back in a look after that in which the one before was released.
+        world.target.born(key).unwrap();
+        world.execute(sql).await;
+        given_up(key).await;
+    }
+    let asked = world.target.take_asked_back();
+    // Else the machine stood still.
+    let most = 1 + began.elapsed().as_secs() / 5;
+    for key in ["k", "late-1", "late-2"] {
+        let times = asked.iter().filter(|(asked, _)| asked == key).count();
+        assert!((1..=most).contains(&u64::try_from(times).unwrap()), "{key}: {asked:?}");
+    }
+
+    let released = world.target.take_released();
+    assert_eq!(released.len(), 3);
+    eventually("it is asked for again", async || {
+        world.target.take_asked_back().contains(&("k".to_owned(), Epoch(2)))
+    })
+    .await;
+    assert!(world.target.take_released().is_empty(), "it was released before");
+    for (key, epoch) in released {
+        assert_eq!(take_back(&world.writes_pool, &world.writes, &key, epoch).await, Taken::Mine);
+    }
     acting.abort();
     world.end().await;
 }

@@ -31,19 +31,16 @@ pub(crate) async fn lock_free(tx: &mut PgTransaction<'_>, ids: &[Uuid]) -> Resul
 
 /// How payments stand; one without a row is missing. A statement after those that lock: it sees what they waited for. Bytes are
 /// counted from above: what surrounds the texts of a line, an adjustment or an answer is below what is added for it. Only answers
-/// that are still kept travel, so only those count.
+/// that are still kept travel, so only those count. Their keys are looked at payment by payment: by `exists`, a plan may read all there are.
 pub(crate) async fn standings(
     tx: &mut PgTransaction<'_>,
     topic: &str,
     ids: &[Uuid],
 ) -> Result<Vec<Standing>, Error> {
     let sql = "
-        select p.id, p.version, outbox.head_version($1, p.id::text) as head,
+        select p.id, p.version, k.head,
             (select i.operation from payments.intent i where i.payment_id = p.id and i.state <> 'done' limit 1) as open,
-            exists (
-                select from payments.idempotency i
-                where i.tenant = p.tenant and i.payment_id = p.id and i.answer is null and i.refusal is null
-            ) as claimed,
+            kept.claimed,
             1000 + octet_length(p.payment_method) + octet_length(p.tenant)
             + (select 120 * count(*) from payments.ledger_entry e where e.payment_id = p.id)
             + (select coalesce(sum(100 + octet_length(a.object) + octet_length(a.reason)
@@ -52,12 +49,17 @@ pub(crate) async fn standings(
             + (select coalesce(sum(150 + octet_length(d.subject) + octet_length(d.object) + octet_length(d.detail)
                                    + octet_length(d.closed_by) + octet_length(d.reason)), 0)::bigint
                from payments.difference d where d.payment_id = p.id and d.accepted)
-            + (select coalesce(sum(120 + octet_length(i.key) + octet_length(i.fingerprint)
-                                   + coalesce(octet_length(i.answer), 0) + octet_length(coalesce(i.refusal, ''))), 0)::bigint
-               from payments.idempotency i
-               where i.tenant = p.tenant and i.payment_id = p.id and (i.answer is not null or i.refusal is not null)
-                 and i.created_at > now() - $3::double precision * interval '1 second') as bytes
-        from payments.payment p where p.id = any($2::uuid[])";
+            + kept.bytes as bytes
+        from unnest($2::uuid[], outbox.head_versions($1, $2::uuid[]::text[])) as k (id, head)
+        cross join lateral (select p.* from payments.payment p where p.id = k.id limit 1) p
+        cross join lateral (
+            select coalesce(bool_or(i.answer is null and i.refusal is null), false) as claimed,
+                coalesce(sum(120 + octet_length(i.key) + octet_length(i.fingerprint) + coalesce(octet_length(i.answer), 0)
+                             + octet_length(coalesce(i.refusal, '')))
+                         filter (where (i.answer is not null or i.refusal is not null)
+                                   and i.created_at > now() - $3::double precision * interval '1 second'), 0)::bigint as bytes
+            from payments.idempotency i where i.tenant = p.tenant and i.payment_id = p.id
+        ) kept";
     let standings = sqlx::query_as(sql).bind(topic).bind(ids).bind(KEEP.as_secs_f64());
     Ok(standings.fetch_all(&mut **tx).await?)
 }

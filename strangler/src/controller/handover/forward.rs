@@ -201,7 +201,7 @@ impl Controller {
         }
         let Inner { migration, pool, peer, settings, .. } = &*self.0;
         let batch = moves.calls.now(self.batch_max());
-        let keys = store::granting(pool, migration, &moves.asked, batch).await?;
+        let keys = store::granting(pool, migration, moves.asked.columns(), batch).await?;
         moves.none_granting = keys.is_empty();
         let found = keys.len();
         let keys = moves.alone(keys, |(key, _)| key.as_str());

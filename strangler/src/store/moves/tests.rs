@@ -1,6 +1,6 @@
 use sqlx::PgPool;
 
-use super::{note_granted, swap};
+use super::{granting, note_granted, recalling, swap};
 use crate::handover::Facts;
 use crate::handover::source::{Message, Row};
 use crate::{Epoch, Home, Phase};
@@ -71,5 +71,26 @@ async fn the_controllers_changes_are_those_of_the_table() {
             }
         }
     }
+    database.drop_now().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_is_left_out_at_the_epoch_it_was_asked_at_and_at_no_other() {
+    let database = stack::shared().await.unwrap().database("asked").await.unwrap();
+    let pool = PgPool::connect(database.url()).await.unwrap();
+    crate::migrate_source(&pool, MIGRATION).await.unwrap();
+    let found = async |asked: i64| {
+        let asked = || (vec!["k", "other"], vec![asked, 5]);
+        let granting = granting(&pool, MIGRATION, asked(), 10).await.unwrap();
+        let recalling = recalling(&pool, MIGRATION, asked(), 10).await.unwrap();
+        (granting, recalling)
+    };
+    let key = || vec![("k".to_owned(), Epoch(5))];
+    put(&pool, (Home::Target, Phase::Settled)).await;
+    assert_eq!(found(4).await, (key(), Vec::new()));
+    assert_eq!(found(5).await, (Vec::new(), Vec::new()));
+    put(&pool, (Home::Target, Phase::Recalling)).await;
+    assert_eq!(found(4).await, (Vec::new(), key()));
+    assert_eq!(found(5).await, (Vec::new(), Vec::new()));
     database.drop_now().await.unwrap();
 }

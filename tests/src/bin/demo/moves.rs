@@ -18,6 +18,8 @@ const MOVED_A_SECOND: u32 = 40;
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 /// The first hand-over has come far enough when one in so many of the old payments is at the target.
 const PART: i64 = 10;
+/// Between two counts of all payments while some are elsewhere.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// A home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,12 +80,16 @@ impl Walk<'_> {
         let released = store::released(&self.shop.target).await?;
         let what = format!("all payments to be at the {}", home.name());
         self.progress.begin(&what);
+        let (mut seen, mut counted) = (before, started);
         let homes = until(&what, self.bound(), async || {
             self.shop.world.all_alive().await?;
-            let homes = store::homes(&self.shop.source).await?;
-            self.progress.at(format!("payments: {homes}"));
-            ensure!(home.away(homes) == 0, "{homes}");
-            Ok(Some(homes))
+            let away = store::any_away(&self.shop.source, home.name()).await?;
+            ensure!(!away || counted.elapsed() >= COUNT_EVERY, "{seen}");
+            seen = store::homes(&self.shop.source).await?;
+            counted = Instant::now();
+            self.progress.at(format!("payments: {seen}"));
+            ensure!(home.away(seen) == 0, "{seen}");
+            Ok(Some(seen))
         });
         let (homes, took) = (homes.await?, started.elapsed());
         let moved = match home {

@@ -176,7 +176,22 @@ pub(crate) async fn births(pool: &PgPool) -> Result<Births> {
     Ok(counts.fetch_one(pool).await?)
 }
 
-/// Where they are now. Cheap: it is asked again and again.
+/// Whether some payment is not settled at a home. Cheap, however many there are: it is asked again and again.
+pub(crate) async fn any_away(pool: &PgPool, home: &str) -> Result<bool> {
+    // In the order of the index, and by phases that a home's rows can have.
+    let sql = "
+        select exists (
+            select from (values ('source', 'settled'), ('source', 'moving'), ('target', 'settled'), ('target', 'recalling'))
+                as place (owner, phase)
+            cross join lateral (
+                select o.key from strangler.owner o
+                where o.migration = 'payments' and o.owner = place.owner and o.phase = place.phase order by o.key limit 1
+            ) one
+            where (place.owner, place.phase) <> ($1, 'settled'))";
+    Ok(sqlx::query_scalar(sql).bind(home).fetch_one(pool).await?)
+}
+
+/// How many are where now. It reads all rows.
 pub(crate) async fn homes(pool: &PgPool) -> Result<Homes> {
     count_homes(pool, None).await
 }
