@@ -15,7 +15,8 @@ use crate::{
 pub struct Progress {
     /// The last version applied of each key that was asked for; a key of which nothing was applied is missing.
     pub versions: BTreeMap<String, i64>,
-    /// Events, of all keys, that wait for an earlier one or were refused.
+    /// Events, of all keys, that wait: for an earlier one, for another try, or as dead letters for an operator; and keys of which events
+    /// are known by their versions only.
     pub parked: i64,
     /// Keys, of all, that can't go on without a snapshot.
     pub awaiting: i64,

@@ -8,7 +8,8 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 /// Events that a database's outbox has not delivered. No heartbeats: they come without anybody's doing, up to the moment in which the
 /// processes stop.
 pub(crate) async fn pending(pool: &PgPool) -> Result<i64> {
-    let sql = "select count(*) from outbox.pending p join outbox.event e using (position, created_at) where e.kind <> $1";
+    let sql = "select count(*) from outbox.pending p left join outbox.event e using (position, created_at)
+               where e.kind is distinct from $1";
     Ok(sqlx::query_scalar(sql).bind(FeedHeartbeat::KIND).fetch_one(pool).await?)
 }
 

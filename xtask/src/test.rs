@@ -95,7 +95,16 @@ impl Inside {
         }
         let mut list = self.tests();
         list.args(["--tests", "--", "--list", "--format", "terse"]);
-        let unknown = unknown(&cargo::said(&mut list)?, &self.words);
+        let mut names = cargo::said(&mut list)?;
+        if self.has("app") {
+            let mut removed = cargo::cargo();
+            removed
+                .arg("test")
+                .args(cargo::REMOVED)
+                .args(["--test", "shop", "--", "--list", "--format", "terse"]);
+            names.push_str(&cargo::said(&mut removed)?);
+        }
+        let unknown = unknown(&names, &self.words);
         anyhow::ensure!(
             unknown.is_empty(),
             "no test has {} in its name; `cargo test -- --list` shows all names",

@@ -68,7 +68,7 @@ impl Gate {
             );
         }
         let parked_max = self.options.parked_max;
-        let per_key_max = self.refilling.as_ref().map(|refilling| refilling.options.parked_per_key_max);
+        let per_key_max = self.refilling.as_ref().and_then(|refilling| refilling.options.parked_per_key_max);
         let parking = Parking { reason, error: error.as_deref(), parked_max, per_key_max };
         let answer =
             self.database.with(async |db| store::park(db, self.name(), event, parking).await).await?;

@@ -15,8 +15,9 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct RefillOptions {
     /// Events of one key that may wait (1,000); of further ones only the highest version is kept, and they are asked for
-    /// when their turn comes. The same happens at `InboxOptions::parked_max`.
-    pub parked_per_key_max: i32,
+    /// when their turn comes. The same happens at `InboxOptions::parked_max`. `None` is for a log that has only some of a topic's
+    /// events, such as one home's of two: all that wait are kept, and at `InboxOptions::parked_max` the consumer waits.
+    pub parked_per_key_max: Option<i32>,
     /// How long an event must have waited for an earlier one before the log is asked (5 s): it may just be late.
     pub gap_after: Duration,
     /// How often gaps are looked for (1 s).
@@ -36,7 +37,7 @@ pub struct RefillOptions {
 impl Default for RefillOptions {
     fn default() -> Self {
         Self {
-            parked_per_key_max: 1_000,
+            parked_per_key_max: Some(1_000),
             gap_after: Duration::from_secs(5),
             every: Duration::from_secs(1),
             gaps_max: 100,
@@ -57,7 +58,7 @@ pub(crate) struct Refilling {
 impl Refilling {
     pub(crate) fn new(log: Arc<dyn Refill>, mut options: RefillOptions) -> Self {
         // Without room for one event its refusals would never be counted.
-        options.parked_per_key_max = options.parked_per_key_max.max(1);
+        options.parked_per_key_max = options.parked_per_key_max.map(|most| most.max(1));
         Self { log, options }
     }
 

@@ -28,11 +28,18 @@ pub(crate) async fn cursors(
     .await
 }
 
+/// What waits of a handler: in the database, as dead letters, and of what is known by its version only, each key.
 pub(crate) async fn parked_count(pool: &PgPool, handler: &str) -> sqlx::Result<i64> {
-    sqlx::query_scalar("select count(*) from outbox.parked p where p.handler = $1")
-        .bind(handler)
-        .fetch_one(pool)
-        .await
+    sqlx::query_scalar(
+        "select (select count(*) from outbox.parked p where p.handler = $1)
+              + (select count(*) from outbox.dead_letter d where d.handler = $1)
+              + (select count(*) from outbox.overflow o where o.handler = $1 and o.version > coalesce((
+                     select c.version from outbox.cursor c
+                     where c.handler = o.handler and c.topic = o.topic and c.key = o.key limit 1), 0))",
+    )
+    .bind(handler)
+    .fetch_one(pool)
+    .await
 }
 
 /// Reads the handler's cursors once: a question for an operator's gate, not for a request.

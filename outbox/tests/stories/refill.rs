@@ -100,7 +100,7 @@ async fn what_finds_no_room_is_known_by_version_and_had_later() -> Result<(), Bo
         scene.send(&format!("k{key:02}"), 1, "!1");
     }
     scene.send("z", 1, "flows");
-    scene.start(Some(Arc::new(scene.log.clone())), RefillOptions { parked_per_key_max: 3, ..soon() });
+    scene.start(Some(Arc::new(scene.log.clone())), RefillOptions { parked_per_key_max: Some(3), ..soon() });
     scene.effects(&["z:1:flows"]).await?;
     let overflow = "select key || ' ' || version || ' ' || events from outbox.overflow where key = 'a'";
     until(vec!["a 10 7".to_owned()], || texts(&scene.home, overflow)).await?;
@@ -136,6 +136,26 @@ async fn what_finds_no_room_is_known_by_version_and_had_later() -> Result<(), Bo
     scene.end().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_has_only_some_events_is_no_reason_to_drop_one() -> Result<(), BoxError> {
+    let mut scene = Scene::new("partial").await?;
+    let mut wanted = Vec::new();
+    for key in 0..20 {
+        scene.send(&format!("k{key:02}"), 1, "!1");
+        wanted.push(format!("k{key:02}:1:!1"));
+    }
+    // It has none of these.
+    let empty = Arc::new(MemoryRefill::default());
+    scene.start(Some(empty), RefillOptions { parked_per_key_max: None, ..soon() });
+    scene.dead(12).await?;
+    scene.mend();
+    let pool = scene.home.admin.clone();
+    dead_letter::replay_all(&pool, &dead_letter::Filter::default(), "ann", "mended").await?;
+    scene.effects(&wanted.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    scene.at_rest().await?;
+    scene.end().await
+}
+
 /// The database has no room for one event of one key, for a while.
 const NO_ROOM: &str = "create function public.no_room() returns trigger language plpgsql as $$ begin
         raise exception 'as the story wants it' using errcode = '57P03'; end $$;
@@ -155,7 +175,7 @@ async fn what_is_discarded_or_missing_or_had_from_the_log_is_counted_once() -> R
             last = Some(scene.send(key, version, &format!("{shouts}{version}")));
         }
     }
-    scene.start(Some(Arc::new(scene.log.clone())), RefillOptions { parked_per_key_max: 3, ..soon() });
+    scene.start(Some(Arc::new(scene.log.clone())), RefillOptions { parked_per_key_max: Some(3), ..soon() });
     scene.effects(&["g:1:1", "g:2:never came", "g:3:3"]).await?;
     scene.dead(2).await?;
     scene.sum(13).await?;
@@ -188,7 +208,7 @@ async fn a_refused_event_finds_room_though_those_behind_it_have_it_all() -> Resu
     let sent: Vec<_> = (2..=6).map(|version| scene.send("a", version, &version.to_string())).collect();
     // A log that has nothing.
     let empty = Arc::new(MemoryRefill::default());
-    scene.start(Some(empty), RefillOptions { parked_per_key_max: 3, ..soon() });
+    scene.start(Some(empty), RefillOptions { parked_per_key_max: Some(3), ..soon() });
     let overflow = "select version || ' ' || events from outbox.overflow";
     until(vec!["6 2".to_owned()], || texts(&scene.home, overflow)).await?;
     scene.send("a", 1, "!1");

@@ -114,9 +114,11 @@ async fn snapshots_of_many_keys_share_a_transaction_and_what_is_in_their_way_sta
     running.await??;
 
     assert!(gather.0.lock().unwrap().iter().any(|many| *many > KEYS / 2), "{:?}", gather.0);
-    let transactions = count("select count(distinct xmin::text) from outbox.cursor where version = 2").await?;
+    let transactions =
+        count("select count(distinct xmin::text) from outbox.cursor where version = 2").await?;
     assert!(transactions <= i64::try_from(KEYS / 2)?, "{transactions} transactions for {KEYS} keys");
-    let twice = "select count(*) from (select from public.effect group by key, version having count(*) > 1) twice";
+    let twice =
+        "select count(*) from (select from public.effect group by key, version having count(*) > 1) twice";
     assert_eq!(count(twice).await?, 0);
     // Whoever becomes owner goes on counting.
     assert_eq!(follower.publish(&noted("k00", "3")).await?, 3);

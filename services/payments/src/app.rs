@@ -13,7 +13,9 @@ use chassis::token::Verifier;
 use chassis::{Shutdown, Tasks, Telemetry, VERSION, admin, never_fails, server};
 use outbox::kafka::KafkaSink;
 use outbox::retention::Housekeeping;
-use outbox::{DatabaseRefill, Metrics, Relay, RelayOptions, Replica, Tracer, Wake, kafka};
+use outbox::{
+    DatabaseRefill, InboxOptions, Metrics, RefillOptions, Relay, RelayOptions, Replica, Tracer, Wake, kafka,
+};
 use payments::shadow::Shadow;
 use payments::{Engine, Home, Limits, Local, ReconcileMetrics, Reconciler, Replicate, Work};
 use sqlx::PgPool;
@@ -92,9 +94,11 @@ pub async fn run(config: &Config, roles: Roles, telemetry: Telemetry) -> anyhow:
         let shadow = shadow(&module, &mut tasks);
         let replicate = Replicate::new(home.clone(), authority).metrics(counted.clone()).shadow(shadow);
         let source = kafka::source(&config.kafka, ORIGIN)?;
-        // What the topic has lost of this home's own events, it has itself.
+        // What the topic has lost of this home's own events, it has itself; but not what the source wrote, so nothing is dropped for it.
         let log = Arc::new(DatabaseRefill(relay.clone()));
+        let refill = RefillOptions { parked_per_key_max: None, ..RefillOptions::default() };
         let replica = Replica::new(module.clone(), source, ORIGIN, replicate).refill(log);
+        let replica = replica.with(InboxOptions { refill, ..InboxOptions::default() });
         tasks.spawn("replica", replica.metrics(metrics).tracer(tracer).run(shutdown.token()));
         let reconciler = Reconciler::new(home.clone(), config.reconcile.clone());
         act(home, counted, &mut tasks);

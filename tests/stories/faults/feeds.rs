@@ -69,7 +69,13 @@ async fn keys_come_back_by_themselves_while_the_relay_stands_still_and_go_when_i
         accepted.extend(paid(&client, "at-the-target", 5).await?);
         shop.settle(SETTLED).await?;
         let at_target = count(&operator.status().await?, "target");
-        // All that was written has arrived, and the last heartbeat is fresh for three intervals, so the gates pass.
+        // All that was written has arrived, and the last heartbeat counts for three intervals, so the gates pass.
+        until("a fresh heartbeat of the source", SETTLED, async || {
+            let age = number(&operator.status().await?, "/feed/heartbeat_age_ms")?;
+            ensure!(age < 1_500, "it is {age} ms old");
+            Ok(Some(()))
+        })
+        .await?;
         world.pause("relay").await?;
         operator.primary().await?;
         accepted.extend(taken(&shop, "meanwhile", 5).await?);

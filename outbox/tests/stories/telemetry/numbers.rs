@@ -238,7 +238,7 @@ async fn a_key_that_only_a_log_can_help_is_shown_until_it_is_helped() -> Result<
     // The log that is asked has nothing.
     let (log, soon) = (MemoryRefill::default(), Duration::from_millis(20));
     let bounds = RefillOptions {
-        parked_per_key_max: 1,
+        parked_per_key_max: Some(1),
         gap_after: soon,
         every: soon,
         delay_min: soon,
