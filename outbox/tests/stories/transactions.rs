@@ -30,10 +30,13 @@ impl Handler for Wild {
             "forget" | "forget and refuse" => {
                 let _ = sqlx::raw_sql("select 1 / 0").execute(&mut **tx).now_or_never();
             }
-            // As when a timeout or a select! drops it. One that was answered at once is a whole savepoint, and harmless.
+            // As when a timeout or a select! drops it. What is still at work in front of it keeps it from being answered at once, which
+            // would make it a whole savepoint, and harmless.
             "savepoint" | "savepoint and refuse" => {
-                let mut tries = 0..100;
-                while tries.next().is_some() && sqlx::Acquire::begin(&mut *tx).now_or_never().is_some() {}
+                let _ = sqlx::raw_sql("select pg_sleep(0.3)").execute(&mut **tx).now_or_never();
+                if sqlx::Acquire::begin(&mut *tx).now_or_never().is_some() {
+                    return Err("the savepoint was answered at once".into());
+                }
             }
             "rollback" => send(tx, "rollback").await?,
             "begin anew" => send(tx, "rollback; begin").await?,
