@@ -27,7 +27,7 @@ pub(crate) struct Args {
     pub(crate) seconds_per_stage: u64,
     /// Payments that are there before anything begins, older than the outbox. The first hand-over is rolled back when a tenth of
     /// them has moved; fewer than 2,000 would all be on their way by then.
-    #[arg(long, value_name = "PAYMENTS", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(2_000..=200_000))]
+    #[arg(long, value_name = "PAYMENTS", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(2_000..=200_000))]
     pub(crate) old: u32,
     /// Breaks the system on purpose, to see the checker notice.
     #[arg(long = "break", value_enum, hide = true)]
