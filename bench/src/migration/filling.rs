@@ -46,6 +46,8 @@ pub(super) async fn round(field: &Field<'_>, options: &Options) -> Result<Filled
         anyhow::Ok(heard)
     };
     let before = alone().await?;
+    // Before the service forgets what it has applied.
+    let lag = feeds::lag(&shop.source, &shop.target, before.window).await?;
     let service = shop.world.stop("payments-service").await?;
     shop.empty_replica().await?;
     shop.start_ready(service).await?;
@@ -59,7 +61,6 @@ pub(super) async fn round(field: &Field<'_>, options: &Options) -> Result<Filled
     done(field).await?;
     field.settle().await?;
     let after = alone().await?;
-    let lag = feeds::lag(&shop.source, &shop.target, before.window).await?;
     let lag_meanwhile = feeds::lag(&shop.source, &shop.target, meanwhile.window).await?;
     let keys = float(usize::try_from(keys)?);
     Ok(Filled {
