@@ -60,8 +60,8 @@ pub struct Settings {
     pub sample_max: i64,
     /// The most keys seeded in a transaction. Default 500.
     pub seed_batch_max: i64,
-    /// The most keys fenced, or taken back, in a transaction, at most 500. Fewer when one does not end within `ask_timeout`.
-    /// Default 500.
+    /// The most keys fenced, or taken back, in a transaction, at most 500. Fewer when one does not end within `ask_timeout`. More
+    /// move faster, and each is longer on its way. Default 100.
     pub move_batch_max: i64,
     /// How long a key may be on its way to the target; then it is the source's again. Default 10 s.
     pub move_timeout: Duration,
@@ -280,7 +280,7 @@ impl Default for Settings {
             ask_timeout: Duration::from_secs(2),
             sample_max: 1_000,
             seed_batch_max: 500,
-            move_batch_max: 500,
+            move_batch_max: 100,
             move_timeout: Duration::from_secs(10),
             moves_max: 2_000,
             backfill_rate_max: 2_000,

@@ -45,14 +45,16 @@ pub trait Homes: Send + Sync + 'static {
 /// How often and how long a call is sent again.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// The most repeats of a call. Default 8: with the default pause they last as long as `reroute_timeout`.
+    /// The most repeats of a call. Default 40: with the default pauses they last as long as `reroute_timeout`.
     pub reroutes_max: u32,
     /// No repeat starts later than this after the call came. Default 2 s, which is as long as a controller may hold the owner
     /// rows of a batch.
     pub reroute_timeout: Duration,
-    /// The first pause; each is twice the one before, less up to a half at random, and the last is what is left of the time.
-    /// Default 40 ms.
+    /// The first pause; each is twice the one before, up to `pause_max`, less up to a half at random, and the last is what is left of
+    /// the time. Default 20 ms.
     pub pause: Duration,
+    /// The longest pause: so long a write may miss that its key has come to rest. Default 80 ms.
+    pub pause_max: Duration,
 }
 
 /// The two homes behind one face.
@@ -193,7 +195,12 @@ impl<H: Homes> std::fmt::Debug for Seam<H> {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { reroutes_max: 8, reroute_timeout: Duration::from_secs(2), pause: Duration::from_millis(40) }
+        Self {
+            reroutes_max: 40,
+            reroute_timeout: Duration::from_secs(2),
+            pause: Duration::from_millis(20),
+            pause_max: Duration::from_millis(80),
+        }
     }
 }
 
@@ -208,7 +215,7 @@ impl Repeats {
         if self.done >= self.bounds.reroutes_max {
             return false;
         }
-        let longest = self.bounds.pause.saturating_mul(1 << self.done.min(16));
+        let longest = self.bounds.pause.saturating_mul(1 << self.done.min(16)).min(self.bounds.pause_max);
         let left = self.bounds.reroute_timeout.saturating_sub(self.started.elapsed());
         if left.is_zero() {
             return false;

@@ -8,12 +8,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    database,
+    customers, database,
     field::Field,
     float,
     steps::{self, Mark, Step},
     writers::{Writers, Written},
 };
+use crate::payments::place;
 
 /// A payment that was busy when its turn came is looked at again a second or more later, so a move's rate is that of this share of
 /// its payments; the whole time is shown beside it.
@@ -120,6 +121,9 @@ pub(super) async fn written_to(field: &Field<'_>, way: Way, some: &[Uuid], name:
 async fn prepare(field: &Field<'_>, way: Way) -> Result<Mark> {
     if way == Way::There {
         field.under_traffic(field.operator.ramp(100)).await?;
+        // The gates want to see something come back from the service.
+        let born = place(&field.client, &field.product).await?;
+        customers::all_paid(field, &[born]).await?;
     }
     field.settle().await?;
     steps::mark(&field.shop.source, &field.shop.target).await
