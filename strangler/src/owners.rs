@@ -132,7 +132,7 @@ impl Owners {
             match verdict.as_str() {
                 "taken" => mine.push(key.clone()),
                 "follow" => {
-                    tracing::info!(key, %epoch, "a release of a recall that is not under way any more")
+                    tracing::info!(key, %epoch, "a release of a recall that is not under way any more");
                 }
                 "foreign" => return Err(Error::ForeignWrite { key: key.clone() }),
                 other => return Err(Error::stored("verdict", other)),

@@ -51,7 +51,7 @@ impl StateTransfer for Gather {
         snapshots: Vec<Received<Stream>>,
     ) -> Result<(), BoxError> {
         assert!(snapshots.is_sorted_by(|a, b| a.meta.key < b.meta.key), "one of each key, in their order");
-        self.0.lock().unwrap().push(snapshots.len());
+        self.0.lock().map_err(|_| "a batch panicked")?.push(snapshots.len());
         for snapshot in snapshots {
             self.apply(tx, snapshot).await?;
         }

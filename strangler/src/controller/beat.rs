@@ -52,8 +52,14 @@ impl Controller {
         }
     }
 
-    /// In a transaction of its own that waits for nobody long: the next one comes soon.
+    /// Within `ask_timeout`: the next one comes soon, and the look that it is part of ends no sooner.
     async fn beat_here(&self) -> Result<(), Error> {
+        let late = || unsent(Home::Source, &"it was not published in time");
+        timeout(self.0.settings.ask_timeout, self.publish_beat()).await.map_err(|_| late())?
+    }
+
+    /// In a transaction of its own that waits for nobody long.
+    async fn publish_beat(&self) -> Result<(), Error> {
         let Inner { domain, settings, .. } = &*self.0;
         let mut tx = domain.begin().await.map_err(|error| unsent(Home::Source, &error))?;
         store::limit_waits(&mut tx, settings.ask_timeout).await?;

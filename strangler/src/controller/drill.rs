@@ -32,8 +32,16 @@ impl Controller {
     }
 
     /// Whether the way back was shown, as far as a policy needs that. In `primary` all keys go, whatever percent or tenants made the
-    /// ramp whole.
-    pub(super) async fn drilled(&self, next: &Policy) -> Gate {
+    /// ramp whole. A stage that is being rolled back may be entered again however old its drill is: only the end of this rollback would
+    /// be another, and a key that can't come home keeps it from that.
+    pub(super) async fn drilled(&self, from: &Policy, next: &Policy) -> Gate {
+        if from.draining
+            && from.stage == next.stage
+            && (next.stage == Stage::Primary || next.percent <= from.percent)
+        {
+            let found = "not needed to enter a stage again that is being rolled back";
+            return Gate::new(GATE, Verdict::Pass, found);
+        }
         let free = self.thresholds().first_ramp_percent_max;
         let percent = if next.stage == Stage::Primary { 100 } else { next.percent };
         if percent <= free {

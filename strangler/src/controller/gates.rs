@@ -66,7 +66,7 @@ impl Controller {
             Stage::Ramping | Stage::Primary => {
                 gates.push(self.whole().await);
                 gates.extend(self.reads_shown(from).await);
-                gates.push(self.drilled(next).await);
+                gates.push(self.drilled(from, next).await);
             }
             Stage::Shadowing => gates.extend(self.decisions_shown(from).await),
             Stage::Local | Stage::Following | Stage::Sealed | Stage::Removed => {}

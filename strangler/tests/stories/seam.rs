@@ -128,7 +128,9 @@ async fn a_read_with_an_old_owner_is_sent_on() {
 #[tokio::test]
 async fn a_write_is_repeated_within_its_bounds_and_then_retryable() {
     let mut both = both().await;
-    both.seam = both.seam.bounds(Bounds { pause: Duration::from_millis(2), ..Bounds::default() });
+    let short = Duration::from_millis(2);
+    both.seam =
+        both.seam.bounds(Bounds { reroutes_max: 8, pause: short, pause_max: short, ..Bounds::default() });
     both.target.refuse(Some(Said::NotYet));
     let lost = both.write("theirs").await.unwrap_err();
     assert!(matches!(&lost, Said::Lost(text) if text.contains("try again")), "{lost:?}");
@@ -140,7 +142,7 @@ async fn a_write_is_repeated_within_its_bounds_and_then_retryable() {
 
     // Longer than the time: the last pause is what is left of it.
     let (pause, reroute_timeout) = (Duration::from_secs(60), Duration::from_millis(500));
-    both.seam = both.seam.bounds(Bounds { pause, reroute_timeout, ..Bounds::default() });
+    both.seam = both.seam.bounds(Bounds { pause, pause_max: pause, reroute_timeout, ..Bounds::default() });
     both.write("theirs").await.unwrap_err();
     assert_eq!(both.target.calls(), 12, "once more when the time is over");
     both.world.end().await;

@@ -85,6 +85,31 @@ async fn a_ramp_by_percent_needs_a_rollback_that_was_carried_through() {
 }
 
 #[tokio::test]
+async fn a_rollback_is_taken_back_though_its_drill_has_expired() {
+    let world = World::new().await;
+    let controller = with_plan(&world, &strict());
+    world.read(&controller).await;
+    controller.advance(&canary(), "a test").await.unwrap();
+    assert_eq!(world.born("canary", "k").await, Home::Target);
+    let (relay, acting) = (world.relay(), running(&controller));
+    controller.rollback(None, "a test").await.unwrap();
+    eventually("all is home", async || stage(&controller).await == Stage::Following).await;
+    world.read_again(&controller).await;
+    controller.advance(&Advance::ramp(100), "a test").await.unwrap();
+    world.target.publish("first", 1);
+    controller.advance(&Advance::to(Stage::Primary), "a test").await.unwrap();
+    acting.abort();
+
+    assert_eq!(world.born("canary", "stays").await, Home::Target);
+    assert!(controller.rollback(None, "a test").await.unwrap().draining);
+    world.execute("update strangler.evidence set expires_at = clock_timestamp() where gate = 'drill'").await;
+    let step = controller.advance(&Advance::to(Stage::Primary), "a test").await.unwrap();
+    assert!(gate(&step, "drill").found.contains("being rolled back"), "{step:?}");
+    relay.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_rollback_that_had_no_key_to_bring_home_shows_nothing() {
     let world = World::new().await;
     let controller =

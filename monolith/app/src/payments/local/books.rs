@@ -14,6 +14,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// How old the last sum may be to be an answer at all.
 const AGE_MAX: Duration = Duration::from_secs(60);
+/// How old the end of a sum may be that found them wrong: who looks each second hears of it, and who lifts a hold after they were mended
+/// does not.
+const WRONG_MAX: Duration = Duration::from_secs(5);
 /// How long a sum may take, the wait for a connection included. Its statement has a bound of its own.
 const SUM_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a sum the ledger rests for as many times as long as that took, at most 40 s: one too large to be added up in time is not read
@@ -34,6 +37,8 @@ struct Looked {
     summing: Option<Instant>,
     /// The last one that came to its end: when it was begun, and what is wrong.
     last: Option<(Instant, Option<String>)>,
+    /// When that was.
+    ended: Option<Instant>,
     /// Why the last one did not come to its end.
     failed: Option<String>,
     rests_until: Option<Instant>,
@@ -48,7 +53,7 @@ impl Books {
     /// wrong are added up again each time.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when they could not be added up within the last minute.
+    /// [`Error::Unavailable`] when they were not found in order within the last minute, nor wrong within the last five seconds.
     pub(crate) async fn broken<F>(&self, sum: impl FnOnce() -> F) -> Result<Option<String>, Error>
     where
         F: Future<Output = Result<Option<(String, String)>, Error>> + Send + 'static,
@@ -96,15 +101,17 @@ impl Looked {
                 let broken = unbalanced.map(|(currency, minor)| {
                     format!("the books in {currency} do not balance: {minor} minor units too much")
                 });
-                (self.last, self.failed) = (Some((began, broken)), None);
+                (self.last, self.ended, self.failed) = (Some((began, broken)), Some(now), None);
             }
             Err(error) => self.failed = Some(error),
         }
     }
 
     fn answer(&self, now: Instant) -> Result<Option<String>, Error> {
+        let is_fresh = self.ended.is_some_and(|ended| now.duration_since(ended) < WRONG_MAX);
         match (&self.last, &self.failed) {
-            (Some((began, broken)), _) if now.duration_since(*began) < AGE_MAX => Ok(broken.clone()),
+            (Some((_, Some(broken))), _) if is_fresh => Ok(Some(broken.clone())),
+            (Some((began, None)), _) if now.duration_since(*began) < AGE_MAX => Ok(None),
             (_, Some(error)) => Err(Error::Unavailable(format!("the books were not added up: {error}"))),
             (_, None) => Err(Error::Unavailable("the books are still being added up".to_owned())),
         }
@@ -178,6 +185,8 @@ mod tests {
         let mut looked = added_up(start, start, wrong());
         let said = "the books in EUR do not balance: -1 minor units too much";
         assert_eq!(looked.answer(start).unwrap().as_deref(), Some(said));
+        let later = looked.answer(start + WRONG_MAX).unwrap_err().to_string();
+        assert!(later.ends_with("still being added up"), "they may have been mended: {later}");
         assert!(looked.begin(start), "they may have been mended");
 
         let ended = start + Duration::from_secs(5);
