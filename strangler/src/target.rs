@@ -1,6 +1,8 @@
 //! What a controller asks of the target's keys, done in the target's database.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod call;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,9 +10,10 @@ use std::time::Duration;
 use opentelemetry::metrics::Meter;
 use sqlx::postgres::PgTransaction;
 
+use self::call::{Call, Work};
 use crate::error::{CANCELED, LOCKED, code};
-use crate::handover::target::{Message, Row, Standing};
-use crate::handover::{Effect, Facts, Refusal};
+use crate::handover::target::{Message, Row};
+use crate::handover::{Facts, Refusal};
 use crate::peer::{COPIES_MAX, KEY_BYTES_MAX, KEYS_MAX, MOVES_MAX, REPAIRS_MAX};
 use crate::store::{authority as store, policy};
 use crate::{Authority, BoxError, Checksum, Epoch, Error, Heard, KeyCopy, Movable, Pinned};
@@ -44,23 +47,6 @@ pub struct Target {
     authority: Authority,
     domain: Arc<dyn Movable>,
     stale: Arc<AtomicU64>,
-}
-
-/// The keys of one call with what is known of each.
-struct Call {
-    message: Message,
-    rows: BTreeMap<String, Row>,
-    pinned: BTreeMap<String, String>,
-    known: BTreeSet<String>,
-}
-
-/// What a call does besides replying.
-#[derive(Default)]
-struct Work {
-    changed: Vec<(String, Row)>,
-    released: Vec<(String, Epoch)>,
-    gained: Vec<String>,
-    replies: Vec<(String, Reply)>,
 }
 
 impl Target {
@@ -284,63 +270,6 @@ impl Target {
         let Some(first) = stale.first() else { return };
         self.stale.fetch_add(u64::try_from(stale.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
         tracing::info!(?message, keys = stale.len(), such_as = first, "a control call of an earlier epoch");
-    }
-}
-
-impl Call {
-    fn decide(&self, keys: &[(String, Epoch)]) -> Work {
-        let mut work = Work::default();
-        for (key, epoch) in keys {
-            let before = self.rows.get(key).copied();
-            let facts = Facts { quiet: !self.pinned.contains_key(key), known: self.known.contains(key) };
-            let reply = match Row::step(before, self.message, *epoch, facts) {
-                Ok((after, step)) => {
-                    if step.effect == Effect::PublishRelease {
-                        work.released.push((key.clone(), *epoch));
-                    }
-                    let writes = |row| Row::standing(row) == Standing::Writable;
-                    if writes(after) && !writes(before) {
-                        work.gained.push(key.clone());
-                    }
-                    if let Some(row) = after.filter(|_| after != before) {
-                        work.changed.push((key.clone(), row));
-                    }
-                    self.reply(step.effect, key)
-                }
-                Err(refusal) => self.refuse(refusal, key),
-            };
-            work.replies.push((key.clone(), reply));
-        }
-        work
-    }
-
-    fn reply(&self, effect: Effect, key: &str) -> Reply {
-        match effect {
-            Effect::ReplyReady => Reply::Ready,
-            Effect::ReplyGranted => Reply::Granted,
-            Effect::ReplyBusy => self.busy(key),
-            Effect::ReplyReleased | Effect::PublishRelease => Reply::Released,
-            // No step of a control call has another effect.
-            Effect::Nothing
-            | Effect::Write
-            | Effect::Apply
-            | Effect::PublishOffer
-            | Effect::PublishSnapshot
-            | Effect::SendGrant
-            | Effect::SendRecall => Reply::NotYet,
-        }
-    }
-
-    fn refuse(&self, refusal: Refusal, key: &str) -> Reply {
-        match refusal {
-            Refusal::NotYet => Reply::NotYet,
-            Refusal::Busy | Refusal::Moving => self.busy(key),
-            Refusal::Stale | Refusal::NotOwner | Refusal::ForeignWrite => Reply::Stale,
-        }
-    }
-
-    fn busy(&self, key: &str) -> Reply {
-        Reply::Busy(self.pinned.get(key).cloned().unwrap_or_default())
     }
 }
 

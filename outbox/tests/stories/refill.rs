@@ -107,6 +107,11 @@ async fn what_finds_no_room_is_known_by_version_and_had_later() -> Result<(), Bo
     let kept = "select count(*)::text from (select from outbox.parked union all select from outbox.dead_letter) kept";
     until(vec!["12".to_owned()], || texts(&scene.home, kept)).await?;
     scene.sum(31).await?;
+    // So does a gate hear of it: twelve events, and each key of which some are known by their versions only.
+    let known = "select count(*)::text from outbox.overflow";
+    let keys: i64 = texts(&scene.home, known).await?.concat().parse()?;
+    assert!(keys > 1, "{keys} keys found no room");
+    assert_eq!(outbox::progress(&scene.home.relay, "test.judge", NOTES, &[]).await?.parked, 12 + keys);
     // A repeat of what found no room is a repeat.
     let repeat = scene.log.events(NOTES.name(), "a", 8, 9, 1).await?;
     scene.line.put(&repeat[0]);

@@ -5,25 +5,11 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use outbox::{BoxError, Error, InboxOptions, Incoming, Received, Replica, StateTransfer, Topic, kafka};
+use outbox::{BoxError, Error, InboxOptions, Received, Replica, StateTransfer, kafka};
 use sqlx::postgres::PgTransaction;
 use tokio::sync::Barrier;
 
-use crate::world::{Home, NOTES, Noted, Snapped, World, effect, noted, until};
-
-enum Stream {
-    Noted(Noted),
-    Snapped(Snapped),
-}
-
-impl Incoming for Stream {
-    const TOPIC: Topic = NOTES;
-
-    fn decode(kind: &str, payload: &[u8]) -> Option<Result<Self, BoxError>> {
-        None.or_else(|| Some(<Noted as Incoming>::decode(kind, payload)?.map(Self::Noted)))
-            .or_else(|| Some(<Snapped as Incoming>::decode(kind, payload)?.map(Self::Snapped)))
-    }
-}
+use crate::world::{Home, Noted, Snapped, Stream, World, effect, noted, until};
 
 /// Follows; refuses all while `shut`.
 #[derive(Clone, Default)]

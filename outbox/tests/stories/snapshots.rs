@@ -2,25 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use outbox::{BoxError, InboxOptions, Incoming, Received, Replica, StateTransfer, Topic, kafka};
+use outbox::{BoxError, InboxOptions, Received, Replica, StateTransfer, kafka};
 use sqlx::postgres::PgTransaction;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{Home, NOTES, Noted, Snapped, World, effect, noted, until};
-
-enum Stream {
-    Noted(Noted),
-    Snapped(Snapped),
-}
-
-impl Incoming for Stream {
-    const TOPIC: Topic = NOTES;
-
-    fn decode(kind: &str, payload: &[u8]) -> Option<Result<Self, BoxError>> {
-        None.or_else(|| Some(<Noted as Incoming>::decode(kind, payload)?.map(Self::Noted)))
-            .or_else(|| Some(<Snapped as Incoming>::decode(kind, payload)?.map(Self::Snapped)))
-    }
-}
+use crate::world::{Home, Snapped, Stream, World, effect, noted, until};
 
 /// Refuses the text `no`, and notes how many snapshots it is given at a time.
 #[derive(Clone, Default)]

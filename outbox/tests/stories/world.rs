@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use outbox::{BoxError, Event, Headers, Json, Relay, Topic, kafka};
+use outbox::{BoxError, Event, Headers, Incoming, Json, Relay, Topic, kafka};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, postgres::PgTransaction};
 use stack::{Database, Stack};
@@ -49,6 +49,21 @@ impl Event for Snapped {
 
     fn key(&self) -> &str {
         &self.key
+    }
+}
+
+/// Both of them, as a replica takes them.
+pub(crate) enum Stream {
+    Noted(Noted),
+    Snapped(Snapped),
+}
+
+impl Incoming for Stream {
+    const TOPIC: Topic = NOTES;
+
+    fn decode(kind: &str, payload: &[u8]) -> Option<Result<Self, BoxError>> {
+        None.or_else(|| Some(<Noted as Incoming>::decode(kind, payload)?.map(Self::Noted)))
+            .or_else(|| Some(<Snapped as Incoming>::decode(kind, payload)?.map(Self::Snapped)))
     }
 }
 

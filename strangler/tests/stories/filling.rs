@@ -59,7 +59,7 @@ async fn a_backfill_publishes_what_the_target_lacks_and_a_last_walk_finds_none()
 
 #[tokio::test]
 async fn a_domain_that_can_not_be_asked_stops_no_backfill() {
-    for call in ["broken", "keys"] {
+    for call in ["broken", "keys", "beat"] {
         let world = World::new().await;
         let controller = old(&world).await;
         let asked = Arc::new(Notify::new());

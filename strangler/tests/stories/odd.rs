@@ -25,7 +25,7 @@ pub(crate) enum Oddity {
     Forgets { passes: usize },
     /// The same keys are answered for ever.
     StandsStill,
-    /// `pinned`, `give`, `snapshot`, `copies`, `keys` or `broken` is carried out and never returns; who waits is told when it is there.
+    /// `pinned`, `give`, `snapshot`, `copies`, `keys`, `broken` or `beat` is carried out and never returns; who waits is told when it is there.
     DiesAt(&'static str, Arc<Notify>),
     /// The state of this payment can't be published.
     Poisons(&'static str),
@@ -76,6 +76,12 @@ impl Movable for Odd {
         let given = self.shop.give(tx, keys).await;
         self.done("give").await;
         given
+    }
+
+    async fn beat(&self, tx: &mut PgTransaction<'_>) -> Result<(), BoxError> {
+        let beaten = self.shop.beat(tx).await;
+        self.done("beat").await;
+        beaten
     }
 
     async fn gained(&self, tx: &mut PgTransaction<'_>, keys: &[String]) -> Result<(), BoxError> {
